@@ -1,0 +1,3 @@
+//! The `neuralef` command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Datasets: in memory or memory-mapped, readers and synthetic sets.

@@ -1,0 +1,43 @@
+//! Kernels κ(x, x'): what a kernel must offer. One file per family; `registry.rs` lists them all.
+
+use std::fmt::Debug;
+
+use crate::error::Result;
+use crate::matrix::{Mat64Mut, MatMut, MatRef};
+
+/// A kernel function κ(x, x') of two points with one output.
+///
+/// Implementations are pure functions of their (resolved) parameters. All methods are serial:
+/// callers run blocks of rows side by side. Every implementation passes the contract suite in
+/// `kernel/contract.rs`: symmetry, positive semi-definiteness where claimed, `diag` equal to the
+/// diagonal of `gram`, block consistency (any block of rows and columns gives the same bits as the
+/// same block of the whole), and the text round trip.
+pub trait Kernel: Send + Sync + Debug {
+    /// κ(xᵢ, yⱼ) into `out` (n × m), in double precision: what readouts, certificates and oracles
+    /// use. Inputs are n × d and m × d. Cost O(n m d).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when widths differ; kernel-specific domain errors.
+    fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()>;
+
+    /// The same in single precision with SIMD: what the training loop uses.
+    ///
+    /// # Errors
+    /// As [`gram`](Kernel::gram).
+    fn gram_f32(&self, x: MatRef<'_>, y: MatRef<'_>, out: MatMut<'_>) -> Result<()>;
+
+    /// κ(xᵢ, xᵢ), n values.
+    ///
+    /// # Errors
+    /// Kernel-specific domain errors.
+    fn diag(&self, x: MatRef<'_>) -> Result<Vec<f64>>;
+
+    /// The text form with every parameter resolved to a number; parsing it gives this kernel back.
+    fn text(&self) -> String;
+
+    /// False for indefinite kernels (sigmoid): their Mercer expansion has negative eigenvalues,
+    /// which no method here finds.
+    fn is_positive_semidefinite(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,22 @@
+//! Learn the eigenfunctions of a kernel as neural networks, check them, save them and apply them.
+
+mod approx;
+mod data;
+mod error;
+mod fit;
+mod kernel;
+mod matrix;
+mod nn;
+mod objective;
+mod operator;
+mod persist;
+mod rng;
+mod spec;
+
+pub use approx::FeatureMap;
+pub use error::{Error, Result};
+pub use kernel::Kernel;
+pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
+pub use nn::{Architecture, Network, Parameters, Tape};
+pub use objective::{Objective, Step};
+pub use operator::{Batch, Diagonal, Image, KernelOperator};

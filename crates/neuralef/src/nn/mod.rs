@@ -1,0 +1,77 @@
+//! Networks: ensembles of k scalar functions with forward, reverse and forward-mode derivatives.
+
+use crate::error::Result;
+use crate::matrix::{Mat, MatRef};
+
+mod parameters;
+
+pub use parameters::Parameters;
+
+/// Values a forward pass leaves behind for [`Network::vjp`]. Owned by the caller and reused
+/// between steps, so that a training step allocates nothing.
+#[derive(Debug, Default)]
+pub struct Tape {
+    /// One list of buffers for each unit (network of the ensemble, or block of the batch); what
+    /// they hold is the network's own affair.
+    pub(crate) units: Vec<Vec<Vec<f32>>>,
+    /// Rows of the batch that was recorded.
+    pub(crate) rows: usize,
+}
+
+/// A family of k functions of x with parameters: an ensemble of k networks, or a trunk with k heads.
+///
+/// Rows are independent: the value at a point has the same bits whatever else is in the batch.
+pub trait Network: Send + Sync {
+    /// d, the width of x.
+    fn inputs(&self) -> usize;
+
+    /// k, the number of functions.
+    fn functions(&self) -> usize;
+
+    /// p, the total number of features in the last hidden layers: the width of [`hidden`](Network::hidden).
+    fn hidden_width(&self) -> usize;
+
+    /// All parameters.
+    fn parameters(&self) -> &Parameters;
+
+    /// All parameters, to be changed by an optimiser or a reader of files.
+    fn parameters_mut(&mut self) -> &mut Parameters;
+
+    /// Values of the k functions, n × k (before normalisation). Records into `tape` when given.
+    ///
+    /// # Errors
+    /// Shape errors.
+    fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat>;
+
+    /// Reverse mode: adds nothing, overwrites `gradient` with Σ over rows of cotangentᵀ ∂h/∂θ,
+    /// for the batch recorded in `tape`. `cotangent` is n × k.
+    ///
+    /// # Errors
+    /// Shape errors.
+    fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()>;
+
+    /// Forward mode: the directional derivative ∂h/∂θ · tangent, n × k.
+    ///
+    /// # Errors
+    /// Shape errors.
+    fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat>;
+
+    /// Features of the last hidden layers, n × p, of all k networks side by side: the basis of the
+    /// Galerkin readout. Without a hidden layer, the inputs.
+    ///
+    /// # Errors
+    /// Shape errors.
+    fn hidden(&self, x: MatRef<'_>) -> Result<Mat>;
+}
+
+/// A description of a network that is not built yet, as the text form gives it.
+pub trait Architecture: Send + Sync + std::fmt::Debug {
+    /// Builds it for `inputs` columns and `functions` functions with weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// Parameter errors (odd widths for sin_cos, sizes beyond memory, …).
+    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>>;
+
+    /// The text form; parsing it gives this architecture back.
+    fn text(&self) -> String;
+}

@@ -1,0 +1,67 @@
+//! The kernel operator T: (Tψ)(x) = E[κ(x, x') ψ(x')], the only thing training and readouts see of a kernel.
+
+use crate::error::Result;
+use crate::matrix::{Mat, Mat64, MatMut, MatRef};
+
+/// Some points of a dataset: their row numbers and their values.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Row numbers in the dataset the operator was made for.
+    pub indices: Vec<usize>,
+    /// The points, B × d, as the kernel sees them.
+    pub x: Mat,
+}
+
+/// What the batch mean of κ(x, x')ψ(x') does with the pairs x = x'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Diagonal {
+    /// Keeps them: Kψ/B, the paper's estimate (biased by E[κ(x,x)ψ²]/B).
+    Keep,
+    /// Drops them and divides by B − 1: the unbiased U-statistic.
+    Drop,
+}
+
+/// The integral operator of a kernel under the data distribution, seen through samples.
+///
+/// With C outputs a point contributes C consecutive rows of ψ.
+pub trait KernelOperator: Send + Sync {
+    /// C, the number of outputs of the kernel.
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    /// The batch estimate of Tψ: (BC × k) → (BC × k), single precision. This is the training path.
+    ///
+    /// # Errors
+    /// Shape errors and what the kernel or its storage reports.
+    fn apply(
+        &self,
+        batch: &Batch,
+        psi: MatRef<'_>,
+        diagonal: Diagonal,
+        out: MatMut<'_>,
+    ) -> Result<()>;
+
+    /// Fixes the empirical operator of `sample` applied to `values` (n·C × r, double precision):
+    /// x ↦ 1/n Σᵢ κ(x, xᵢ) valuesᵢ, to be evaluated at any points of the same dataset.
+    /// This is the path of readouts and certificates.
+    ///
+    /// # Errors
+    /// Shape errors and what the kernel or its storage reports.
+    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>>;
+
+    /// κ(x, x) at the points of `batch` (trace over outputs), one value for each point.
+    ///
+    /// # Errors
+    /// As [`apply`](KernelOperator::apply).
+    fn diag(&self, batch: &Batch) -> Result<Vec<f64>>;
+}
+
+/// The function T̂v of a fixed sample and fixed values v: see [`KernelOperator::image`].
+pub trait Image: Send + Sync {
+    /// Its values at `points`, n·C × r.
+    ///
+    /// # Errors
+    /// As [`KernelOperator::apply`].
+    fn at(&self, points: &Batch) -> Result<Mat64>;
+}

@@ -1,0 +1,214 @@
+//! Typed access to the arguments of a parsed call, and the registries that turn names into things.
+
+use super::text::{Argument, Expr, Node, parse};
+use crate::error::{Error, Result};
+
+/// One entry of a registry: a name, one line of help, its parameters, and how to build it.
+///
+/// `T` is what the registry builds: an unresolved kernel, a network spec, an objective, …
+pub struct Entry<T: 'static> {
+    /// The name users write.
+    pub name: &'static str,
+    /// One line for `--help` and the docs.
+    pub summary: &'static str,
+    /// Parameters as (name, default or `required`, one line of help).
+    pub parameters: &'static [(&'static str, &'static str, &'static str)],
+    /// Builds it from the call's arguments; unread arguments become errors after it returns.
+    pub build: fn(&mut Args<'_>) -> Result<T>,
+}
+
+/// A named list of entries of one kind.
+pub struct Registry<T: 'static> {
+    /// What the entries are: `kernel`, `network`, …
+    pub kind: &'static str,
+    /// The entries.
+    pub entries: &'static [Entry<T>],
+}
+
+impl<T> Registry<T> {
+    /// Builds from a text form that is a single call, e.g. `mlp(hidden=[32,32])`.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::UnknownName`].
+    pub fn build_text(&self, text: &str) -> Result<T> {
+        self.build(text, &parse(text)?)
+    }
+
+    /// Builds from an already parsed call; `text` is the whole text, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::UnknownName`].
+    pub fn build(&self, text: &str, expr: &Expr) -> Result<T> {
+        let Node::Call(name, arguments) = &expr.node else {
+            return Err(fault(text, expr.column, format!("expected the name of a {}", self.kind)));
+        };
+        let Some(entry) = self.entries.iter().find(|e| e.name == name) else {
+            return Err(Error::unknown(self.kind, name, &self.names()));
+        };
+        let mut args = Args {
+            text,
+            owner: name,
+            kind: self.kind,
+            known: entry.parameters.iter().map(|p| p.0).collect(),
+            arguments,
+        };
+        args.check_names()?;
+        (entry.build)(&mut args)
+    }
+
+    /// The names in registry order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.entries.iter().map(|e| e.name).collect()
+    }
+
+    /// Help text: one line for each entry, parameters beneath.
+    pub fn help(&self) -> String {
+        let mut out = String::new();
+        for e in self.entries {
+            out.push_str(&format!("{:<20} {}\n", e.name, e.summary));
+            for (name, default, help) in e.parameters {
+                out.push_str(&format!("    {name:<16} {help} [default: {default}]\n"));
+            }
+        }
+        out
+    }
+}
+
+/// The arguments of one call, read by name with type and range checks.
+pub struct Args<'a> {
+    text: &'a str,
+    owner: &'a str,
+    kind: &'static str,
+    known: Vec<&'static str>,
+    arguments: &'a [Argument],
+}
+
+impl<'a> Args<'a> {
+    fn check_names(&self) -> Result<()> {
+        for (i, a) in self.arguments.iter().enumerate() {
+            let Some(key) = &a.key else {
+                return Err(fault(self.text, a.column, "expected name=value"));
+            };
+            if !self.known.contains(&key.as_str()) {
+                let kind = format!("parameter of {} {}", self.kind, self.owner);
+                return Err(Error::unknown(kind, key, &self.known));
+            }
+            if self.arguments[..i].iter().any(|b| b.key == a.key) {
+                return Err(fault(self.text, a.column, format!("`{key}` is given twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The raw value of `key`, if given.
+    pub fn get(&self, key: &str) -> Option<&'a Expr> {
+        debug_assert!(self.known.contains(&key), "{key} is not declared in the registry entry");
+        self.arguments.iter().find(|a| a.key.as_deref() == Some(key)).map(|a| &a.value)
+    }
+
+    /// True when `key` is given.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The whole text being built from, for nested registries.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// An [`Error::Parse`] at the value of `key` (or at the start when it is not given).
+    pub fn fault(&self, key: &str, message: impl Into<String>) -> Error {
+        let column = self.get(key).map_or(1, |e| e.column);
+        fault(self.text, column, message)
+    }
+
+    /// A finite number, or `default`.
+    pub fn number(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key).map(|e| &e.node) {
+            None => Ok(default),
+            Some(Node::Number(v)) => Ok(*v),
+            Some(_) => Err(self.fault(key, format!("`{key}` must be a number"))),
+        }
+    }
+
+    /// A number > 0, or `default`.
+    pub fn positive(&self, key: &str, default: f64) -> Result<f64> {
+        let v = self.number(key, default)?;
+        if v > 0.0 {
+            Ok(v)
+        } else {
+            Err(self.fault(key, format!("`{key}` must be greater than 0")))
+        }
+    }
+
+    /// A number ≥ 0, or `default`.
+    pub fn non_negative(&self, key: &str, default: f64) -> Result<f64> {
+        let v = self.number(key, default)?;
+        if v >= 0.0 { Ok(v) } else { Err(self.fault(key, format!("`{key}` must not be negative"))) }
+    }
+
+    /// A whole number in `range`, or `default`.
+    pub fn integer(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> Result<u64> {
+        let v = self.number(key, default as f64)?;
+        if v.fract() == 0.0 && v >= *range.start() as f64 && v <= *range.end() as f64 {
+            return Ok(v as u64);
+        }
+        let (a, b) = range.into_inner();
+        Err(self.fault(key, format!("`{key}` must be a whole number from {a} to {b}")))
+    }
+
+    /// A bare name such as `relu`, or `default`.
+    pub fn name(&self, key: &str, default: &'static str) -> Result<&'a str> {
+        match self.get(key).map(|e| &e.node) {
+            None => Ok(default),
+            Some(Node::Call(name, arguments)) if arguments.is_empty() => Ok(name),
+            Some(_) => Err(self.fault(key, format!("`{key}` must be a name"))),
+        }
+    }
+
+    /// `true` or `false`, or `default`.
+    pub fn boolean(&self, key: &str, default: bool) -> Result<bool> {
+        match self.name(key, if default { "true" } else { "false" })? {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.fault(key, format!("`{key}` must be true or false"))),
+        }
+    }
+
+    /// A list of whole numbers in `range`, e.g. `[32, 32]`, or `default`.
+    pub fn integers(
+        &self,
+        key: &str,
+        range: std::ops::RangeInclusive<u64>,
+        default: &[u64],
+    ) -> Result<Vec<u64>> {
+        let Some(expr) = self.get(key) else { return Ok(default.to_vec()) };
+        let Node::List(items) = &expr.node else {
+            return Err(self.fault(key, format!("`{key}` must be a list such as [32, 32]")));
+        };
+        let (low, high) = range.into_inner();
+        items
+            .iter()
+            .map(|item| match item.node {
+                Node::Number(v) if v.fract() == 0.0 && v >= low as f64 && v <= high as f64 => {
+                    Ok(v as u64)
+                }
+                _ => {
+                    let message = format!("`{key}` must hold whole numbers from {low} to {high}");
+                    Err(fault(self.text, item.column, message))
+                }
+            })
+            .collect()
+    }
+}
+
+/// An [`Error::Parse`] for `text` at `column` (from 1).
+pub fn fault(text: &str, column: usize, message: impl Into<String>) -> Error {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Error::Parse { text, column, message: message.into() }
+}
