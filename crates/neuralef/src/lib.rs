@@ -11,11 +11,12 @@ mod objective;
 mod operator;
 mod persist;
 mod rng;
+mod simd;
 mod spec;
 
 pub use approx::FeatureMap;
 pub use error::{Error, Result};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use nn::{Architecture, Network, Parameters, Tape};
 pub use objective::{Objective, Step};

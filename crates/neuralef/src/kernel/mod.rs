@@ -2,6 +2,23 @@
 
 use std::fmt::Debug;
 
+mod brownian;
+mod compose;
+mod dot_product;
+mod heuristic;
+mod pairwise;
+mod registry;
+mod spec;
+mod stationary;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod tests;
+
+pub use registry::KERNELS;
+pub use spec::KernelSpec;
+
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
@@ -17,7 +34,10 @@ pub trait Kernel: Send + Sync + Debug {
     /// use. Inputs are n × d and m × d. Cost O(n m d).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when widths differ; kernel-specific domain errors.
+    /// [`Error::Shape`](crate::Error::Shape) when widths differ,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for NaN or infinities in the input,
+    /// [`Error::Numerical`](crate::Error::Numerical) for values beyond the range of the type, and
+    /// kernel-specific domain errors.
     fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()>;
 
     /// The same in single precision with SIMD: what the training loop uses.
@@ -29,7 +49,7 @@ pub trait Kernel: Send + Sync + Debug {
     /// κ(xᵢ, xᵢ), n values.
     ///
     /// # Errors
-    /// Kernel-specific domain errors.
+    /// As [`gram`](Kernel::gram).
     fn diag(&self, x: MatRef<'_>) -> Result<Vec<f64>>;
 
     /// The text form with every parameter resolved to a number; parsing it gives this kernel back.

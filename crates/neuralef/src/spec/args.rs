@@ -2,6 +2,32 @@
 
 use super::text::{Argument, Expr, Node, parse};
 use crate::error::{Error, Result};
+use crate::matrix::MatRef;
+
+/// What values such as `lengthscale=median` are worked out from.
+#[derive(Debug, Clone, Copy)]
+pub enum Sample<'a> {
+    /// Only names and ranges are checked; such values stand in as 1 and the result is thrown away.
+    Unresolved,
+    /// There are no data: such values are errors.
+    Missing,
+    /// n × d points, and the seed of any subsampling.
+    Points(MatRef<'a>, u64),
+}
+
+impl<'a> Sample<'a> {
+    /// The same for a shorter time.
+    fn reborrow<'b>(self) -> Sample<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Sample::Unresolved => Sample::Unresolved,
+            Sample::Missing => Sample::Missing,
+            Sample::Points(x, seed) => Sample::Points(x.reborrow(), seed),
+        }
+    }
+}
 
 /// One entry of a registry: a name, one line of help, its parameters, and how to build it.
 ///
@@ -39,6 +65,14 @@ impl<T> Registry<T> {
     /// # Errors
     /// [`Error::Parse`] or [`Error::UnknownName`].
     pub fn build(&self, text: &str, expr: &Expr) -> Result<T> {
+        self.build_with(text, expr, Sample::Missing)
+    }
+
+    /// As [`build`](Registry::build), with data for the values that depend on them.
+    ///
+    /// # Errors
+    /// As [`build`](Registry::build).
+    pub fn build_with(&self, text: &str, expr: &Expr, sample: Sample<'_>) -> Result<T> {
         let Node::Call(name, arguments) = &expr.node else {
             return Err(fault(text, expr.column, format!("expected the name of a {}", self.kind)));
         };
@@ -51,6 +85,7 @@ impl<T> Registry<T> {
             kind: self.kind,
             known: entry.parameters.iter().map(|p| p.0).collect(),
             arguments,
+            sample: sample.reborrow(),
         };
         args.check_names()?;
         (entry.build)(&mut args)
@@ -81,6 +116,7 @@ pub struct Args<'a> {
     kind: &'static str,
     known: Vec<&'static str>,
     arguments: &'a [Argument],
+    sample: Sample<'a>,
 }
 
 impl<'a> Args<'a> {
@@ -106,9 +142,24 @@ impl<'a> Args<'a> {
         self.arguments.iter().find(|a| a.key.as_deref() == Some(key)).map(|a| &a.value)
     }
 
+    /// True when the registry entry declares `key`.
+    pub fn knows(&self, key: &str) -> bool {
+        self.known.contains(&key)
+    }
+
     /// True when `key` is given.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
+    }
+
+    /// The name being built, as in `rbf`.
+    pub fn owner(&self) -> &'a str {
+        self.owner
+    }
+
+    /// The data that values such as `median` are worked out from.
+    pub fn sample(&self) -> Sample<'a> {
+        self.sample
     }
 
     /// The whole text being built from, for nested registries.

@@ -14,7 +14,7 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Longest text accepted, in bytes.
-pub const MAX_LENGTH: usize = 4096;
+pub const MAX_LENGTH: usize = 8192;
 /// Deepest nesting accepted.
 pub const MAX_DEPTH: usize = 32;
 
@@ -58,10 +58,11 @@ pub struct Argument {
 /// # Errors
 /// [`Error::Parse`] with the column of the first fault.
 pub fn parse(text: &str) -> Result<Expr> {
-    let mut p = Parser { text, chars: text.chars().collect(), at: 0, depth: 0 };
+    let mut p = Parser { text, chars: Vec::new(), at: 0, depth: 0 };
     if text.len() > MAX_LENGTH {
         return Err(p.fault(0, format!("text longer than {MAX_LENGTH} bytes")));
     }
+    p.chars.extend(text.chars());
     let expr = p.sum()?;
     p.space();
     if p.at < p.chars.len() {
@@ -232,10 +233,15 @@ impl Parser<'_> {
     }
 }
 
+/// The shortest decimal that parses back to the same bits.
+pub fn number(v: f64) -> String {
+    if v == 0.0 || (1e-5..1e10).contains(&v.abs()) { format!("{v}") } else { format!("{v:e}") }
+}
+
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.node {
-            Node::Number(v) => write!(f, "{v}"),
+            Node::Number(v) => f.write_str(&number(*v)),
             Node::Call(name, arguments) if arguments.is_empty() => f.write_str(name),
             Node::Call(name, arguments) => {
                 write!(f, "{name}(")?;
@@ -316,6 +322,6 @@ mod tests {
     #[test]
     fn depth_and_length_are_bounded() {
         assert!(parse(&"(".repeat(10_000)).is_err());
-        assert!(parse(&format!("a{}", "+a".repeat(4000))).is_err());
+        assert!(parse(&format!("a{}", "+a".repeat(MAX_LENGTH))).is_err());
     }
 }

@@ -1,0 +1,180 @@
+//! Kernels of the inner product of points: linear, polynomial, sigmoid, cosine.
+
+use std::sync::Arc;
+
+use ndarray::ArrayView1;
+
+use super::Kernel;
+use super::heuristic;
+use super::pairwise::{Elementary, Pairwise};
+use crate::error::Result;
+use crate::simd::{Fuse, Real};
+use crate::spec::args::Entry;
+use crate::spec::text::number;
+
+/// κ(x, y) = xᵀy + c, c ≥ 0. Rank at most d + 1: principal components, with the mean taken as one
+/// more coordinate √c. scikit-learn: `linear_kernel` for c = 0, `DotProduct(sigma_0=√c)`.
+#[derive(Debug, Clone, Copy)]
+struct Linear {
+    coef0: f64,
+}
+
+impl Pairwise for Linear {
+    const UNBOUNDED: bool = true;
+
+    #[inline(always)]
+    fn step<T: Real, F: Fuse>(self, total: T, x: T, y: T) -> T {
+        x.mul_add::<F>(y, total)
+    }
+    #[inline(always)]
+    fn finish<T: Real, F: Fuse>(self, total: T) -> T {
+        total + T::of(self.coef0)
+    }
+}
+
+impl Elementary for Linear {
+    const NAME: &'static str = "linear";
+    fn text(&self) -> String {
+        format!("linear(coef0={})", number(self.coef0))
+    }
+}
+
+/// The registry's entry.
+pub(super) const LINEAR: Entry<Arc<dyn Kernel>> = Entry {
+    name: "linear",
+    summary: "xᵀy + coef0",
+    parameters: &[("coef0", "0", "a constant ≥ 0")],
+    build: |args| Ok(Arc::new(Linear { coef0: args.non_negative("coef0", 0.0)? })),
+};
+
+/// κ(x, y) = (γ xᵀy + c)^p with γ > 0 and c ≥ 0, which together make it positive semi-definite.
+///
+/// Finite rank: at most C(d + p, p) (C(d + p − 1, p) for c = 0), the number of monomials; its
+/// eigenvalues are those of the matrix of moments E[φφᵀ] of the monomial features φ.
+/// scikit-learn: `polynomial_kernel`, with the same defaults (degree 3, γ = 1/d, coef0 = 1).
+#[derive(Debug, Clone, Copy)]
+struct Polynomial {
+    degree: u32,
+    gamma: f64,
+    coef0: f64,
+}
+
+impl Pairwise for Polynomial {
+    const UNBOUNDED: bool = true;
+
+    #[inline(always)]
+    fn step<T: Real, F: Fuse>(self, total: T, x: T, y: T) -> T {
+        x.mul_add::<F>(y, total)
+    }
+    #[inline(always)]
+    fn finish<T: Real, F: Fuse>(self, total: T) -> T {
+        let base = total.mul_add::<F>(T::of(self.gamma), T::of(self.coef0));
+        (1..self.degree).fold(base, |power, _| power * base)
+    }
+}
+
+impl Elementary for Polynomial {
+    const NAME: &'static str = "polynomial";
+    fn text(&self) -> String {
+        let (gamma, coef0) = (number(self.gamma), number(self.coef0));
+        format!("polynomial(degree={}, gamma={gamma}, coef0={coef0})", self.degree)
+    }
+}
+
+/// The registry's entry.
+pub(super) const POLYNOMIAL: Entry<Arc<dyn Kernel>> = Entry {
+    name: "polynomial",
+    summary: "(γ·xᵀy + coef0)^degree",
+    parameters: &[
+        ("degree", "3", "whole number from 1 to 64"),
+        ("gamma", "auto", "γ > 0; `auto`: 1/d, or `scale`: 1/(d·Var(X))"),
+        ("coef0", "1", "a constant ≥ 0"),
+    ],
+    build: |args| {
+        let degree = args.integer("degree", 1..=64, 3)? as u32;
+        let coef0 = args.non_negative("coef0", 1.0)?;
+        Ok(Arc::new(Polynomial { degree, gamma: heuristic::dot_gamma(args)?, coef0 }))
+    },
+};
+
+/// κ(x, y) = tanh(γ xᵀy + c): **indefinite**. It is positive semi-definite for no γ > 0 in general
+/// (Burges 1999; Lin & Lin 2003): its operator has negative eigenvalues too, which the methods here
+/// do not find. [`Kernel::is_positive_semidefinite`] is false.
+/// scikit-learn: `sigmoid_kernel`, with the same defaults (γ = 1/d, coef0 = 1).
+#[derive(Debug, Clone, Copy)]
+struct Sigmoid {
+    gamma: f64,
+    coef0: f64,
+}
+
+impl Pairwise for Sigmoid {
+    // An inner product of finite points can still be ∞ − ∞.
+    const UNBOUNDED: bool = true;
+
+    #[inline(always)]
+    fn step<T: Real, F: Fuse>(self, total: T, x: T, y: T) -> T {
+        x.mul_add::<F>(y, total)
+    }
+    #[inline(always)]
+    fn finish<T: Real, F: Fuse>(self, total: T) -> T {
+        T::tanh::<F>(total.mul_add::<F>(T::of(self.gamma), T::of(self.coef0)))
+    }
+}
+
+impl Elementary for Sigmoid {
+    const NAME: &'static str = "sigmoid";
+    const SEMIDEFINITE: bool = false;
+    fn text(&self) -> String {
+        format!("sigmoid(gamma={}, coef0={})", number(self.gamma), number(self.coef0))
+    }
+}
+
+/// The registry's entry.
+pub(super) const SIGMOID: Entry<Arc<dyn Kernel>> = Entry {
+    name: "sigmoid",
+    summary: "tanh(γ·xᵀy + coef0); indefinite: negative eigenvalues are not found",
+    parameters: &[
+        ("gamma", "auto", "γ > 0; `auto`: 1/d, or `scale`: 1/(d·Var(X))"),
+        ("coef0", "1", "a constant"),
+    ],
+    build: |args| {
+        let coef0 = args.number("coef0", 1.0)?;
+        Ok(Arc::new(Sigmoid { gamma: heuristic::dot_gamma(args)?, coef0 }))
+    },
+};
+
+/// κ(x, y) = xᵀy/(‖x‖‖y‖), and 0 when either point is 0: the linear kernel of points projected onto
+/// the sphere. Rank at most d. scikit-learn: `cosine_similarity`.
+#[derive(Debug, Clone, Copy)]
+struct Cosine;
+
+impl Pairwise for Cosine {
+    #[inline(always)]
+    fn step<T: Real, F: Fuse>(self, total: T, x: T, y: T) -> T {
+        x.mul_add::<F>(y, total)
+    }
+    #[inline(always)]
+    fn finish<T: Real, F: Fuse>(self, total: T) -> T {
+        total
+    }
+    fn scale(self, _: usize, point: ArrayView1<'_, f32>) -> Result<f64> {
+        // Squares of single-precision numbers neither overflow nor vanish in double precision.
+        let norm = point.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        Ok(if norm == 0.0 { 0.0 } else { norm.recip() })
+    }
+}
+
+impl Elementary for Cosine {
+    const NAME: &'static str = "cosine";
+    fn text(&self) -> String {
+        "cosine".into()
+    }
+}
+
+/// The registry's entry.
+pub(super) const COSINE: Entry<Arc<dyn Kernel>> = Entry {
+    name: "cosine",
+    summary: "xᵀy/(‖x‖‖y‖), the cosine of the angle between points",
+    parameters: &[],
+    build: |_| Ok(Arc::new(Cosine)),
+};
