@@ -5,6 +5,8 @@ mod data;
 mod error;
 mod fit;
 mod kernel;
+#[allow(dead_code, unused_imports)] // the readout and the objectives use the rest
+mod linalg;
 mod matrix;
 mod nn;
 mod objective;
