@@ -17,9 +17,13 @@ mod simd;
 mod spec;
 
 pub use approx::FeatureMap;
+pub use data::{
+    Dataset, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
+};
 pub use error::{Error, Result};
 pub use kernel::{Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use nn::{Architecture, Network, Parameters, Tape};
 pub use objective::{Objective, Step};
 pub use operator::{Batch, Diagonal, Image, KernelOperator};
+pub use persist::Archive;

@@ -1,1 +1,10 @@
-//! To come.
+//! Files the crate writes: the archive that holds models and checkpoints, and atomic replacement.
+
+mod archive;
+pub(crate) mod atomic;
+mod header;
+
+pub use archive::Archive;
+
+#[cfg(test)]
+mod attacks;

@@ -1,0 +1,348 @@
+//! Synthetic datasets by name: `two_moons(n=1000, noise=0.1, seed=3)`.
+
+use rand::RngExt as _;
+use rand::seq::SliceRandom as _;
+use rand_distr::{Distribution as _, StandardNormal};
+
+use super::Dataset;
+use super::raw::reserve;
+use crate::error::{Error, Result};
+use crate::matrix::Mat;
+use crate::rng::{Rng, stream};
+use crate::spec::args::{Args, Entry, Registry};
+
+/// A synthetic dataset to be drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Synthetic {
+    n: usize,
+    seed: Option<u64>,
+    shape: Shape,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Shape {
+    TwoMoons { noise: f64 },
+    Circles { noise: f64, factor: f64 },
+    SwissRoll { noise: f64 },
+    Uniform { d: usize, low: f64, high: f64 },
+    Gaussian { d: usize, mean: f64, std: f64 },
+}
+
+type Parameter = (&'static str, &'static str, &'static str);
+const N: Parameter = ("n", "1000", "number of points");
+const D: Parameter = ("d", "1", "dimensions");
+const SEED: Parameter = ("seed", "the run's seed", "seed of the draw");
+const NOISE: Parameter =
+    ("noise", "0", "standard deviation of Gaussian noise added to every value");
+
+/// The synthetic datasets. Shapes and defaults (but for n) are those of scikit-learn's `make_moons`,
+/// `make_circles` and `make_swiss_roll`; the draws are this crate's own.
+pub static SYNTHETIC: Registry<Synthetic> = Registry {
+    kind: "dataset",
+    entries: &[
+        Entry {
+            name: "two_moons",
+            summary: "two interleaving half circles in the plane, labelled 0 and 1",
+            parameters: &[N, NOISE, SEED],
+            build: |a| Synthetic::new(a, |a| Ok(Shape::TwoMoons { noise: noise(a)? })),
+        },
+        Entry {
+            name: "circles",
+            summary: "a circle of radius 1 (label 0) around one of radius `factor` (label 1)",
+            parameters: &[N, NOISE, ("factor", "0.8", "inner radius, from 0 to below 1"), SEED],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let factor = a.non_negative("factor", 0.8)?;
+                    if factor >= 1.0 {
+                        return Err(a.fault("factor", "`factor` must be less than 1"));
+                    }
+                    Ok(Shape::Circles { noise: noise(a)?, factor })
+                })
+            },
+        },
+        Entry {
+            name: "swiss_roll",
+            summary: "a rolled-up plane in three dimensions",
+            parameters: &[N, NOISE, SEED],
+            build: |a| Synthetic::new(a, |a| Ok(Shape::SwissRoll { noise: noise(a)? })),
+        },
+        Entry {
+            name: "uniform",
+            summary: "independent uniform values from low to high",
+            parameters: &[N, D, ("low", "0", "lower end"), ("high", "1", "upper end"), SEED],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let (low, high) = (bounded(a, "low", 0.0)?, bounded(a, "high", 1.0)?);
+                    if low >= high {
+                        return Err(a.fault("high", "`high` must be greater than `low`"));
+                    }
+                    Ok(Shape::Uniform { d: dimensions(a)?, low, high })
+                })
+            },
+        },
+        Entry {
+            name: "gaussian",
+            summary: "independent normal values",
+            parameters: &[
+                N,
+                D,
+                ("mean", "0", "mean of every value"),
+                ("std", "1", "standard deviation"),
+                SEED,
+            ],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let (mean, std) = (bounded(a, "mean", 0.0)?, bounded(a, "std", 1.0)?);
+                    if std <= 0.0 {
+                        return Err(a.fault("std", "`std` must be greater than 0"));
+                    }
+                    Ok(Shape::Gaussian { d: dimensions(a)?, mean, std })
+                })
+            },
+        },
+    ],
+};
+
+/// Draws the dataset that `text` describes; `default_seed` serves where the text gives no seed.
+///
+/// # Errors
+/// [`Error::Parse`] or [`Error::UnknownName`] for the text, [`Error::Data`] when it does not fit in
+/// memory.
+pub fn synthesize(text: &str, default_seed: u64) -> Result<Dataset> {
+    SYNTHETIC.build_text(text)?.draw(default_seed)
+}
+
+fn noise(a: &Args<'_>) -> Result<f64> {
+    let v = a.non_negative("noise", 0.0)?;
+    if v <= LIMIT { Ok(v) } else { Err(a.fault("noise", format!("`noise` is beyond {LIMIT:e}"))) }
+}
+
+/// Largest magnitude of a location or scale: draws stay well inside `f32`.
+const LIMIT: f64 = 1e30;
+
+fn bounded(a: &Args<'_>, key: &str, default: f64) -> Result<f64> {
+    let v = a.number(key, default)?;
+    if v.abs() <= LIMIT {
+        Ok(v)
+    } else {
+        Err(a.fault(key, format!("`{key}` is beyond {LIMIT:e} in size")))
+    }
+}
+
+fn dimensions(a: &Args<'_>) -> Result<usize> {
+    Ok(a.integer("d", 1..=1_000_000, 1)? as usize)
+}
+
+impl Synthetic {
+    fn new(a: &mut Args<'_>, shape: impl Fn(&Args<'_>) -> Result<Shape>) -> Result<Self> {
+        let n = a.integer("n", 1..=1_000_000_000, 1000)? as usize;
+        // Numbers in text are doubles: beyond 2^53 neighbouring seeds would be the same.
+        let seed = a.has("seed").then(|| a.integer("seed", 0..=1 << 53, 0)).transpose()?;
+        Ok(Synthetic { n, seed, shape: shape(a)? })
+    }
+
+    /// The text form with every parameter, which draws the same points again.
+    pub fn text(&self, default_seed: u64) -> String {
+        let Synthetic { n, seed, shape } = self;
+        let seed = seed.unwrap_or(default_seed);
+        match shape {
+            Shape::TwoMoons { noise } => format!("two_moons(n={n}, noise={noise}, seed={seed})"),
+            Shape::Circles { noise, factor } => {
+                format!("circles(n={n}, noise={noise}, factor={factor}, seed={seed})")
+            }
+            Shape::SwissRoll { noise } => format!("swiss_roll(n={n}, noise={noise}, seed={seed})"),
+            Shape::Uniform { d, low, high } => {
+                format!("uniform(n={n}, d={d}, low={low}, high={high}, seed={seed})")
+            }
+            Shape::Gaussian { d, mean, std } => {
+                format!("gaussian(n={n}, d={d}, mean={mean}, std={std}, seed={seed})")
+            }
+        }
+    }
+
+    /// Draws it. The same seed gives the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it does not fit in memory.
+    pub fn draw(&self, default_seed: u64) -> Result<Dataset> {
+        let name = self.text(default_seed);
+        let mut rng = stream(self.seed.unwrap_or(default_seed), "synthetic", 0);
+        let (width, noise) = match self.shape {
+            Shape::TwoMoons { noise } | Shape::Circles { noise, .. } => (2, noise),
+            Shape::SwissRoll { noise } => (3, noise),
+            Shape::Uniform { d, .. } | Shape::Gaussian { d, .. } => (d, 0.0),
+        };
+        let mut values = Vec::new();
+        reserve(&mut values, self.n.saturating_mul(width), &name)?;
+        let labels = match self.shape {
+            Shape::TwoMoons { .. } => Some(self.two_arcs(&mut rng, &mut values, moon)),
+            Shape::Circles { factor, .. } => {
+                Some(self.two_arcs(&mut rng, &mut values, |inner, at, of| {
+                    circle(if inner { factor } else { 1.0 }, at, of)
+                }))
+            }
+            Shape::SwissRoll { .. } => {
+                for _ in 0..self.n {
+                    let t = 1.5 * std::f64::consts::PI * (1.0 + 2.0 * rng.random::<f64>());
+                    let y = 21.0 * rng.random::<f64>();
+                    values.extend([t * t.cos(), y, t * t.sin()].map(|v| v as f32));
+                }
+                None
+            }
+            Shape::Uniform { low, high, .. } => {
+                let draw = || (low + (high - low) * rng.random::<f64>()) as f32;
+                values.extend(std::iter::repeat_with(draw).take(self.n * width));
+                None
+            }
+            Shape::Gaussian { mean, std, .. } => {
+                let draw = || (mean + std * normal(&mut rng)) as f32;
+                values.extend(std::iter::repeat_with(draw).take(self.n * width));
+                None
+            }
+        };
+        if noise > 0.0 {
+            values.iter_mut().for_each(|v| *v = (f64::from(*v) + noise * normal(&mut rng)) as f32);
+        }
+        let got = values.len();
+        let x = Mat::from_shape_vec((self.n, width), values)
+            .map_err(|_| Error::shape(&*name, format!("{} × {width}", self.n), got))?;
+        let dataset = Dataset::from_array(name, x)?;
+        match labels {
+            Some(labels) => dataset.with_labels(labels),
+            None => Ok(dataset),
+        }
+    }
+
+    /// Two curves of n/2 evenly spaced points each (the second gets the odd one), in random order.
+    fn two_arcs(
+        &self,
+        rng: &mut Rng,
+        out: &mut Vec<f32>,
+        point: impl Fn(bool, usize, usize) -> [f64; 2],
+    ) -> Vec<i64> {
+        let outer = self.n / 2;
+        let mut order: Vec<usize> = (0..self.n).collect();
+        order.shuffle(rng);
+        for i in &order {
+            let xy = match i.checked_sub(outer) {
+                None => point(false, *i, outer),
+                Some(i) => point(true, i, self.n - outer),
+            };
+            out.extend(xy.map(|v| v as f32));
+        }
+        order.iter().map(|i| i64::from(*i >= outer)).collect()
+    }
+}
+
+fn normal(rng: &mut Rng) -> f64 {
+    StandardNormal.sample(rng)
+}
+
+/// Point `at` of `of` on a half circle, both ends included.
+fn moon(inner: bool, at: usize, of: usize) -> [f64; 2] {
+    let t = std::f64::consts::PI * at as f64 / (of.max(2) - 1) as f64;
+    if inner { [1.0 - t.cos(), 0.5 - t.sin()] } else { [t.cos(), t.sin()] }
+}
+
+/// Point `at` of `of` on a circle, the end not repeated.
+fn circle(radius: f64, at: usize, of: usize) -> [f64; 2] {
+    let t = std::f64::consts::TAU * at as f64 / of as f64;
+    [radius * t.cos(), radius * t.sin()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> (Mat, Option<Vec<i64>>) {
+        let d = synthesize(text, 1).unwrap();
+        (d.range(0..d.len()).unwrap(), d.labels().map(<[i64]>::to_vec))
+    }
+
+    #[test]
+    fn noiseless_shapes_lie_on_their_curves() {
+        let (x, labels) = all("two_moons(n=501)");
+        let labels = labels.unwrap();
+        assert_eq!(labels.iter().sum::<i64>(), 251);
+        for (p, label) in x.rows().into_iter().zip(&labels) {
+            let (cx, cy, side) = if *label == 0 { (0.0, 0.0, 1.0) } else { (1.0, 0.5, -1.0) };
+            let r = (p[0] - cx).hypot(p[1] - cy);
+            assert!((r - 1.0).abs() < 1e-6 && side * (p[1] - cy) > -1e-6, "{p} {label}");
+        }
+        // Even spacing, both ends included: the mean height of a half circle sampled so is
+        // cot(π/2m)/(m+1) with m = 249 intervals.
+        let heights = x.rows().into_iter().zip(&labels).filter(|(_, l)| **l == 0);
+        let mean = heights.map(|(p, _)| f64::from(p[1])).sum::<f64>() / 250.0;
+        let m = 249.0;
+        assert!((mean - (std::f64::consts::PI / (2.0 * m)).tan().recip() / (m + 1.0)).abs() < 1e-6);
+        let (x, labels) = all("circles(n=200, factor=0.3)");
+        for (p, label) in x.rows().into_iter().zip(labels.unwrap()) {
+            let r = if label == 0 { 1.0 } else { 0.3 };
+            assert!((p[0].hypot(p[1]) - r).abs() < 1e-6);
+        }
+        let (x, _) = all("swiss_roll(n=300)");
+        for p in x.rows() {
+            let (r, angle) = (p[0].hypot(p[2]), p[2].atan2(p[0]));
+            let turns = (r - angle) / std::f32::consts::TAU;
+            assert!((turns - turns.round()).abs() < 1e-4 && (4.71..14.15).contains(&r));
+            assert!((0.0..21.0).contains(&p[1]));
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_distributions() {
+        let moments = |x: &Mat| {
+            let n = x.len() as f64;
+            let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+            let var = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+            (mean, var)
+        };
+        // 40,000 draws: five standard errors.
+        let (x, _) = all("uniform(n=20000, d=2, low=-2, high=2)");
+        let (mean, var) = moments(&x);
+        assert!(mean.abs() < 5.0 * 1.155 / 200.0 && (var - 4.0 / 3.0).abs() < 0.03, "{mean} {var}");
+        assert!(x.iter().all(|v| (-2.0..=2.0).contains(v)));
+        let (x, _) = all("gaussian(n=20000, d=2, mean=3, std=0.5)");
+        let (mean, var) = moments(&x);
+        assert!((mean - 3.0).abs() < 5.0 * 0.5 / 200.0, "{mean}");
+        assert!((var - 0.25).abs() < 5.0 * 0.25 * (2.0f64 / 40_000.0).sqrt(), "{var}");
+        let noise =
+            all("two_moons(n=20000, noise=0.1, seed=5)").0 - all("two_moons(n=20000, seed=5)").0;
+        let (mean, var) = moments(&noise);
+        assert!(mean.abs() < 0.0025 && (var - 0.01).abs() < 5.0 * 0.01 / 141.0, "{mean} {var}");
+    }
+
+    #[test]
+    fn names_draw_the_same_points_again() {
+        for text in ["two_moons", "circles(factor=0.5)", "swiss_roll", "uniform(d=3)", "gaussian"] {
+            let a = synthesize(text, 9).unwrap();
+            let b = synthesize(a.name(), 1234).unwrap();
+            assert_eq!(a.range(0..1000).unwrap(), b.range(0..1000).unwrap(), "{text}");
+            assert_eq!(a.name(), b.name());
+            let c = synthesize(text, 10).unwrap();
+            assert_ne!(a.range(0..1000).unwrap(), c.range(0..1000).unwrap(), "{text}");
+        }
+        assert_eq!(synthesize("two_moons(n=1)", 0).unwrap().len(), 1);
+        assert_eq!(synthesize("circles(n=1)", 0).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bad_requests_are_refused() {
+        for text in [
+            "two_moon",
+            "two_moons(m=3)",
+            "two_moons(n=0)",
+            "two_moons(n=2.5)",
+            "two_moons(noise=-1)",
+            "circles(factor=1)",
+            "uniform(low=1, high=1)",
+            "uniform(low=-1e300, high=1e300)",
+            "gaussian(std=0)",
+            "gaussian(n=1000000000, d=1000000)",
+            "gaussian(seed=-1)",
+            "1 + gaussian",
+        ] {
+            assert!(synthesize(text, 0).is_err(), "{text}");
+        }
+    }
+}

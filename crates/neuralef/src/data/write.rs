@@ -1,0 +1,188 @@
+//! Writers of results: streamed `.npy`, and csv. Files appear whole or not at all.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::matrix::{MatRef, expect_columns};
+use crate::persist::atomic::AtomicFile;
+
+/// Bytes of the header: room for any n, and the data aligned to 64 bytes as NumPy does it.
+const HEADER: usize = 128;
+
+/// Writes an n × k `.npy` file of `f32` block by block, n unknown until the end.
+///
+/// The rows go to a temporary file beside the target, which takes its place in
+/// [`finish`](NpyWriter::finish). A writer dropped before leaves nothing behind.
+#[derive(Debug)]
+pub struct NpyWriter {
+    file: AtomicFile,
+    columns: usize,
+    rows: usize,
+}
+
+impl NpyWriter {
+    /// Starts a file of `columns` columns.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming `path` when it cannot be written there.
+    pub fn create(path: impl AsRef<Path>, columns: usize) -> Result<Self> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(&[0; HEADER]).map_err(|e| Error::io(file.path(), e))?;
+        Ok(NpyWriter { file, columns, rows: 0 })
+    }
+
+    /// Appends the rows of `x`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when `x` has another width, [`Error::NonFinite`] with the row of the file,
+    /// [`Error::Io`] when the disk refuses.
+    pub fn append(&mut self, x: MatRef<'_>) -> Result<()> {
+        expect_columns(&self.file.path().display().to_string(), x, self.columns)?;
+        for (i, row) in x.rows().into_iter().enumerate() {
+            for (column, value) in row.iter().enumerate() {
+                if !value.is_finite() {
+                    return Err(Error::NonFinite {
+                        what: self.file.path().display().to_string(),
+                        row: self.rows + i,
+                        column,
+                        value: *value,
+                    });
+                }
+                self.file
+                    .write_all(&value.to_le_bytes())
+                    .map_err(|e| Error::io(self.file.path(), e))?;
+            }
+        }
+        self.rows += x.nrows();
+        Ok(())
+    }
+
+    /// Completes the header and puts the file in its place; returns n.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path; an older file then stays as it was.
+    pub fn finish(mut self) -> Result<usize> {
+        let mut header = b"\x93NUMPY\x01\x00".to_vec();
+        header.extend(((HEADER - 10) as u16).to_le_bytes());
+        let (n, k) = (self.rows, self.columns);
+        write!(header, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {k}), }}")
+            .map_err(|e| Error::io(self.file.path(), e))?;
+        header.resize(HEADER - 1, b' ');
+        header.push(b'\n');
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.write_all(&header))
+            .map_err(|e| Error::io(self.file.path(), e))?;
+        self.file.commit()?;
+        Ok(n)
+    }
+}
+
+/// Writes `x` as a `.npy` file of `f32` in C order.
+///
+/// # Errors
+/// As [`NpyWriter`].
+pub fn write_npy(path: impl AsRef<Path>, x: MatRef<'_>) -> Result<()> {
+    let mut writer = NpyWriter::create(path, x.ncols())?;
+    writer.append(x)?;
+    writer.finish().map(|_| ())
+}
+
+/// Writes `x` as comma-separated text with `names` as the header line (none when empty). Numbers are
+/// the shortest that read back to the same `f32`.
+///
+/// # Errors
+/// As [`NpyWriter`], and [`Error::Shape`] when there are names but not one for each column.
+pub fn write_csv(path: impl AsRef<Path>, names: &[&str], x: MatRef<'_>) -> Result<()> {
+    let path = path.as_ref();
+    if !names.is_empty() && names.len() != x.ncols() {
+        return Err(Error::shape("column names", x.ncols(), names.len()));
+    }
+    let mut file = AtomicFile::create(path)?;
+    {
+        let mut csv = csv::Writer::from_writer(&mut file);
+        let fail = |e: csv::Error| Error::io(path, std::io::Error::other(e));
+        if !names.is_empty() {
+            csv.write_record(names).map_err(fail)?;
+        }
+        for (row, values) in x.rows().into_iter().enumerate() {
+            if let Some(column) = values.iter().position(|v| !v.is_finite()) {
+                let what = path.display().to_string();
+                return Err(Error::NonFinite { what, row, column, value: values[column] });
+            }
+            csv.write_record(values.iter().map(f32::to_string)).map_err(fail)?;
+        }
+        csv.flush().map_err(|e| Error::io(path, e))?;
+    }
+    file.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dataset;
+    use crate::matrix::Mat;
+    use ndarray::{array, s};
+
+    fn matrix(n: usize, k: usize) -> Mat {
+        Mat::from_shape_fn((n, k), |(i, j)| (i as f32 + 0.1) / (j as f32 + 3.0) - 5.0)
+    }
+
+    fn read(path: &Path) -> Mat {
+        let data = Dataset::open(path.to_str().unwrap(), 0).unwrap();
+        data.range(0..data.len()).unwrap()
+    }
+
+    #[test]
+    fn blocks_become_one_file_that_others_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        let x = matrix(1000, 7);
+        let mut writer = NpyWriter::create(&path, 7).unwrap();
+        for start in (0..1000).step_by(300) {
+            writer.append(x.slice(s![start..(start + 300).min(1000), ..])).unwrap();
+        }
+        assert!(!path.exists());
+        assert_eq!(writer.finish().unwrap(), 1000);
+        assert_eq!(read(&path), x);
+        let independent: Mat = ndarray_npy::read_npy(&path).unwrap();
+        assert_eq!(independent, x);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 128 + 28_000);
+        // Any memory order of the source gives the same file.
+        let other = dir.path().join("y.npy");
+        write_npy(&other, x.t().as_standard_layout().t()).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&other).unwrap());
+    }
+
+    #[test]
+    fn failures_leave_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        write_npy(&path, matrix(3, 2).view()).unwrap();
+        let mut writer = NpyWriter::create(&path, 2).unwrap();
+        writer.append(matrix(5, 2).view()).unwrap();
+        assert!(matches!(writer.append(matrix(5, 3).view()), Err(Error::Shape { .. })));
+        let bad = array![[0.0, 1.0], [2.0, f32::INFINITY]];
+        let error = writer.append(bad.view()).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { row: 6, column: 1, .. }), "{error}");
+        drop(writer);
+        assert!(write_csv(dir.path().join("x.csv"), &[], bad.view()).is_err());
+        assert_eq!(read(&path), matrix(3, 2));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = NpyWriter::create(dir.path().join("no/x.npy"), 1).unwrap_err();
+        assert!(error.to_string().contains("no/x.npy"), "{error}");
+    }
+
+    #[test]
+    fn csv_round_trips_every_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.csv");
+        let x = matrix(50, 3);
+        for names in [&[][..], &["a", "b, c", "d\"e"]] {
+            write_csv(&path, names, x.view()).unwrap();
+            assert_eq!(read(&path), x);
+        }
+        assert!(write_csv(&path, &["a"], x.view()).is_err());
+    }
+}
