@@ -23,7 +23,11 @@ pub use data::{
 pub use error::{Error, Result};
 pub use kernel::{Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
-pub use nn::{Architecture, Network, Parameters, Tape};
+pub use nn::{
+    Architecture, L2Batch, NETWORKS, Network, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec,
+    OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape, TensorLayout, clip,
+    l2_normalise,
+};
 pub use objective::{Objective, Step};
 pub use operator::{Batch, Diagonal, Image, KernelOperator};
 pub use persist::Archive;

@@ -3,20 +3,26 @@
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 
+mod activation;
+mod dense;
+mod init;
+mod l2bn;
+mod math;
+mod optim;
 mod parameters;
+mod product;
+mod schedule;
+mod spec;
+mod tape;
+#[cfg(test)]
+mod tests;
 
-pub use parameters::Parameters;
-
-/// Values a forward pass leaves behind for [`Network::vjp`]. Owned by the caller and reused
-/// between steps, so that a training step allocates nothing.
-#[derive(Debug, Default)]
-pub struct Tape {
-    /// One list of buffers for each unit (network of the ensemble, or block of the batch); what
-    /// they hold is the network's own affair.
-    pub(crate) units: Vec<Vec<Vec<f32>>>,
-    /// Rows of the batch that was recorded.
-    pub(crate) rows: usize,
-}
+pub use l2bn::{L2Batch, RunningScale, l2_normalise};
+pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
+pub use parameters::{Parameters, TensorLayout};
+pub use schedule::{SCHEDULES, Schedule};
+pub use spec::{NETWORKS, NetworkSpec};
+pub use tape::Tape;
 
 /// A family of k functions of x with parameters: an ensemble of k networks, or a trunk with k heads.
 ///

@@ -1,0 +1,102 @@
+//! Initial weights: laws for the weights and biases of dense layers.
+
+use rand_distr::{Distribution, StandardNormal, Uniform};
+
+use super::activation::Activation;
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// How the weights of hidden layers are drawn. The output layer is always N(0, 1/fan_in) with zero bias.
+///
+/// The last hidden layer of an untrained network is a random-feature basis, so hidden biases are
+/// never zero: they spread the kinks, bends and phases over the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// [`Init::He`] for the ReLU family, GELU and SiLU, [`Init::Glorot`] for tanh and erf,
+    /// [`Init::Normal`] for sin_cos.
+    Auto,
+    /// Weights N(0, 2/fan_in) (He et al. 2015), biases N(0, 1).
+    He,
+    /// Weights N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010), biases N(0, 1); the first layer,
+    /// whose fan_in may be 1, has N(0, 1/fan_in).
+    Glorot,
+    /// Weights N(0, 2/fan_in); biases N(0, 1), for sin_cos uniform on [−π, π]: one hidden layer of
+    /// sines and cosines on standardised inputs is then a set of random Fourier features
+    /// (Rahimi & Recht 2007).
+    Normal,
+}
+
+impl Init {
+    /// Every law with its name.
+    pub(crate) const ALL: [(&'static str, Init); 4] = [
+        ("auto", Init::Auto),
+        ("he", Init::He),
+        ("glorot", Init::Glorot),
+        ("normal", Init::Normal),
+    ];
+
+    /// The name users write.
+    pub(crate) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, i)| *i == self).map_or("", |(name, _)| name)
+    }
+
+    /// By name.
+    pub(crate) fn from_name(name: &str) -> Result<Self> {
+        let known = Self::ALL.map(|(n, _)| n);
+        Self::ALL
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, i)| *i)
+            .ok_or_else(|| Error::unknown("initialisation", name, &known))
+    }
+
+    fn resolve(self, activation: Activation) -> Init {
+        match (self, activation) {
+            (Init::Auto, Activation::Tanh | Activation::Erf) => Init::Glorot,
+            (Init::Auto, Activation::SinCos) => Init::Normal,
+            (Init::Auto, _) => Init::He,
+            (given, _) => given,
+        }
+    }
+
+    /// Draws the weights (inputs × outputs) and biases of a hidden layer.
+    pub(super) fn hidden(
+        self,
+        activation: Activation,
+        first: bool,
+        weight: &mut [f32],
+        bias: &mut [f32],
+        rng: &mut Rng,
+    ) -> Result<()> {
+        let fan_out = bias.len() as f64;
+        let fan_in = weight.len() as f64 / fan_out.max(1.0);
+        let variance = match self.resolve(activation) {
+            Init::Glorot if first => 1.0 / fan_in,
+            Init::Glorot => 2.0 / (fan_in + fan_out),
+            _ => 2.0 / fan_in,
+        };
+        normal(weight, variance.sqrt(), rng);
+        if activation == Activation::SinCos && self.resolve(activation) == Init::Normal {
+            let pi = std::f64::consts::PI;
+            let law = Uniform::new(-pi, pi).map_err(|e| Error::parameter("init", "a range", e))?;
+            bias.iter_mut().for_each(|b| *b = law.sample(rng) as f32);
+        } else {
+            normal(bias, 1.0, rng);
+        }
+        Ok(())
+    }
+
+    /// Draws the weights of the linear output layer: N(0, 1/fan_in), zero biases.
+    pub(super) fn output(weight: &mut [f32], bias: &mut [f32], rng: &mut Rng) {
+        let fan_in = weight.len() as f64 / bias.len().max(1) as f64;
+        normal(weight, (1.0 / fan_in).sqrt(), rng);
+        bias.fill(0.0);
+    }
+}
+
+fn normal(to: &mut [f32], deviation: f64, rng: &mut Rng) {
+    for x in to {
+        let z: f64 = StandardNormal.sample(rng);
+        *x = (deviation * z) as f32;
+    }
+}

@@ -1,0 +1,197 @@
+//! The text forms of networks and what they build: `mlp(hidden=[32, 32], activation=sin_cos)`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::activation::Activation;
+use super::dense::{Dense, Shape};
+use super::init::Init;
+use super::{Architecture, Network};
+use crate::error::{Error, Result};
+use crate::spec::args::{Args, Entry, Registry};
+
+/// Widest hidden layer, and most of them.
+const MAX_WIDTH: u64 = 65_536;
+const MAX_DEPTH: usize = 64;
+
+type Parameter = (&'static str, &'static str, &'static str);
+const HIDDEN: Parameter = ("hidden", "[32, 32]", "widths of the hidden layers");
+const ACTIVATION: Parameter = (
+    "activation",
+    "relu",
+    "relu, leaky_relu, tanh, erf, gelu, silu or sin_cos (half sin, half cos)",
+);
+const INIT: Parameter = ("init", "auto", "he, glorot or normal; auto goes by the activation");
+
+/// Every network architecture by name.
+pub static NETWORKS: Registry<Arc<dyn Architecture>> = Registry {
+    kind: "network",
+    entries: &[
+        Entry {
+            name: "mlp",
+            summary: "an ensemble of k separate multilayer perceptrons",
+            parameters: &[HIDDEN, ACTIVATION, INIT],
+            build: |args| Ok(Arc::new(Perceptron::read(args, false)?)),
+        },
+        Entry {
+            name: "shared_mlp",
+            summary: "one multilayer perceptron with k linear heads",
+            parameters: &[HIDDEN, ACTIVATION, INIT],
+            build: |args| Ok(Arc::new(Perceptron::read(args, true)?)),
+        },
+    ],
+};
+
+/// `mlp(..)` and `shared_mlp(..)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Perceptron {
+    shared: bool,
+    hidden: Vec<usize>,
+    activation: Activation,
+    init: Init,
+}
+
+impl Perceptron {
+    fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
+        let hidden = args.integers("hidden", 1..=MAX_WIDTH, &[32, 32])?;
+        if hidden.len() > MAX_DEPTH {
+            return Err(args.fault("hidden", format!("at most {MAX_DEPTH} hidden layers")));
+        }
+        let hidden: Vec<usize> = hidden.into_iter().map(|w| w as usize).collect();
+        let activation = Activation::from_name(args.name("activation", "relu")?)?;
+        for width in &hidden {
+            activation.check_width(*width)?;
+        }
+        let init = Init::from_name(args.name("init", "auto")?)?;
+        Ok(Perceptron { shared, hidden, activation, init })
+    }
+}
+
+impl Architecture for Perceptron {
+    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
+        let (units, heads) = if self.shared { (1, functions) } else { (functions, 1) };
+        let shape = Shape {
+            inputs,
+            units,
+            heads,
+            hidden: self.hidden.clone(),
+            activation: self.activation,
+        };
+        Ok(Box::new(Dense::new(shape, self.init, seed)?))
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}(hidden={:?}, activation={}, init={})",
+            if self.shared { "shared_mlp" } else { "mlp" },
+            self.hidden,
+            self.activation.name(),
+            self.init.name()
+        )
+    }
+}
+
+/// A network architecture as users write it, checked: parses from and displays as its text form.
+///
+/// ```
+/// let spec: neuralef::NetworkSpec = "mlp(hidden=[32, 32], activation=sin_cos)".parse()?;
+/// let network = spec.build(1, 10, 0)?;
+/// assert_eq!((network.inputs(), network.functions(), network.hidden_width()), (1, 10, 320));
+/// # Ok::<(), neuralef::Error>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NetworkSpec(Arc<dyn Architecture>);
+
+impl NetworkSpec {
+    /// Builds the network for `inputs` columns and `functions` functions, weights drawn from `seed`.
+    ///
+    /// # Errors
+    /// Parameter errors: nothing to build, or too many parameters.
+    pub fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
+        self.0.build(inputs, functions, seed)
+    }
+}
+
+impl FromStr for NetworkSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        NETWORKS.build_text(text).map(NetworkSpec)
+    }
+}
+
+impl fmt::Display for NetworkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text())
+    }
+}
+
+impl PartialEq for NetworkSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text() == other.0.text()
+    }
+}
+
+impl TryFrom<String> for NetworkSpec {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<NetworkSpec> for String {
+    fn from(spec: NetworkSpec) -> String {
+        spec.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips_and_defaults_are_filled_in() {
+        for (text, full) in [
+            ("mlp", "mlp(hidden=[32, 32], activation=relu, init=auto)"),
+            ("shared_mlp(hidden=[8])", "shared_mlp(hidden=[8], activation=relu, init=auto)"),
+            (
+                "mlp(init=glorot, activation=sin_cos, hidden=[])",
+                "mlp(hidden=[], activation=sin_cos, init=glorot)",
+            ),
+        ] {
+            let spec: NetworkSpec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), full);
+            assert_eq!(full.parse::<NetworkSpec>().unwrap(), spec);
+            let json = serde_json::to_string(&spec).unwrap();
+            assert_eq!(serde_json::from_str::<NetworkSpec>(&json).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn bad_texts_are_typed_errors() {
+        for (text, part) in [
+            ("mlq", "did you mean `mlp`"),
+            ("mlp(hiden=[3])", "did you mean `hidden`"),
+            ("mlp(hidden=[0])", "whole numbers from 1"),
+            ("mlp(hidden=[3.5])", "whole numbers"),
+            ("mlp(hidden=32)", "list"),
+            ("mlp(hidden=[31], activation=sin_cos)", "hidden: expected even widths"),
+            ("mlp(activation=rely)", "did you mean `relu`"),
+            ("mlp(init=hee)", "did you mean `he`"),
+        ] {
+            let message = text.parse::<NetworkSpec>().unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+        let spec: NetworkSpec = "mlp(hidden=[65536, 65536])".parse().unwrap();
+        assert!(spec.build(1, 10, 0).is_err_and(|e| e.to_string().contains("hidden")));
+        let spec: NetworkSpec = "mlp".parse().unwrap();
+        assert!(spec.build(0, 10, 0).is_err());
+        assert!(spec.build(1, 0, 0).is_err());
+        assert!(spec.build(usize::MAX, usize::MAX, 0).is_err());
+    }
+}
