@@ -13,21 +13,14 @@ mod objective;
 mod operator;
 mod persist;
 mod rng;
-mod simd;
 mod spec;
+#[cfg(test)]
+mod test_kernels;
 
-pub use approx::FeatureMap;
-pub use data::{
-    Dataset, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
-};
+pub use approx::{FeatureMap, Nystrom, Precision, landmarks};
 pub use error::{Error, Result};
-pub use kernel::{Kernel, KernelSpec};
+pub use kernel::Kernel;
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
-pub use nn::{
-    Architecture, L2Batch, NETWORKS, Network, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec,
-    OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape, TensorLayout, clip,
-    l2_normalise,
-};
+pub use nn::{Architecture, Network, Parameters, Tape};
 pub use objective::{Objective, Step};
 pub use operator::{Batch, Diagonal, Image, KernelOperator};
-pub use persist::Archive;

@@ -1,5 +1,10 @@
 //! Fitted approximations of a kernel: every one is a [`FeatureMap`].
 
+pub mod landmarks;
+mod nystrom;
+
+pub use nystrom::{Nystrom, Precision};
+
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 

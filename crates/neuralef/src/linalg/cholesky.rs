@@ -15,7 +15,7 @@ use crate::matrix::{Mat64, Mat64Ref};
 
 /// A + jitter·I = LLᵀ.
 #[derive(Debug, Clone)]
-pub struct Cholesky {
+pub(crate) struct Cholesky {
     /// L, n × n, zero above the diagonal.
     pub lower: Mat64,
     /// What was added to the diagonal: 0 unless the matrix needed it.
@@ -28,7 +28,7 @@ impl Cholesky {
     /// # Errors
     /// [`Error::Shape`] when B has other than n rows, [`Error::NonFinite`], [`Error::Numerical`]
     /// when the solution overflows.
-    pub fn solve(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
+    pub(crate) fn solve(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
         let half = self.solve_lower(b)?;
         self.solve_lower_transposed(half.view())
     }
@@ -37,7 +37,7 @@ impl Cholesky {
     ///
     /// # Errors
     /// As [`solve`](Cholesky::solve).
-    pub fn solve_lower(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
+    pub(crate) fn solve_lower(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
         self.triangular(b, false)
     }
 
@@ -45,12 +45,12 @@ impl Cholesky {
     ///
     /// # Errors
     /// As [`solve`](Cholesky::solve).
-    pub fn solve_lower_transposed(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
+    pub(crate) fn solve_lower_transposed(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
         self.triangular(b, true)
     }
 
     /// log det(A + jitter·I).
-    pub fn log_determinant(&self) -> f64 {
+    pub(crate) fn log_determinant(&self) -> f64 {
         2.0 * self.lower.diag().iter().map(|v| v.ln()).sum::<f64>()
     }
 
@@ -85,7 +85,7 @@ impl Cholesky {
 /// # Errors
 /// [`Error::Shape`], [`Error::NonFinite`], and [`Error::Numerical`] when even the largest jitter
 /// leaves the matrix indefinite.
-pub fn cholesky_jittered(a: Mat64Ref<'_>) -> Result<Cholesky> {
+pub(crate) fn cholesky_jittered(a: Mat64Ref<'_>) -> Result<Cholesky> {
     let n = expect_square("positive definite matrix", a)?;
     expect_finite_f64("positive definite matrix", a)?;
     if n == 0 {
@@ -144,7 +144,7 @@ pub fn cholesky_jittered(a: Mat64Ref<'_>) -> Result<Cholesky> {
 ///
 /// # Errors
 /// As [`cholesky_jittered`] and [`Cholesky::solve`].
-pub fn solve_spd(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
+pub(crate) fn solve_spd(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
     cholesky_jittered(a)?.solve(b)
 }
 

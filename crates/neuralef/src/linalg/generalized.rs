@@ -8,7 +8,7 @@ use crate::matrix::{Mat64, Mat64Ref};
 
 /// Eigenpairs of Qv = μCv on the numerical range of C.
 #[derive(Debug, Clone)]
-pub struct GeneralizedEigen {
+pub(crate) struct GeneralizedEigen {
     /// μ, descending, one for each of the `rank` usable directions.
     pub values: Vec<f64>,
     /// V, p × rank, with VᵀCV = I and VᵀQV = diag(μ).
@@ -20,7 +20,7 @@ pub struct GeneralizedEigen {
 /// The eigendecomposition of a positive semi-definite C, kept so that several truncations (or
 /// several Q) cost one decomposition of C.
 #[derive(Debug, Clone)]
-pub struct Whitening {
+pub(crate) struct Whitening {
     values: Vec<f64>,
     vectors: Mat64,
 }
@@ -30,18 +30,18 @@ impl Whitening {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NonFinite`], [`Error::Numerical`].
-    pub fn new(c: Mat64Ref<'_>) -> Result<Self> {
+    pub(crate) fn new(c: Mat64Ref<'_>) -> Result<Self> {
         let (values, vectors) = eigh(c)?;
         Ok(Whitening { values, vectors })
     }
 
     /// Eigenvalues of C, descending.
-    pub fn values(&self) -> &[f64] {
+    pub(crate) fn values(&self) -> &[f64] {
         &self.values
     }
 
     /// Number of eigenvalues of C above `truncation`·λ_max(C), and never below p·ε·λ_max(C).
-    pub fn rank(&self, truncation: f64) -> usize {
+    pub(crate) fn rank(&self, truncation: f64) -> usize {
         let largest = self.values.first().copied().unwrap_or(0.0);
         let floor = truncation.max(self.values.len() as f64 * f64::EPSILON) * largest;
         self.values.iter().take_while(|v| **v > floor && **v > 0.0).count()
@@ -51,7 +51,7 @@ impl Whitening {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless 0 ≤ truncation < 1.
-    pub fn whitener(&self, truncation: f64) -> Result<Mat64> {
+    pub(crate) fn whitener(&self, truncation: f64) -> Result<Mat64> {
         if !(0.0..1.0).contains(&truncation) {
             return Err(Error::parameter("truncation", "a number from 0 to below 1", truncation));
         }
@@ -69,7 +69,7 @@ impl Whitening {
     /// # Errors
     /// [`Error::Shape`] unless Q is p × p, [`Error::NonFinite`], [`Error::Numerical`],
     /// [`Error::InvalidParameter`] unless 0 ≤ truncation < 1.
-    pub fn solve(&self, q: Mat64Ref<'_>, truncation: f64) -> Result<GeneralizedEigen> {
+    pub(crate) fn solve(&self, q: Mat64Ref<'_>, truncation: f64) -> Result<GeneralizedEigen> {
         let p = self.values.len();
         if expect_square("Q", q)? != p {
             let got = format!("{} × {}", q.nrows(), q.ncols());
@@ -90,7 +90,7 @@ impl Whitening {
 ///
 /// # Errors
 /// As [`Whitening::new`] and [`Whitening::solve`].
-pub fn generalized_eigh(
+pub(crate) fn generalized_eigh(
     q: Mat64Ref<'_>,
     c: Mat64Ref<'_>,
     truncation: f64,

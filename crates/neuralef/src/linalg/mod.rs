@@ -18,10 +18,10 @@ mod generalized;
 mod partial;
 mod product;
 
-pub use cholesky::{Cholesky, cholesky_jittered, solve_spd};
-pub use generalized::{GeneralizedEigen, Whitening, generalized_eigh};
-pub use partial::{PartialEigen, top_eigh, top_eigh_operator};
-pub use product::{matmul_f32, matmul_f64, tr_matmul_f64};
+pub(crate) use cholesky::{Cholesky, cholesky_jittered, solve_spd};
+pub(crate) use generalized::{GeneralizedEigen, Whitening, generalized_eigh};
+pub(crate) use partial::{PartialEigen, top_eigh, top_eigh_operator};
+pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
 
 use product::{Dense, assemble};
 
@@ -30,7 +30,7 @@ use product::{Dense, assemble};
 ///
 /// # Errors
 /// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Numerical`].
-pub fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
+pub(crate) fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
     let n = expect_square("symmetric matrix", a)?;
     expect_finite_f64("symmetric matrix", a)?;
     if n == 0 {
@@ -74,7 +74,7 @@ pub fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
 ///
 /// # Errors
 /// [`Error::NonFinite`], [`Error::Numerical`].
-pub fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
+pub(crate) fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
     let (m, n) = a.dim();
     expect_finite_f64("matrix", a)?;
     let r = m.min(n);
@@ -119,7 +119,7 @@ pub fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
 ///
 /// # Errors
 /// As [`svd`].
-pub fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
+pub(crate) fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
     expect_finite_f64("matrix", a)?;
     let mut unit = a.to_owned();
     for mut column in unit.columns_mut() {
@@ -137,7 +137,7 @@ pub fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
 /// Signs (±1) that make the columns of ψ (n × k) canonical: Σψ³ ≥ 0; when that sum is zero to
 /// rounding (below 1e-8 of Σ|ψ|³, as for odd functions on symmetric data), the largest |value| is
 /// positive, the first of them when several are equally large (to 1e-8). O(n k).
-pub fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
+pub(crate) fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
     const TIE: f64 = 1e-8;
     psi.columns()
         .into_iter()
@@ -167,7 +167,7 @@ pub fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
 ///
 /// # Errors
 /// [`Error::NonFinite`].
-pub fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
+pub(crate) fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
     first_non_finite(a, |v| v.is_finite()).map_or(Ok(()), |(row, column)| {
         Err(Error::NonFinite { what: what.to_string(), row, column, value: a[(row, column)] })
     })
@@ -177,7 +177,7 @@ pub fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NonFinite`].
-pub fn expect_finite_f64(what: &str, a: Mat64Ref<'_>) -> Result<()> {
+pub(crate) fn expect_finite_f64(what: &str, a: Mat64Ref<'_>) -> Result<()> {
     first_non_finite(a, |v| v.is_finite()).map_or(Ok(()), |(row, column)| {
         let value = a[(row, column)] as f32;
         Err(Error::NonFinite { what: what.to_string(), row, column, value })

@@ -25,7 +25,7 @@ const STEPS: usize = 1000;
 
 /// The leading eigenpairs of a symmetric operator.
 #[derive(Debug, Clone)]
-pub struct PartialEigen {
+pub(crate) struct PartialEigen {
     /// Eigenvalues, descending.
     pub values: Vec<f64>,
     /// Eigenvectors in columns, n × k, orthonormal.
@@ -41,7 +41,7 @@ pub struct PartialEigen {
 ///
 /// # Errors
 /// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Numerical`].
-pub fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
+pub(crate) fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
     let n = expect_square("symmetric matrix", a)?;
     expect_finite_f64("symmetric matrix", a)?;
     let k = k.min(n);
@@ -64,7 +64,7 @@ pub fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
 /// What `apply` reports; [`Error::Shape`] and [`Error::NonFinite`] for what it returns;
 /// [`Error::Numerical`] when the residuals stay above 1e-10·λ₁ (an operator that is not symmetric,
 /// or computed in single precision).
-pub fn top_eigh_operator(
+pub(crate) fn top_eigh_operator(
     n: usize,
     k: usize,
     apply: impl Fn(Mat64Ref<'_>) -> Result<Mat64>,

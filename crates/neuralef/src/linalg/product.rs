@@ -68,7 +68,7 @@ impl<'a, T: Copy> Dense<'a, T> {
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.
-pub fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
+pub(crate) fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
     product(a, b)
 }
 
@@ -76,7 +76,7 @@ pub fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.
-pub fn matmul_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
+pub(crate) fn matmul_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
     product(a, b)
 }
 
@@ -124,7 +124,7 @@ fn product_block<T: Element>(a: &Dense<'_, T>, b: &Dense<'_, T>, first: usize, o
 ///
 /// # Errors
 /// [`Error::Shape`] when the numbers of rows differ.
-pub fn tr_matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
+pub(crate) fn tr_matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
     let ((n, p), q) = (a.dim(), b.ncols());
     if b.nrows() != n {
         let got = format!("{} × {}", b.nrows(), b.ncols());
