@@ -1,6 +1,7 @@
 //! Learn the eigenfunctions of a kernel as neural networks, check them, save them and apply them.
 
 mod approx;
+pub mod closed_form;
 mod data;
 mod error;
 mod fit;
@@ -8,6 +9,7 @@ mod kernel;
 #[allow(dead_code, unused_imports)] // the readout and the objectives use the rest
 mod linalg;
 mod matrix;
+pub mod metrics;
 mod nn;
 mod objective;
 mod operator;
