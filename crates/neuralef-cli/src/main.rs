@@ -1,3 +1,5 @@
 //! The `neuralef` command line.
 
+mod figure;
+
 fn main() {}
