@@ -44,15 +44,24 @@ impl Scale {
         Scale { low: 0.4, high: count as f64 + 0.6, ticks }
     }
 
-    /// Decimal exponents `low … high` of a logarithmic axis, labelled as powers of ten.
+    /// A logarithmic axis that spans the decimal exponents `low … high`, labelled at powers of ten
+    /// and, over less than two decades, at 2 and 5 times these.
     pub(super) fn exponents(low: f64, high: f64, wanted: usize) -> Self {
-        let (low, high) = (low.floor(), high.ceil().max(low.floor() + 1.0));
         let step = ((high - low) / wanted.max(1) as f64).ceil().max(1.0);
-        let count = ((high - low) / step).floor() as usize;
-        let ticks = (0..=count)
-            .map(|i| high - i as f64 * step)
-            .map(|v| (v, text::power_of_ten(v as i32)))
-            .collect();
+        let factors: &[f64] = if high - low < 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let mut ticks = Vec::new();
+        let mut power = (high / step).floor() * step;
+        while power > low - 1.0 {
+            for factor in factors {
+                let value = power + factor.log10();
+                if (low..=high).contains(&value) {
+                    let ten = text::power_of_ten(power as i32);
+                    let label = if *factor == 1.0 { ten } else { format!("{factor}×{ten}") };
+                    ticks.push((value, label));
+                }
+            }
+            power -= step;
+        }
         Scale { low, high, ticks }
     }
 
@@ -151,7 +160,7 @@ pub(super) fn legend(
     y: f64,
     entries: &[(Mark<'_>, &str)],
 ) {
-    let length = |mark: &Mark<'_>| if matches!(mark, Mark::Line(_)) { 18.0 } else { 10.0 };
+    let length = |mark: &Mark<'_>| if matches!(mark, Mark::Line(_)) { 22.0 } else { 10.0 };
     let widths: Vec<f64> = entries
         .iter()
         .map(|(mark, name)| length(mark) + 6.0 + 1.04 * text::width(name, LABEL) + 16.0)
@@ -216,10 +225,11 @@ fn widen(low: f64, high: f64) -> (f64, f64) {
     }
 }
 
-/// The round number 1, 2, 2.5 or 5 × 10ⁿ at or above `step`.
+/// The round number 1, 2 or 5 × 10ⁿ nearest to `step` in ratio.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    let mantissa = step / power;
-    let round = [1.0, 2.0, 2.5, 5.0].into_iter().find(|r| *r >= mantissa * (1.0 - 1e-9));
-    round.unwrap_or(10.0) * power
+    let distance = |round: &f64| (round * power / step).ln().abs();
+    let nearest =
+        [1.0, 2.0, 5.0, 10.0].into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    nearest.unwrap_or(1.0) * power
 }

@@ -9,7 +9,8 @@ use super::text::{Anchor, LABEL};
 use super::{Contours, FigureError, Result, check_length, check_values};
 
 const CELL: f64 = 196.0;
-const GAP: f64 = 16.0;
+const COMPACT_CELL: f64 = 160.0;
+const GAP: f64 = 22.0;
 const LEFT: f64 = 44.0;
 const BOTTOM: f64 = 26.0;
 const NAME: f64 = 22.0;
@@ -46,27 +47,30 @@ impl Contours<'_> {
         Ok(())
     }
 
-    fn columns(&self) -> usize {
+    /// Plots side by side: as even rows as possible, of at most five, or four when `compact`.
+    fn columns(&self, compact: bool) -> usize {
         let n = self.functions.len();
-        if n <= 4 { n } else { n.div_ceil(n.div_ceil(5)) }
+        let most = if compact { 4 } else { 5 };
+        if n <= 4 { n } else { n.div_ceil(n.div_ceil(most)) }
     }
 
-    fn cell(&self) -> (f64, f64) {
+    fn cell(&self, compact: bool) -> (f64, f64) {
         let ratio = (self.y_range.1 - self.y_range.0) / (self.x_range.1 - self.x_range.0);
-        (CELL, CELL * ratio.clamp(0.5, 1.6))
+        let width = if compact { COMPACT_CELL } else { CELL };
+        (width, width * ratio.clamp(0.5, 1.6))
     }
 
-    pub(super) fn size(&self) -> (f64, f64) {
-        let columns = self.columns();
+    pub(super) fn size(&self, compact: bool) -> (f64, f64) {
+        let columns = self.columns(compact);
         let rows = self.functions.len().div_ceil(columns);
-        let (width, height) = self.cell();
+        let (width, height) = self.cell(compact);
         (LEFT + columns as f64 * (width + GAP) + BAR, rows as f64 * (height + NAME + GAP) + BOTTOM)
     }
 
-    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
-        let columns = self.columns();
+    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect, compact: bool) {
+        let columns = self.columns(compact);
         let count = self.functions.len();
-        let (width, height) = self.cell();
+        let (width, height) = self.cell(compact);
         let unit = self.unit();
         for (index, function) in self.functions.iter().enumerate() {
             let (row, column) = (index / columns, index % columns);
@@ -78,8 +82,8 @@ impl Contours<'_> {
             };
             let plot = Plot {
                 frame,
-                x: Scale::linear(self.x_range.0, self.x_range.1, 4),
-                y: Scale::linear(self.y_range.0, self.y_range.1, 4),
+                x: Scale::linear(self.x_range.0, self.x_range.1, 3),
+                y: Scale::linear(self.y_range.0, self.y_range.1, 3),
             };
             canvas.pictures.push(self.picture(frame, function.values, unit));
             self.lines(canvas, frame, function.values, unit);

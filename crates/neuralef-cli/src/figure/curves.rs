@@ -6,7 +6,6 @@ use super::colour::{INK, class};
 use super::{Curves, FigureError, Result, check_length, check_values};
 
 const PER_PLOT: usize = 5;
-const COLUMNS: usize = 2;
 const GAP: f64 = 18.0;
 
 impl Curves<'_> {
@@ -29,17 +28,20 @@ impl Curves<'_> {
         self.series.len().div_ceil(PER_PLOT)
     }
 
-    pub(super) fn size(&self) -> (f64, f64) {
-        match self.plots() {
-            1 => (680.0, 400.0),
-            n => (920.0, 330.0 * n.div_ceil(COLUMNS) as f64 + GAP),
+    /// Width and height of the whole with at most `columns` plots side by side.
+    pub(super) fn size(&self, columns: usize) -> (f64, f64) {
+        if self.plots() == 1 {
+            return (680.0, 400.0);
         }
+        let rows = self.plots().div_ceil(columns) as f64;
+        let (width, height) = if columns == 1 { (560.0, 280.0) } else { (470.0, 330.0) };
+        (width * columns as f64, rows * (height + GAP) - GAP)
     }
 
-    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
+    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect, columns: usize) {
         let plots = self.plots();
         let per_plot = self.series.len().div_ceil(plots);
-        let columns = plots.min(COLUMNS);
+        let columns = plots.min(columns);
         let rows = plots.div_ceil(columns);
         let width = (area.width - GAP * (columns - 1) as f64) / columns as f64;
         let height = (area.height - GAP * (rows - 1) as f64) / rows as f64;

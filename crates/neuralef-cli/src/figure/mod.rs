@@ -179,9 +179,9 @@ pub(crate) enum Body<'a> {
 /// cannot be written. The same holds for every function here.
 pub(crate) fn curves(path: &Path, figure: &Curves<'_>) -> Result<()> {
     figure.check()?;
-    let (width, height) = figure.size();
+    let (width, height) = figure.size(2);
     page(path, width, height, figure.title, figure.subtitle, |canvas, area| {
-        figure.draw(canvas, area);
+        figure.draw(canvas, area, 2);
     })
 }
 
@@ -191,9 +191,9 @@ pub(crate) fn curves(path: &Path, figure: &Curves<'_>) -> Result<()> {
 /// As [`curves`].
 pub(crate) fn contours(path: &Path, figure: &Contours<'_>) -> Result<()> {
     figure.check()?;
-    let (width, height) = figure.size();
+    let (width, height) = figure.size(false);
     page(path, width, height, figure.title, figure.subtitle, |canvas, area| {
-        figure.draw(canvas, area);
+        figure.draw(canvas, area, false);
     })
 }
 
@@ -233,28 +233,48 @@ pub(crate) fn panel(
     left: &Spectrum<'_>,
     right: &Body<'_>,
 ) -> Result<()> {
-    const GAP: f64 = 36.0;
-    const LEFT: f64 = 400.0;
+    const GAP: f64 = 30.0;
+    const CELL: f64 = 440.0;
+    const CELL_HEIGHT: f64 = 380.0;
     left.check()?;
-    let ((body_width, body_height), heading, note) = match right {
-        Body::Curves(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle.to_string()),
-        Body::Contours(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle.to_string()),
-        Body::Scatter(f) => (f.check().map(|()| f.size())?, f.title, f.full_subtitle()),
+    let (size, heading, note) = match right {
+        Body::Curves(f) => (f.check().map(|()| f.size(1))?, f.title, f.subtitle.to_string()),
+        Body::Contours(f) => (f.check().map(|()| f.size(true))?, f.title, f.subtitle.to_string()),
+        Body::Scatter(f) => {
+            f.check()?;
+            // Three plots and the spectrum make two rows of two.
+            let rows = f.plots().div_ceil(2) as f64;
+            let size = (CELL + f.bar_width(), rows * (CELL_HEIGHT + GAP) - GAP);
+            (size, f.title, f.full_subtitle())
+        }
     };
-    let body_height = body_height.max(320.0);
-    let lead = if note.is_empty() && left.subtitle.is_empty() { 26.0 } else { 46.0 };
-    let (width, height) = (LEFT + GAP + body_width, lead + body_height);
+    let (body_width, body_height) = (size.0, size.1.max(330.0));
+    let lead = if note.is_empty() && left.subtitle.is_empty() { 36.0 } else { 56.0 };
+    let (width, height) = (CELL + GAP + body_width, lead + body_height);
     page(path, width, height, title, subtitle, |canvas, area| {
-        let right_x = area.x + LEFT + GAP;
-        text::heading(canvas, area.x, area.y, left.title, left.subtitle);
-        text::heading(canvas, right_x, area.y, heading, &note);
-        let top = area.y + lead;
-        left.draw(canvas, Rect { x: area.x, y: top, width: LEFT, height: body_height });
-        let area = Rect { x: right_x, y: top, width: body_width, height: body_height };
+        let right_x = area.x + CELL + GAP;
+        text::heading(canvas, area.x, area.y + 10.0, left.title, left.subtitle);
+        text::heading(canvas, right_x, area.y + 10.0, heading, &note);
+        let y = area.y + lead;
+        let body = Rect { x: right_x, y, width: body_width, height: body_height };
+        let beside = Rect { x: area.x, y, width: CELL, height: body_height };
         match right {
-            Body::Curves(figure) => figure.draw(canvas, area),
-            Body::Contours(figure) => figure.draw(canvas, area),
-            Body::Scatter(figure) => figure.draw(canvas, area),
+            Body::Curves(figure) => {
+                left.draw(canvas, Rect { height: body_height.min(600.0), ..beside });
+                figure.draw(canvas, body, 1);
+            }
+            Body::Contours(figure) => {
+                left.draw(canvas, Rect { height: body_height.min(480.0), ..beside });
+                figure.draw(canvas, body, true);
+            }
+            Body::Scatter(figure) => {
+                let cell = Rect { x: right_x, y, width: CELL, height: CELL_HEIGHT };
+                let below = y + CELL_HEIGHT + GAP;
+                let cells = [cell, Rect { x: area.x, y: below, ..cell }, Rect { y: below, ..cell }];
+                left.draw(canvas, Rect { x: area.x, ..cell });
+                let bar = Rect { x: cell.right(), width: figure.bar_width(), ..body };
+                figure.draw_in(canvas, &cells, bar);
+            }
         }
     })
 }

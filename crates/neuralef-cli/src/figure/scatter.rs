@@ -53,6 +53,16 @@ impl Scatter<'_> {
         }
     }
 
+    /// The number of plots: one or three.
+    pub(super) fn plots(&self) -> usize {
+        self.pairs().len()
+    }
+
+    /// Room on the right for a colour bar.
+    pub(super) fn bar_width(&self) -> f64 {
+        if matches!(self.colours(), Colours::Values { .. }) { BAR } else { 0.0 }
+    }
+
     fn points(&self) -> usize {
         self.coordinates.first().map_or(0, |s| s.values.len())
     }
@@ -60,8 +70,7 @@ impl Scatter<'_> {
     pub(super) fn size(&self) -> (f64, f64) {
         let plots = self.pairs().len() as f64;
         let cell = if plots == 1.0 { 460.0 } else { CELL };
-        let bar = if matches!(self.colours(), Colours::Values { .. }) { BAR } else { 0.0 };
-        (plots * cell + (plots - 1.0) * GAP + bar, cell + LEGEND)
+        (plots * cell + (plots - 1.0) * GAP + self.bar_width(), cell + LEGEND)
     }
 
     /// The subtitle, with a word on thinning where there was any.
@@ -106,22 +115,30 @@ impl Scatter<'_> {
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
-        let colours = self.colours();
-        let pairs = self.pairs();
-        let plots = pairs.len() as f64;
-        let bar = if matches!(colours, Colours::Values { .. }) { BAR } else { 0.0 };
-        let top = if matches!(colours, Colours::Classes { .. }) { LEGEND } else { 12.0 };
+        let plots = self.plots() as f64;
+        let bar = self.bar_width();
         let width = (area.width - bar - (plots - 1.0) * GAP) / plots;
-        for (column, (i, j)) in pairs.iter().copied().enumerate() {
+        let cells: Vec<Rect> = (0..self.plots())
+            .map(|column| Rect { x: area.x + column as f64 * (width + GAP), width, ..area })
+            .collect();
+        self.draw_in(canvas, &cells, Rect { x: area.right() - bar, width: bar, ..area });
+    }
+
+    /// One plot into each of `cells`, the legend of classes above the last cell of the first row,
+    /// the colour bar of values into `bar`.
+    pub(super) fn draw_in(&self, canvas: &mut Canvas, cells: &[Rect], bar: Rect) {
+        let colours = self.colours();
+        let top = if matches!(colours, Colours::Classes { .. }) { LEGEND } else { 12.0 };
+        for (cell, pair) in cells.iter().zip(self.pairs()) {
             let frame = Rect {
-                x: area.x + column as f64 * (width + GAP) + 56.0,
-                y: area.y + top,
-                width: width - 62.0,
-                height: area.height - top - 46.0,
+                x: cell.x + 56.0,
+                y: cell.y + top,
+                width: cell.width - 62.0,
+                height: cell.height - top - 46.0,
             };
-            self.plot(canvas, frame, (i, j), &colours);
+            self.plot(canvas, frame, *pair, &colours);
         }
-        let frame_height = area.height - top - 46.0;
+        let Some(first) = cells.first() else { return };
         match &colours {
             Colours::One => {}
             Colours::Classes { names, .. } => {
@@ -130,18 +147,20 @@ impl Scatter<'_> {
                     .enumerate()
                     .map(|(c, name)| (Mark::Disc(class(c)), name.as_str()))
                     .collect();
-                let right = area.x + area.width - 6.0;
-                legend(canvas, area.x, right, area.y + 10.0, &entries);
+                let row = cells.iter().filter(|c| c.y == first.y);
+                let right = row.fold(first.right(), |far, c| far.max(c.right())) - 6.0;
+                legend(canvas, first.x, right, first.y + 10.0, &entries);
             }
             Colours::Values { name, scale, .. } => {
-                let height = (0.7 * frame_height).max(80.0);
+                let frame_height = bar.height - top - 46.0;
+                let height = (0.7 * frame_height).clamp(80.0, 300.0);
                 let place = Rect {
-                    x: area.right() - BAR + 18.0,
-                    y: area.y + top + 0.5 * (frame_height - height),
+                    x: bar.x + 18.0,
+                    y: bar.y + top + 0.5 * (frame_height - height),
                     width: 12.0,
                     height,
                 };
-                let room = 2.0 * (area.right() - place.right() - 8.0);
+                let room = 2.0 * (bar.right() - place.right() - 8.0);
                 let name = if text::width(name, LABEL) <= room { name.as_str() } else { "value" };
                 colour_bar(canvas, place, scale, name, sequential);
             }

@@ -42,7 +42,7 @@ impl Spectrum<'_> {
                 height: area.height - 72.0,
             },
             x: Scale::ordinal(values.len(), 12),
-            y: Scale::exponents(low - 0.1, high + 0.1, 7),
+            y: Scale::exponents(low - 0.3, high + 0.3, 7),
         };
         plot.grid(canvas, false);
         plot.labels(canvas, "index j", "eigenvalue μ");
