@@ -1,12 +1,30 @@
-//! Fitted approximations of a kernel: every one is a [`FeatureMap`].
+//! Fitted approximations of a kernel: every one is a [`FeatureMap`], made by a [`Method`].
 
+use std::fmt::Debug;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::fit::{Checkpoint, FitSpec, Observer, Problem, ReadoutRecord};
+use crate::matrix::{Mat, Mat64, MatRef};
+use crate::persist::Archive;
+use crate::spec::args::Registry;
+
+mod eigenfunctions;
 pub mod landmarks;
+mod neuralef;
 mod nystrom;
+mod nystrom_method;
 
+pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
 
-use crate::error::Result;
-use crate::matrix::{Mat, MatRef};
+/// Every method, by name.
+pub static METHODS: Registry<Box<dyn Method>> =
+    Registry { kind: "method", entries: &[neuralef::ENTRY, nystrom_method::ENTRY] };
 
 /// A fitted map φ with φ(x)ᵀφ(x') ≈ κ(x, x').
 ///
@@ -27,10 +45,102 @@ pub trait FeatureMap: Send + Sync {
     /// Eigenvalues μ of the integral operator, descending, when the method has them.
     fn eigenvalues(&self) -> Option<&[f64]>;
 
-    /// Eigenfunctions ψ(x), n × k, when the method has them.
+    /// Eigenfunctions ψ(x), n × k, in double precision, when the method has them.
     ///
     /// # Errors
     /// As [`transform`](FeatureMap::transform), and
     /// [`Error::Unsupported`](crate::Error::Unsupported) for methods without eigenvalues.
-    fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat>;
+    fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64>;
+
+    /// Puts everything [`Method::load`] needs into `archive`.
+    ///
+    /// # Errors
+    /// What the archive reports.
+    fn save(&self, archive: &mut Archive) -> Result<()>;
+}
+
+/// A way to approximate a kernel: turns a problem into a fitted map.
+pub trait Method: Send + Sync + Debug {
+    /// Fits the top k eigenpairs of the problem.
+    ///
+    /// # Errors
+    /// Parameters that do not fit the problem, numerical failures, interruption.
+    fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted>;
+
+    /// Rebuilds a fitted map from what [`FeatureMap::save`] stored; `spec` is the fit's and
+    /// `kernel` the kernel with its parameters resolved.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`](crate::Error::ModelFile) when tensors are missing or do not fit.
+    fn load(
+        &self,
+        archive: &Archive,
+        spec: &FitSpec,
+        kernel: Option<&str>,
+    ) -> Result<Box<dyn FeatureMap>>;
+
+    /// The text form; parsing it gives this method back.
+    fn text(&self) -> String;
+}
+
+/// What a method's fit returns.
+pub struct Fitted {
+    /// The map, on points as the kernel sees them.
+    pub map: Box<dyn FeatureMap>,
+    /// Training rows that the eigenvalues were computed from.
+    pub sample: Vec<usize>,
+    /// How it went.
+    pub record: MethodRecord,
+}
+
+/// How a fit went, as kept in the model file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MethodRecord {
+    /// Training steps behind the kept parameters.
+    pub steps: u64,
+    /// The looks of `steps = auto` as (steps, rms relative held-out residual).
+    pub auto_checks: Vec<(u64, f64)>,
+    /// The objective's own running eigenvalue estimates at the end of training.
+    pub running_eigenvalues: Vec<f64>,
+    /// The readout, for network methods.
+    pub readout: Option<ReadoutRecord>,
+    /// Number of landmarks, for Nyström.
+    pub landmarks: Option<usize>,
+    /// Things the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What surrounds a fit: who watches, where checkpoints go, where the time went.
+pub struct Run<'a> {
+    pub(crate) observer: &'a mut dyn Observer,
+    pub(crate) checkpoint: Option<&'a Path>,
+    pub(crate) checkpoint_every: u64,
+    pub(crate) resume: Option<Checkpoint>,
+    /// The data and the spec as the user gave them, for checkpoints.
+    pub(crate) data: &'a Dataset,
+    pub(crate) spec: &'a FitSpec,
+    pub(crate) timings: Timings,
+}
+
+/// Wall time of the parts of a fit, in seconds. Not part of the model file: models are the same
+/// bits for the same seed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// In training steps.
+    pub training_seconds: f64,
+    /// In readouts, those of `steps = auto` included; for Nyström, in the eigendecomposition.
+    pub readout_seconds: f64,
+    /// In the certificate.
+    pub certificate_seconds: f64,
+    /// From the call to the return.
+    pub total_seconds: f64,
+}
+
+/// Runs `work` and adds the time it took to `seconds`.
+pub(crate) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let out = work();
+    *seconds += started.elapsed().as_secs_f64();
+    out
 }

@@ -12,6 +12,7 @@ use crate::linalg::{
     canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64, top_eigh,
 };
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::persist::Archive;
 
 /// Rows of x evaluated together.
 const ROWS: usize = 128;
@@ -205,11 +206,8 @@ impl Nystrom {
         self.requested - self.eigenvalues.len()
     }
 
-    /// ψ(x) in double precision, n × k: the form in which it serves as an oracle.
-    ///
-    /// # Errors
-    /// As [`FeatureMap::transform`].
-    pub fn eigenfunctions_f64(&self, x: MatRef<'_>) -> Result<Mat64> {
+    /// ψ(x) in double precision, n × k.
+    fn psi(&self, x: MatRef<'_>) -> Result<Mat64> {
         self.check(x)?;
         let k = self.eigenvalues.len();
         let mut out = vec![0.0f64; x.nrows() * k];
@@ -281,7 +279,7 @@ impl Nystrom {
         let m = self.landmarks.nrows();
         let step = m.div_ceil(PROBES);
         let probes = self.landmarks.slice(s![..;step, ..]);
-        let exact = self.eigenfunctions_f64(probes)?;
+        let exact = self.psi(probes)?;
         let ones = vec![1.0; self.eigenvalues.len()];
         // Overflow in single precision rules it out; it is not an error of the fit.
         let single = match self.evaluate(probes, Precision::Single, &ones) {
@@ -312,8 +310,16 @@ impl FeatureMap for Nystrom {
         Some(&self.eigenvalues)
     }
 
-    fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat> {
-        self.evaluate(x, self.precision, &vec![1.0; self.eigenvalues.len()])
+    fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
+        self.psi(x)
+    }
+
+    fn save(&self, archive: &mut Archive) -> Result<()> {
+        let (m, d) = self.landmarks.dim();
+        let k = self.eigenvalues.len();
+        archive.put_f32("landmarks", &[m, d], self.landmarks.iter().copied().collect())?;
+        archive.put_f64("projection", &[m, k], self.projection.iter().copied().collect())?;
+        archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())
     }
 }
 

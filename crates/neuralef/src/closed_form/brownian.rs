@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
-use super::{KnownSpectrum, check_points, positive};
+use super::{KnownSpectrum, check_pairs, check_points, positive};
 use crate::error::Result;
 use crate::matrix::{Mat64, MatRef};
 
@@ -34,11 +34,12 @@ impl KnownSpectrum for BrownianUniform {
     }
 
     fn eigenvalues(&self, k: usize) -> Result<Vec<f64>> {
+        check_pairs(k)?;
         Ok((0..k).map(|j| self.end / ((j as f64 + 0.5) * PI).powi(2)).collect())
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64> {
-        check_points(x, 1)?;
+        check_points(x, 1, k)?;
         Ok(Mat64::from_shape_fn((x.nrows(), k), |(i, j)| {
             SQRT_2 * ((j as f64 + 0.5) * PI * (f64::from(x[(i, 0)]) / self.end)).sin()
         }))

@@ -15,6 +15,9 @@ pub use polynomial::PolynomialUniform;
 pub use quadrature::{GaussLegendre, Quadrature};
 pub use rbf_gaussian::RbfGaussian;
 
+/// Most eigenpairs that can be asked for at once.
+const MAX_PAIRS: usize = 1 << 20;
+
 /// The eigenpairs of the integral operator of a kernel under a known measure (the population, not
 /// a sample): ∫ κ(x, x') ψ_j(x') dp(x') = μ_j ψ_j(x), E[ψ_i ψ_j] = δ_ij, μ descending.
 pub trait KnownSpectrum: Send + Sync + std::fmt::Debug {
@@ -27,13 +30,14 @@ pub trait KnownSpectrum: Send + Sync + std::fmt::Debug {
     /// The first k eigenvalues, or all when there are fewer.
     ///
     /// # Errors
-    /// What the computation meets: sizes out of memory's reach.
+    /// [`Error::InvalidParameter`] when k is above 2²⁰.
     fn eigenvalues(&self, k: usize) -> Result<Vec<f64>>;
 
     /// The first k eigenfunctions at x (n × d): n × min(k, rank).
     ///
     /// # Errors
-    /// [`Error::Shape`] for the wrong width, [`Error::NonFinite`] for bad points or overflow.
+    /// [`Error::Shape`] for the wrong width, [`Error::NonFinite`] for bad points or overflow,
+    /// [`Error::InvalidParameter`] when k is above 2²⁰.
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64>;
 
     /// E κ(x, x) = Σ μ_j over all j.
@@ -56,10 +60,18 @@ fn interval(a: f64, b: f64) -> Result<(f64, f64)> {
     Err(Error::parameter("interval", "finite a < b", format!("[{a}, {b}]")))
 }
 
-/// Fails unless x is n × `inputs` and finite.
-fn check_points(x: MatRef<'_>, inputs: usize) -> Result<()> {
+/// Fails unless x is n × `inputs` and finite, and k within bounds.
+fn check_points(x: MatRef<'_>, inputs: usize, k: usize) -> Result<()> {
+    check_pairs(k)?;
     crate::matrix::expect_columns("x", x, inputs)?;
     crate::linalg::expect_finite_f32("x", x)
+}
+
+fn check_pairs(k: usize) -> Result<()> {
+    if k <= MAX_PAIRS {
+        return Ok(());
+    }
+    Err(Error::parameter("k", format!("at most {MAX_PAIRS} eigenpairs"), k))
 }
 
 #[cfg(test)]

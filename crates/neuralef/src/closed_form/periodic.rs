@@ -2,7 +2,7 @@
 
 use std::f64::consts::{PI, SQRT_2};
 
-use super::{KnownSpectrum, check_points, positive};
+use super::{KnownSpectrum, check_pairs, check_points, positive};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64, MatRef};
 
@@ -66,12 +66,13 @@ impl KnownSpectrum for PeriodicUniform {
     }
 
     fn eigenvalues(&self, k: usize) -> Result<Vec<f64>> {
+        check_pairs(k)?;
         let bessel = scaled_bessel(self.lengthscale.powi(-2), k / 2 + 1);
         Ok((0..k).map(|j| bessel[j.div_ceil(2)]).collect())
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64> {
-        check_points(x, 1)?;
+        check_points(x, 1, k)?;
         Ok(Mat64::from_shape_fn((x.nrows(), k), |(i, j)| {
             let turns = (f64::from(x[(i, 0)]) / self.period).rem_euclid(1.0);
             let n = j.div_ceil(2) as f64;

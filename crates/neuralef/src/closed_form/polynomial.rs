@@ -77,7 +77,7 @@ impl KnownSpectrum for PolynomialUniform {
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64> {
-        check_points(x, 1)?;
+        check_points(x, 1, k)?;
         let phi = Array2::from_shape_fn((x.nrows(), self.factors.len()), |(i, m)| {
             self.factors[m] * f64::from(x[(i, 0)]).powi(m as i32)
         });

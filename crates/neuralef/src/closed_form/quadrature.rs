@@ -215,8 +215,8 @@ impl KnownSpectrum for Quadrature {
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64> {
-        check_points(x, self.inputs())?;
-        let psi = self.rule.eigenfunctions_f64(x)?;
+        check_points(x, self.inputs(), k)?;
+        let psi = self.rule.eigenfunctions(x)?;
         let k = k.min(psi.ncols());
         Ok(psi.slice(ndarray::s![.., ..k]).to_owned())
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::{KnownSpectrum, check_points, positive};
+use super::{KnownSpectrum, check_pairs, check_points, positive};
 use crate::error::{Error, Result};
 use crate::linalg::expect_finite_f64;
 use crate::matrix::{Mat64, MatRef};
@@ -155,6 +155,7 @@ impl KnownSpectrum for RbfGaussian {
     }
 
     fn eigenvalues(&self, k: usize) -> Result<Vec<f64>> {
+        check_pairs(k)?;
         let first: f64 = self.axes.iter().map(|axis| axis.log_first).sum();
         let value = |orders: &Vec<u32>| {
             let terms = orders.iter().zip(&self.axes);
@@ -164,7 +165,7 @@ impl KnownSpectrum for RbfGaussian {
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>, k: usize) -> Result<Mat64> {
-        check_points(x, self.axes.len())?;
+        check_points(x, self.axes.len(), k)?;
         let orders = self.orders(k);
         let mut psi = Mat64::ones((x.nrows(), k));
         for (d, (axis, mean)) in self.axes.iter().zip(&self.mean).enumerate() {

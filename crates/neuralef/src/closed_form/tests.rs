@@ -223,6 +223,8 @@ fn bad_parameters_and_points_are_errors() {
     assert!(at_infinity.is_err() || at_infinity.is_ok_and(|v| v.iter().all(|v| v.is_finite())));
     assert_eq!(known.eigenfunctions(nan.slice(s![..0, ..]), 2).unwrap().dim(), (0, 2));
     assert_eq!(known.eigenvalues(0).unwrap().len(), 0);
+    assert!(known.eigenvalues(usize::MAX).is_err());
+    assert!(known.eigenfunctions(nan.slice(s![..0, ..]), usize::MAX).is_err());
     let poly = PolynomialUniform::new(64, 1.0, 1.0, -1.0, 1.0).unwrap();
     assert!(poly.eigenfunctions(Mat::from_elem((1, 1), f32::MAX).view(), 3).is_err());
     let kernel: Arc<dyn Kernel> = Arc::new(rbf(1.0));

@@ -1,1 +1,19 @@
-//! To come.
+//! Fitting: from data and a spec to a model with a certificate.
+
+pub(crate) mod auto;
+mod certificate;
+pub(crate) mod checkpoint;
+mod observer;
+pub(crate) mod problem;
+pub(crate) mod readout;
+mod spec;
+pub(crate) mod train;
+
+pub(crate) use certificate::certify;
+pub use certificate::{Certificate, PairCertificate};
+pub use checkpoint::{Checkpoint, CheckpointHeader};
+pub use observer::{Control, Event, Observer, Silent};
+pub use problem::Problem;
+pub use readout::ReadoutRecord;
+pub(crate) use readout::relative_residuals;
+pub use spec::{FitSpec, ReadoutKind, Steps};

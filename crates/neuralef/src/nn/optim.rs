@@ -125,7 +125,27 @@ enum Rule {
     },
 }
 
+impl Default for OptimizerSpec {
+    /// `adam`.
+    fn default() -> Self {
+        let rule =
+            Rule::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false };
+        OptimizerSpec { lr: 1e-3, rule }
+    }
+}
+
 impl OptimizerSpec {
+    /// The same optimiser with another learning rate.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless `lr` is finite and above 0.
+    pub fn with_lr(self, lr: f64) -> Result<Self> {
+        if lr.is_finite() && lr > 0.0 {
+            return Ok(OptimizerSpec { lr, ..self });
+        }
+        Err(Error::parameter("lr", "a number > 0", lr))
+    }
+
     fn adam(args: &Args<'_>, weight_decay: Option<f64>) -> Result<Self> {
         Ok(OptimizerSpec {
             lr: args.positive("lr", 1e-3)?,

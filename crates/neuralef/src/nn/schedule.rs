@@ -80,6 +80,13 @@ impl Schedule {
     }
 }
 
+impl Default for Schedule {
+    /// `cosine`.
+    fn default() -> Self {
+        Schedule::Cosine { last: 0.0 }
+    }
+}
+
 impl FromStr for Schedule {
     type Err = Error;
 

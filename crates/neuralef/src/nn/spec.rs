@@ -116,6 +116,18 @@ impl NetworkSpec {
     }
 }
 
+impl Default for NetworkSpec {
+    /// `mlp(hidden=[64, 64], activation=sin_cos)`.
+    fn default() -> Self {
+        NetworkSpec(Arc::new(Perceptron {
+            shared: false,
+            hidden: vec![64, 64],
+            activation: Activation::SinCos,
+            init: Init::Auto,
+        }))
+    }
+}
+
 impl FromStr for NetworkSpec {
     type Err = Error;
 

@@ -3,6 +3,15 @@
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 use crate::operator::Diagonal;
+use crate::spec::args::Registry;
+
+mod neuralef;
+
+pub use neuralef::{Estimator, NeuralEf};
+
+/// Every objective, by name.
+pub static OBJECTIVES: Registry<Box<dyn Objective>> =
+    Registry { kind: "objective", entries: &[neuralef::ENTRY] };
 
 /// One evaluation of an objective on a batch.
 #[derive(Debug, Clone)]

@@ -3,6 +3,16 @@
 use crate::error::Result;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
+mod explicit;
+mod features;
+mod precomputed;
+#[cfg(test)]
+mod tests;
+
+pub use explicit::ExplicitOperator;
+pub use features::FeatureOperator;
+pub use precomputed::PrecomputedOperator;
+
 /// Some points of a dataset: their row numbers and their values.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -55,6 +65,26 @@ pub trait KernelOperator: Send + Sync {
     /// # Errors
     /// As [`apply`](KernelOperator::apply).
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>>;
+
+    /// Relative rounding error of the kernel values that [`image`](KernelOperator::image) sees:
+    /// eigenvalues below this level of the largest are noise.
+    fn unit_roundoff(&self) -> f64 {
+        f64::EPSILON
+    }
+}
+
+/// Turns Σⱼ κᵢⱼψⱼ over a batch of `n` points into the mean the caller asked for; `own` holds κᵢᵢ.
+fn finish_batch(mut image: MatMut<'_>, psi: MatRef<'_>, own: &[f32], n: usize, diagonal: Diagonal) {
+    let divisor = match diagonal {
+        Diagonal::Keep => n as f32,
+        Diagonal::Drop => (n - 1).max(1) as f32,
+    };
+    for (i, mut row) in image.outer_iter_mut().enumerate() {
+        let drop = if diagonal == Diagonal::Drop { own[i] } else { 0.0 };
+        for (value, psi) in row.iter_mut().zip(psi.row(i)) {
+            *value = (*value - drop * psi) / divisor;
+        }
+    }
 }
 
 /// The function T̂v of a fixed sample and fixed values v: see [`KernelOperator::image`].

@@ -3,6 +3,7 @@
 mod archive;
 pub(crate) mod atomic;
 mod header;
+mod typed;
 
 pub use archive::Archive;
 

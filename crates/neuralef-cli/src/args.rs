@@ -1,0 +1,249 @@
+//! Raw arguments, as clap reads them.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Learn the eigenfunctions of a kernel as neural networks, check them, save them and apply them.
+///
+/// DATA is a file (.npy, file.npz:key, .csv, .tsv, .parquet, IDX such as MNIST's, gzipped or not),
+/// the word `digits` (the embedded handwritten digits, 1,797 × 64), or a synthetic set such as
+/// `two_moons(n=1000, noise=0.1)`.
+#[derive(Debug, Parser)]
+#[command(name = "neuralef", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Exit codes: 0 done; 1 bad input, file error or numerical failure; 2 wrong usage; 130 interrupted
+(a checkpoint was written if --checkpoint was given).
+
+Examples:
+  neuralef fit                                          the embedded digits, all defaults
+  neuralef fit x.npy --kernel 'rbf(lengthscale=0.5) + 0.1*linear' -k 20 -o model.safetensors
+  neuralef transform model.safetensors new.csv -o features.npy
+  neuralef eval model.safetensors x.npy --exact")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Prints one JSON object for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Threads to use; all cores by default. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Learns the top k eigenfunctions of a kernel on DATA, reports their accuracy, saves the model.
+    Fit(Box<FitArgs>),
+    /// Writes the features (or eigenfunctions) of DATA under a model to a .npy file, streaming.
+    Transform(TransformArgs),
+    /// Measures a model on DATA, against the exact eigenpairs with --exact.
+    Eval(EvalArgs),
+    /// Shows what a model file holds.
+    Inspect(InspectArgs),
+    /// Draws a model's eigenfunctions and spectrum.
+    Plot(PlotArgs),
+    /// Writes a synthetic data set to a .npy file.
+    Synth(SynthArgs),
+    /// Lists the kernels, networks, objectives, optimisers, methods and data sets with their parameters.
+    List(ListArgs),
+    /// Prints a shell completion script.
+    Completions(CompletionsArgs),
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// A bar when standard error is a terminal, nothing otherwise.
+    Auto,
+    /// One JSON object a line on standard error.
+    Json,
+    /// Nothing.
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FitArgs {
+    /// The data: a file, `digits`, or a synthetic set.
+    #[arg(default_value = "digits")]
+    pub data: String,
+    /// Kernel, such as `rbf(lengthscale=median)` or `rbf + 0.1*linear` [default: rbf(lengthscale=median)].
+    #[arg(long)]
+    pub kernel: Option<String>,
+    /// A precomputed N × N Gram matrix (.npy) instead of a kernel.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "features"])]
+    pub gram: Option<PathBuf>,
+    /// Features, N × S (.npy), whose inner products divided by S are the kernel.
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub features: Option<PathBuf>,
+    /// How many eigenfunctions [default: 10].
+    #[arg(short = 'k', long, value_name = "K")]
+    pub n_components: Option<usize>,
+    /// `neuralef` or `nystrom(landmarks=1000)` [default: neuralef].
+    #[arg(long)]
+    pub method: Option<String>,
+    /// Eigenfunction networks, such as `mlp(hidden=[64, 64], activation=sin_cos)`.
+    #[arg(long)]
+    pub network: Option<String>,
+    /// Training objective [default: neuralef].
+    #[arg(long)]
+    pub objective: Option<String>,
+    /// Optimiser, such as `adam(lr=1e-3)` or `sgd(lr=0.1, momentum=0.9)`.
+    #[arg(long)]
+    pub optimizer: Option<String>,
+    /// Learning rate; shorthand for the optimiser's lr.
+    #[arg(long)]
+    pub lr: Option<f64>,
+    /// Learning-rate schedule: constant, cosine or warmup_cosine(warmup=100).
+    #[arg(long)]
+    pub schedule: Option<String>,
+    /// Training steps, or `auto`: train only while held-out residuals improve [default: auto].
+    #[arg(long)]
+    pub steps: Option<neuralef::Steps>,
+    /// The most steps that `auto` takes [default: 5000].
+    #[arg(long, value_name = "STEPS")]
+    pub max_steps: Option<u64>,
+    /// Points in a batch [default: 256].
+    #[arg(long, value_name = "B")]
+    pub batch_size: Option<usize>,
+    /// Largest global norm of the gradient; 0 turns clipping off [default: 0].
+    #[arg(long, value_name = "NORM")]
+    pub clip_norm: Option<f64>,
+    /// How eigenfunctions are read out: none, ritz or galerkin [default: galerkin].
+    #[arg(long)]
+    pub readout: Option<neuralef::ReadoutKind>,
+    /// The most training points that a readout streams [default: 16384].
+    #[arg(long, value_name = "N")]
+    pub readout_points: Option<usize>,
+    /// Memory for the readout's matrices, in MiB.
+    #[arg(long, value_name = "MIB")]
+    pub memory_budget: Option<u64>,
+    /// Share of the points held out for the certificate [default: 0.1].
+    #[arg(long, value_name = "SHARE")]
+    pub validation_fraction: Option<f64>,
+    /// Scales every feature to mean 0 and variance 1, as part of the model.
+    #[arg(long)]
+    pub standardize: bool,
+    /// Seed of every random choice [default: 0].
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// A TOML file with any of these settings (underscores for dashes); options override it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The model file to write.
+    #[arg(short, long, value_name = "FILE", default_value = "model.safetensors")]
+    pub output: PathBuf,
+    /// The figure to write, .svg or .png; `none` for no figure [default: the model's name with .svg].
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+    /// Where to keep a checkpoint while training.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Steps between checkpoints.
+    #[arg(long, value_name = "STEPS", default_value_t = 500)]
+    pub checkpoint_every: u64,
+    /// Continues an interrupted run from its checkpoint, to the same bits; DATA and every setting
+    /// are the checkpoint's.
+    #[arg(long, value_name = "CKPT", conflicts_with_all = ["kernel", "gram", "features",
+        "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
+        "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
+        "validation_fraction", "standardize", "seed", "config"])]
+    pub resume: Option<PathBuf>,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TransformArgs {
+    /// The model file.
+    pub model: PathBuf,
+    /// The points.
+    pub data: String,
+    /// The .npy file to write, n × k float32; row order is that of DATA.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Writes eigenfunctions ψ instead of features √μ ψ.
+    #[arg(long)]
+    pub eigenfunctions: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// The model file.
+    pub model: PathBuf,
+    /// The points to measure on.
+    pub data: String,
+    /// Compares with the exact eigenpairs of the kernel's Gram matrix on the reference points.
+    #[arg(long)]
+    pub exact: bool,
+    /// Points whose Gram matrix gives the exact eigenpairs [default: DATA].
+    #[arg(long, value_name = "DATA", requires = "exact")]
+    pub reference: Option<String>,
+    /// Eigenvalues closer than this (relative) are compared as one subspace.
+    #[arg(long, value_name = "GAP", default_value_t = 0.05)]
+    pub cluster_gap: f64,
+    /// Memory for a Gram matrix, in MiB; beyond it the matrix is recomputed block by block.
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub memory_budget: u64,
+    /// Seed for synthetic DATA and for the pairs of the Gram error.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The model file.
+    pub model: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    /// The model file.
+    pub model: PathBuf,
+    /// Points to draw [default: a grid for one or two columns; required for more].
+    pub data: Option<String>,
+    /// The figure, .svg or .png.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Draws the spectrum instead of the eigenfunctions.
+    #[arg(long)]
+    pub spectrum: bool,
+    /// Seed for synthetic DATA.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SynthArgs {
+    /// two_moons, circles, swiss_roll, uniform, gaussian, with or without parameters.
+    pub name: String,
+    /// Number of points.
+    #[arg(short, long)]
+    pub n: Option<usize>,
+    /// Standard deviation of the noise.
+    #[arg(long)]
+    pub noise: Option<f64>,
+    /// Number of columns, for uniform and gaussian.
+    #[arg(short, long)]
+    pub d: Option<usize>,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The .npy file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// One kind only: kernels, networks, objectives, optimizers, schedules, methods, data.
+    pub kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}

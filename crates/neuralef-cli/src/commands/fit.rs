@@ -1,0 +1,149 @@
+//! `neuralef fit`: learns, certifies, saves and draws.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use neuralef::{Checkpoint, Dataset, Fit, FitSpec, Model, Timings};
+use serde_json::json;
+
+use crate::args::FitArgs;
+use crate::commands::plot;
+use crate::interrupt::Interrupt;
+use crate::progress::Display;
+use crate::report;
+
+/// Kernel when none is named.
+const KERNEL: &str = "rbf(lengthscale=median)";
+
+pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
+    // Refuse an output that cannot be written before the work, not after it.
+    writable(&args.output)?;
+    let figure = figure_path(args);
+    if let Some(path) = &figure {
+        writable(path)?;
+    }
+    let (location, fit) = match &args.resume {
+        Some(path) => {
+            let checkpoint = Checkpoint::read(path)?;
+            (checkpoint.header.data.clone(), Fit::resume(checkpoint))
+        }
+        None => (args.data.clone(), Fit::new(spec(args)?)),
+    };
+    let data = Dataset::open(&location, args.seed.unwrap_or(0))?;
+    let mut display = Display::new(args.progress, Interrupt::install()?);
+    let mut fit = fit.observer(&mut display);
+    if let Some(path) = args.checkpoint.as_ref().or(args.resume.as_ref()) {
+        fit = fit.checkpoint(path, args.checkpoint_every);
+    }
+    let fitted = fit.run(&data);
+    display.finish();
+    let (model, timings) = fitted?;
+    model.save(&args.output)?;
+    if let Some(path) = &figure {
+        plot::draw(&model, Some(&data), path)?;
+    }
+    if json {
+        print_json(args, figure.as_deref(), &model, &timings)
+    } else {
+        print_text(args, figure.as_deref(), &model, &timings);
+        Ok(())
+    }
+}
+
+/// The spec: defaults, then the config file, then options.
+fn spec(args: &FitArgs) -> Result<FitSpec> {
+    let mut spec = match &args.config {
+        Some(path) => read_config(path)?,
+        None => FitSpec::default(),
+    };
+    if args.kernel.is_some() || args.gram.is_some() || args.features.is_some() {
+        (spec.kernel, spec.gram, spec.features) = (None, None, None);
+    }
+    if let Some(text) = &args.kernel {
+        spec.kernel = Some(text.parse()?);
+    }
+    set(&mut spec.gram, args.gram.clone().map(Some));
+    set(&mut spec.features, args.features.clone().map(Some));
+    if spec.kernel.is_none() && spec.gram.is_none() && spec.features.is_none() {
+        spec.kernel = Some(KERNEL.parse()?);
+    }
+    set(&mut spec.n_components, args.n_components);
+    set(&mut spec.method, args.method.clone());
+    set(&mut spec.network, args.network.as_deref().map(str::parse).transpose()?);
+    set(&mut spec.objective, args.objective.clone());
+    set(&mut spec.optimizer, args.optimizer.as_deref().map(str::parse).transpose()?);
+    if let Some(lr) = args.lr {
+        spec.optimizer = spec.optimizer.with_lr(lr)?;
+    }
+    set(&mut spec.schedule, args.schedule.as_deref().map(str::parse).transpose()?);
+    set(&mut spec.steps, args.steps);
+    set(&mut spec.max_steps, args.max_steps);
+    set(&mut spec.batch_size, args.batch_size);
+    set(&mut spec.clip_norm, args.clip_norm);
+    set(&mut spec.readout, args.readout);
+    set(&mut spec.readout_points, args.readout_points);
+    set(&mut spec.memory_budget, args.memory_budget);
+    set(&mut spec.validation_fraction, args.validation_fraction);
+    set(&mut spec.seed, args.seed);
+    spec.standardize |= args.standardize;
+    Ok(spec)
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn read_config(path: &Path) -> Result<FitSpec> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    toml::from_str(&text).with_context(|| path.display().to_string())
+}
+
+/// Where the figure goes: as asked, nowhere for `none`, else beside the model.
+fn figure_path(args: &FitArgs) -> Option<PathBuf> {
+    match &args.plot {
+        Some(path) if path.as_os_str() == "none" => None,
+        Some(path) => Some(path.clone()),
+        None => Some(args.output.with_extension("svg")),
+    }
+}
+
+/// Fails unless a file can be made in the directory of `path`.
+fn writable(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let refuse = || format!("{}: cannot be written", path.display());
+    anyhow::ensure!(!path.is_dir(), "{}: is a directory", path.display());
+    tempfile::tempfile_in(parent).map(drop).with_context(refuse)
+}
+
+fn print_json(
+    args: &FitArgs,
+    figure: Option<&Path>,
+    model: &Model,
+    timings: &Timings,
+) -> Result<()> {
+    let object = json!({
+        "model": args.output,
+        "figure": figure,
+        "info": model.info(),
+        "timings": timings,
+    });
+    println!("{}", serde_json::to_string(&object)?);
+    Ok(())
+}
+
+fn print_text(args: &FitArgs, figure: Option<&Path>, model: &Model, timings: &Timings) {
+    println!("{}", report::model(model.info()));
+    println!(
+        "{:.2} s: training {:.2}, readout {:.2}, certificate {:.2}",
+        timings.total_seconds,
+        timings.training_seconds,
+        timings.readout_seconds,
+        timings.certificate_seconds
+    );
+    println!("model  {}", args.output.display());
+    if let Some(path) = figure {
+        println!("figure {}", path.display());
+    }
+}

@@ -1,0 +1,41 @@
+//! `neuralef transform`: streams points through a model into a .npy file.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use neuralef::{Dataset, Model, NpyWriter};
+use serde_json::json;
+
+use crate::args::TransformArgs;
+
+/// Rows in memory at a time.
+const ROWS: usize = 16_384;
+
+pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
+    let model = Model::load(&args.model)?;
+    let data = Dataset::open(&args.data, 0)?;
+    let started = Instant::now();
+    let mut writer = NpyWriter::create(&args.output, model.n_components())?;
+    for start in (0..data.len()).step_by(ROWS) {
+        let x = data.range(start..(start + ROWS).min(data.len()))?;
+        if args.eigenfunctions {
+            writer.append(model.eigenfunctions(x.view())?.mapv(|v| v as f32).view())?;
+        } else {
+            writer.append(model.transform(x.view())?.view())?;
+        }
+    }
+    writer.finish()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let (n, k) = (data.len(), model.n_components());
+    if json {
+        let rate = n as f64 / seconds;
+        println!(
+            "{}",
+            json!({"output": args.output, "n_samples": n, "n_components": k,
+                   "seconds": seconds, "rows_per_second": rate})
+        );
+    } else {
+        println!("{n} × {k} in {} ({:.0} rows/s)", args.output.display(), n as f64 / seconds);
+    }
+    Ok(())
+}

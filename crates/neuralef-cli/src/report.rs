@@ -1,0 +1,108 @@
+//! Text for people: tables of eigenpairs and what a model is.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use neuralef::{ModelInfo, PairCertificate};
+
+/// A table with right-aligned columns.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// What a model is and how accurate.
+pub(crate) fn model(info: &ModelInfo) -> String {
+    let spec = &info.spec;
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| out.push_str(&format!("{name:<12} {value}\n"));
+    line("data", format!("{} ({} × {})", info.data, info.n_samples, info.n_features));
+    line("kernel", kernel(info));
+    line("method", method(info));
+    if let Some(readout) = &info.record.readout {
+        let truncation = match readout.truncation {
+            Some(t) => {
+                format!("{} of {} directions (truncation {t:.0e})", readout.rank, readout.basis)
+            }
+            None => format!("{} outputs", readout.basis),
+        };
+        line("readout", format!("{}: {truncation}, {} points", readout.kind, readout.points));
+    }
+    for (steps, residual) in &info.record.auto_checks {
+        let kept = if *steps == info.record.steps { "  ← kept" } else { "" };
+        line("auto", format!("after {steps:>5} steps: held-out residual {residual:.4}{kept}"));
+    }
+    line("seed", spec.seed.to_string());
+    out.push_str(&pairs(&info.certificate.pairs).to_string());
+    let c = &info.certificate;
+    out.push_str(&format!(
+        "\ncaptured trace {:.2} %, orthonormality error {:.1e} ({} held-out points, {} training \
+         points)\n± is one standard error from the finite sample; residual = ‖T̂ψ − μψ‖/μ on \
+         held-out points",
+        100.0 * c.captured_trace,
+        c.orthonormality_error,
+        c.held_out_points,
+        c.training_points
+    ));
+    for warning in &info.warnings {
+        out.push_str(&format!("\nwarning: {warning}"));
+    }
+    out
+}
+
+pub(crate) fn kernel(info: &ModelInfo) -> String {
+    match (&info.kernel, &info.spec.gram, &info.spec.features) {
+        (Some(text), _, _) => text.clone(),
+        (_, Some(path), _) => format!("Gram matrix {}", path.display()),
+        (_, _, Some(path)) => format!("features {}", path.display()),
+        _ => "unknown".into(),
+    }
+}
+
+fn method(info: &ModelInfo) -> String {
+    let spec = &info.spec;
+    match &info.record.readout {
+        None => spec.method.clone(),
+        Some(_) => format!(
+            "{}, {}, {} steps of {} points, {}, {}",
+            spec.network,
+            spec.objective,
+            info.record.steps,
+            spec.batch_size,
+            spec.optimizer,
+            spec.schedule
+        ),
+    }
+}
+
+fn pairs(pairs: &[PairCertificate]) -> Table {
+    let header = ["j", "eigenvalue", "± s.e.", "residual", "population residual"];
+    table(
+        &header,
+        pairs.iter().enumerate().map(|(j, p)| {
+            vec![
+                (j + 1).to_string(),
+                format!("{:.6e}", p.eigenvalue),
+                format!("{:.1e}", p.standard_error),
+                format!("{:.2e}", p.residual),
+                population(p),
+            ]
+        }),
+    )
+}
+
+/// The population residual, or its 2σ bound when the held-out points do not resolve it.
+fn population(p: &PairCertificate) -> String {
+    let (square, error) = (p.population_residual_squared, p.population_residual_squared_error);
+    if square > 2.0 * error {
+        return format!("{:.2e}", square.sqrt());
+    }
+    format!("< {:.1e}", (square.max(0.0) + 2.0 * error).sqrt())
+}

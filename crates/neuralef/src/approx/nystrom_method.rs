@@ -1,0 +1,145 @@
+//! The Nyström method as an entry of the registry: landmarks chosen from the training points.
+
+use super::landmarks::{self, Landmarks};
+use super::{FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, timed};
+use crate::error::{Error, Result};
+use crate::fit::{Event, FitSpec, Problem};
+use crate::kernel::KernelSpec;
+use crate::persist::Archive;
+use crate::spec::args::{Args, Entry};
+
+/// Registry entry: `nystrom(landmarks=1000, selection=uniform)`.
+pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+    name: "nystrom",
+    summary: "eigenvectors of the Gram matrix of landmarks, extended by the kernel \
+              (Williams & Seeger 2001)",
+    parameters: &[
+        ("landmarks", "1000", "how many; at least the number of training points: all of them"),
+        ("selection", "uniform", "uniform, or kmeans: k-means++ with weights"),
+    ],
+    build,
+};
+
+/// Training points that k-means++ chooses from.
+const CANDIDATES: usize = 50_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Selection {
+    Uniform,
+    Kmeans,
+}
+
+fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
+    let selection = match args.name("selection", "uniform")? {
+        "uniform" => Selection::Uniform,
+        "kmeans" => Selection::Kmeans,
+        other => return Err(Error::unknown("selection", other, &["uniform", "kmeans"])),
+    };
+    let landmarks = args.integer("landmarks", 1..=1_000_000_000, 1000)? as usize;
+    Ok(Box::new(NystromMethod { landmarks, selection }))
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+struct NystromMethod {
+    landmarks: usize,
+    selection: Selection,
+}
+
+impl NystromMethod {
+    /// Rows of the data that become landmarks, and their weights.
+    fn choose(&self, problem: &Problem) -> Result<(Vec<usize>, Vec<f64>)> {
+        let m = self.landmarks.min(problem.train.len());
+        let pool = match self.selection {
+            Selection::Uniform => problem.train.clone(),
+            Selection::Kmeans => problem.training_sample(CANDIDATES.max(m)),
+        };
+        if m == pool.len() {
+            return Ok((pool, vec![1.0 / m as f64; m]));
+        }
+        let Landmarks { indices, weights } = match self.selection {
+            Selection::Uniform => landmarks::uniform(pool.len(), m, problem.spec.seed)?,
+            Selection::Kmeans => {
+                let x = problem.batch(&pool)?.x;
+                landmarks::kmeans_plus_plus(x.view(), m, problem.spec.seed)?
+            }
+        };
+        let mut chosen: Vec<(usize, f64)> =
+            indices.into_iter().map(|i| pool[i]).zip(weights).collect();
+        chosen.sort_unstable_by_key(|c| c.0);
+        Ok(chosen.into_iter().unzip())
+    }
+}
+
+impl Method for NystromMethod {
+    fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
+        let Some(kernel) = &problem.kernel else {
+            return Err(Error::Unsupported {
+                what: "method = nystrom with a Gram matrix or features".into(),
+                reason: "new points need the kernel itself; method = neuralef serves here".into(),
+            });
+        };
+        if run.resume.is_some() {
+            return Err(Error::Unsupported {
+                what: "resuming method = nystrom".into(),
+                reason: "it has no training steps to resume".into(),
+            });
+        }
+        run.observer.observe(&Event::Phase { name: "nystrom" });
+        let m = self.landmarks.min(problem.train.len());
+        let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
+        if needed > problem.spec.memory_budget {
+            return Err(Error::MemoryBudget {
+                what: format!("the Gram matrix of {m} landmarks"),
+                needed_mib: needed,
+                budget_mib: problem.spec.memory_budget,
+            });
+        }
+        let components = problem.spec.n_components;
+        if components > m {
+            let expected = format!("at most the number of landmarks, {m}");
+            return Err(Error::parameter("n_components", expected, components));
+        }
+        let fitted = timed(&mut run.timings.readout_seconds, || {
+            let (rows, weights) = self.choose(problem)?;
+            let x = problem.batch(&rows)?.x;
+            let map = Nystrom::fit_weighted(kernel.clone(), x, &weights, components)?;
+            Ok::<_, Error>((rows, map))
+        });
+        let (sample, map) = fitted?;
+        let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
+        if map.dropped() > 0 {
+            record.warnings.push(format!(
+                "only {} of {components} directions are usable: the kernel's further eigenvalues \
+                 on these points are zero to rounding",
+                map.components()
+            ));
+        }
+        Ok(Fitted { map: Box::new(map), sample, record })
+    }
+
+    fn load(
+        &self,
+        archive: &Archive,
+        _: &FitSpec,
+        kernel: Option<&str>,
+    ) -> Result<Box<dyn FeatureMap>> {
+        let Some(kernel) = kernel else {
+            return Err(archive.fault("a Nyström model without its kernel"));
+        };
+        let kernel = kernel.parse::<KernelSpec>()?.resolve(None, 0)?;
+        let eigenvalues = archive.f64_vector("eigenvalues")?;
+        let landmarks = archive.f32_matrix("landmarks")?;
+        let shape = (landmarks.nrows(), eigenvalues.len());
+        let projection = archive.f64_matrix("projection", shape)?;
+        Ok(Box::new(Nystrom::from_parts(kernel, landmarks, projection, eigenvalues)?))
+    }
+
+    fn text(&self) -> String {
+        let selection = match self.selection {
+            Selection::Uniform => "uniform",
+            Selection::Kmeans => "kmeans",
+        };
+        format!("nystrom(landmarks={}, selection={selection})", self.landmarks)
+    }
+}

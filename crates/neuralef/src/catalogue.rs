@@ -1,0 +1,67 @@
+//! Every name that can be written in a spec, with its parameters: what `--help` and docs are made of.
+
+use serde::Serialize;
+
+use crate::approx::METHODS;
+use crate::data::SYNTHETIC;
+use crate::kernel::KERNELS;
+use crate::nn::{NETWORKS, OPTIMIZERS, SCHEDULES};
+use crate::objective::OBJECTIVES;
+use crate::spec::args::Registry;
+
+/// The entries of one registry.
+#[derive(Debug, Clone, Serialize)]
+pub struct Section {
+    /// `kernels`, `networks`, …
+    pub kind: &'static str,
+    /// In registry order.
+    pub entries: Vec<Item>,
+}
+
+/// One name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// As written in a spec.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+/// One parameter of an [`Item`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Parameter {
+    /// As written.
+    pub name: &'static str,
+    /// The default, or `required`.
+    pub default: &'static str,
+    /// One line.
+    pub help: &'static str,
+}
+
+/// All registries of the crate.
+pub fn catalogue() -> Vec<Section> {
+    vec![
+        section("kernels", &KERNELS),
+        section("networks", &NETWORKS),
+        section("objectives", &OBJECTIVES),
+        section("optimizers", &OPTIMIZERS),
+        section("schedules", &SCHEDULES),
+        section("methods", &METHODS),
+        section("data", &SYNTHETIC),
+    ]
+}
+
+fn section<T>(kind: &'static str, registry: &Registry<T>) -> Section {
+    let item = |e: &crate::spec::args::Entry<T>| Item {
+        name: e.name,
+        summary: e.summary,
+        parameters: e
+            .parameters
+            .iter()
+            .map(|&(name, default, help)| Parameter { name, default, help })
+            .collect(),
+    };
+    Section { kind, entries: registry.entries.iter().map(item).collect() }
+}

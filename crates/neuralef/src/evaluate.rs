@@ -1,0 +1,188 @@
+//! Measuring a model on given points, against the exact eigenpairs of its kernel when asked.
+
+use std::sync::Arc;
+
+use ndarray::{Axis, s};
+use serde::Serialize;
+
+use crate::approx::{FeatureMap, Nystrom};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::fit::relative_residuals;
+use crate::kernel::{Kernel, KernelSpec};
+use crate::matrix::{Mat, Mat64};
+use crate::metrics::{self, Comparison, Orthonormality};
+use crate::model::Model;
+use crate::operator::{Batch, ExplicitOperator, KernelOperator};
+use crate::rng;
+
+/// Points that the operator of the residuals is made of, at most.
+const RESIDUAL_POINTS: usize = 8192;
+/// Points on either side of the pairs of the Gram error, at most.
+const GRAM_POINTS: usize = 1024;
+/// Reference eigenpairs beyond k, so that a cluster reaching across k is whole.
+const BEYOND: usize = 5;
+
+/// What [`Model::evaluate`] compares with.
+#[derive(Debug, Clone)]
+pub struct EvaluateOptions {
+    /// Points whose Gram matrix gives the exact eigenpairs; none to leave that out.
+    pub reference: Option<Dataset>,
+    /// Reference eigenvalues closer than this (relative) are compared as one subspace.
+    pub cluster_gap: f64,
+    /// Memory for the Gram matrix of the reference, in MiB.
+    pub memory_budget: u64,
+    /// Chooses the points where there are more than needed.
+    pub seed: u64,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        EvaluateOptions {
+            reference: None,
+            cluster_gap: metrics::DEFAULT_GAP,
+            memory_budget: 2048,
+            seed: 0,
+        }
+    }
+}
+
+/// What a model does on given points.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Points measured on.
+    pub n_points: usize,
+    /// The model's eigenvalues.
+    pub eigenvalues: Vec<f64>,
+    /// ‖T̂ψ − μψ‖/μ with T̂ the operator of up to 8,192 of these points: sampling error included
+    /// when they are not the training points.
+    pub residuals: Vec<f64>,
+    /// ψᵀψ/n − I on these points.
+    pub orthonormality: Orthonormality,
+    /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over pairs of different points.
+    pub gram_error: f64,
+    /// Pairs behind `gram_error`.
+    pub gram_pairs: usize,
+    /// Σμ/E κ(x, x) over these points.
+    pub captured_trace: f64,
+    /// The comparison with exact eigenpairs, if one was asked for.
+    pub exact: Option<ExactComparison>,
+}
+
+/// A model beside the eigenpairs of a Gram matrix.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExactComparison {
+    /// Points of the Gram matrix.
+    pub reference_points: usize,
+    /// Eigenvalues, |cos| of eigenfunctions one by one and by clusters, principal angles.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+impl Model {
+    /// The kernel, with every parameter resolved, on points as [`prepare`](Model::prepare) gives them.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for models of a Gram matrix or of features.
+    pub fn kernel(&self) -> Result<Arc<dyn Kernel>> {
+        match &self.info().kernel {
+            Some(text) => text.parse::<KernelSpec>()?.resolve(None, 0),
+            None => Err(Error::Unsupported {
+                what: "evaluating this model".into(),
+                reason: "it was fitted to a Gram matrix or features, so κ is not known at new \
+                         points"
+                    .into(),
+            }),
+        }
+    }
+
+    /// Measures the model on `data`. O(n²·(d + k)) for up to 8,192 points, and O(m²·(d + k)) with
+    /// 8m² bytes for a reference of m points.
+    ///
+    /// # Errors
+    /// Shape errors, [`Error::Unsupported`] without a kernel, [`Error::MemoryBudget`].
+    pub fn evaluate(&self, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
+        let kernel = self.kernel()?;
+        let rows = sample(data.len(), RESIDUAL_POINTS, options.seed);
+        let raw = data.rows(&rows)?;
+        let x = self.prepare(raw.view())?;
+        let psi = self.eigenfunctions(raw.view())?;
+        let mu = self.eigenvalues();
+
+        let operator = ExplicitOperator::new(Arc::clone(&kernel));
+        let batch = Batch { indices: rows, x };
+        let t_psi = operator.image(std::slice::from_ref(&batch), psi.clone())?.at(&batch)?;
+        let trace = kernel.diag(batch.x.view())?.iter().sum::<f64>() / batch.x.nrows() as f64;
+
+        let (gram_error, gram_pairs) = self.gram_error(&*kernel, &batch.x, &psi)?;
+        let exact = match &options.reference {
+            Some(reference) => Some(self.compare(kernel, reference, &batch.x, &psi, options)?),
+            None => None,
+        };
+        Ok(Evaluation {
+            n_points: psi.nrows(),
+            eigenvalues: mu.to_vec(),
+            residuals: relative_residuals(&psi, &t_psi, mu),
+            orthonormality: metrics::orthonormality_error(psi.view())?,
+            gram_error,
+            gram_pairs,
+            captured_trace: metrics::captured_trace(mu, trace)?,
+            exact,
+        })
+    }
+
+    /// Over the pairs of the first half with the second half of (some of) the points.
+    fn gram_error(&self, kernel: &dyn Kernel, x: &Mat, psi: &Mat64) -> Result<(f64, usize)> {
+        let roots = ndarray::Array1::from_iter(self.eigenvalues().iter().map(|m| m.sqrt()));
+        let half = (x.nrows() / 2).min(GRAM_POINTS);
+        if half == 0 {
+            return Ok((0.0, 0));
+        }
+        let (first, second) = (s![..half, ..], s![x.nrows() - half.., ..]);
+        let mut gram = Mat64::zeros((half, half));
+        kernel.gram(x.slice(first), x.slice(second), gram.view_mut())?;
+        let phi = psi * &roots;
+        let error = metrics::gram_error(phi.slice(first), phi.slice(second), gram.view())?;
+        Ok((error, half * half))
+    }
+
+    fn compare(
+        &self,
+        kernel: Arc<dyn Kernel>,
+        reference: &Dataset,
+        x: &Mat,
+        psi: &Mat64,
+        options: &EvaluateOptions,
+    ) -> Result<ExactComparison> {
+        let m = reference.len();
+        let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
+        if needed > options.memory_budget {
+            return Err(Error::MemoryBudget {
+                what: format!("the Gram matrix of {m} reference points"),
+                needed_mib: needed,
+                budget_mib: options.memory_budget,
+            });
+        }
+        let points = self.prepare(reference.range(0..m)?.view())?;
+        let k = psi.ncols();
+        let exact = Nystrom::fit(kernel, points, (k + BEYOND).min(m))?;
+        let exact_psi = exact.eigenfunctions(x.view())?;
+        let exact_mu = exact.eigenvalues().unwrap_or(&[]);
+        // Beyond the exact rank there is nothing to compare with.
+        let k = k.min(exact_psi.ncols());
+        let comparison = metrics::compare(
+            &self.eigenvalues()[..k],
+            psi.slice_axis(Axis(1), (0..k).into()),
+            exact_mu,
+            exact_psi.view(),
+            options.cluster_gap,
+        )?;
+        Ok(ExactComparison { reference_points: m, comparison })
+    }
+}
+
+/// All rows, or a random `most` of them, in random order.
+fn sample(n: usize, most: usize, seed: u64) -> Vec<usize> {
+    let mut rng = rng::stream(seed, "evaluate", 0);
+    rand::seq::index::sample(&mut rng, n, n.min(most)).into_vec()
+}

@@ -1,0 +1,74 @@
+//! `steps = auto`: train only while held-out residuals improve, keep the best parameters seen.
+
+use serde::{Deserialize, Serialize};
+
+/// Steps of the first round of training; every later round doubles the steps done.
+const FIRST: u64 = 250;
+/// Training stops when a round lowers the residual by less than this share.
+const WORTHWHILE: f64 = 0.1;
+/// Training is not needed below this relative residual: the sampling error of eigenvalues is
+/// larger for any training set of fewer than ten thousand points.
+const ENOUGH: f64 = 0.01;
+
+/// What has been seen so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AutoState {
+    /// (steps done, rms relative held-out residual) of every look.
+    pub checks: Vec<(u64, f64)>,
+}
+
+impl AutoState {
+    /// Notes the residual after `step` steps; true when it is the best so far.
+    pub(crate) fn note(&mut self, step: u64, residual: f64) -> bool {
+        let best = self.best().is_none_or(|(_, r)| residual < r);
+        self.checks.push((step, residual));
+        best
+    }
+
+    /// The look with the smallest residual, the earliest of equals.
+    pub(crate) fn best(&self) -> Option<(u64, f64)> {
+        self.checks.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a })
+    }
+
+    /// Steps after which to look next, or `None` when training is over.
+    pub(crate) fn next(&self, most: u64) -> Option<u64> {
+        let Some(&(step, residual)) = self.checks.last() else { return Some(0) };
+        let enough = residual <= ENOUGH || step >= most;
+        let previous = self.checks[..self.checks.len() - 1].iter().map(|c| c.1);
+        let stalled = previous.reduce(f64::min).is_some_and(|p| residual > (1.0 - WORTHWHILE) * p);
+        if enough || stalled {
+            return None;
+        }
+        Some(if step == 0 { FIRST } else { 2 * step }.min(most))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(residual: impl Fn(u64) -> f64) -> (Vec<u64>, u64) {
+        let mut state = AutoState::default();
+        let mut steps = Vec::new();
+        while let Some(step) = state.next(3000) {
+            steps.push(step);
+            state.note(step, residual(step));
+        }
+        (steps, state.best().unwrap().0)
+    }
+
+    #[test]
+    fn looks_first_and_stops_when_training_does_not_pay() {
+        assert_eq!(run(|_| 0.005), (vec![0], 0));
+        assert_eq!(run(|_| 0.2), (vec![0, 250], 0));
+        assert_eq!(run(|s| 0.2 + s as f64), (vec![0, 250], 0));
+    }
+
+    #[test]
+    fn goes_on_while_it_pays_and_keeps_the_best() {
+        let halves = |s: u64| 0.5 / (1.0 + s as f64 / 100.0);
+        assert_eq!(run(halves), (vec![0, 250, 500, 1000, 2000, 3000], 3000));
+        let dips = |s: u64| if s == 500 { 0.1 } else { 0.5 - s as f64 * 1e-3 };
+        assert_eq!(run(dips).1, 500);
+    }
+}

@@ -1,0 +1,189 @@
+//! The certificate: how accurate a fit is, measured on points that took no part in it.
+
+use ndarray::{Axis, s};
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::readout::relative_residuals;
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::matrix::{Mat64, MatRef};
+use crate::operator::Batch;
+
+/// Groups of held-out points for the population residual and its jackknife error.
+const GROUPS: usize = 10;
+
+/// How accurate one eigenpair is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairCertificate {
+    /// μ, the eigenvalue of the integral operator.
+    pub eigenvalue: f64,
+    /// Its standard error from the finite sample: μ·sd(ψ²)/√n, as the influence of a point x on μ
+    /// is μ(ψ(x)² − 1).
+    pub standard_error: f64,
+    /// ‖T̂ψ − μψ‖/μ on held-out points, T̂ the operator of the training sample: the error of the
+    /// approximation, exact up to rounding (no sampling enters T̂).
+    pub residual: f64,
+    /// ‖Tψ − μψ‖²/μ² for the operator T of the whole distribution, from held-out points alone, by
+    /// products of independent inner samples, so that their noise does not add up; it can come out
+    /// negative when it is below its error.
+    pub population_residual_squared: f64,
+    /// Jackknife standard error of `population_residual_squared`. A pair whose squared residual is
+    /// less than twice this is not resolved by the held-out points.
+    pub population_residual_squared_error: f64,
+}
+
+/// What a fit says about its own accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// One for each eigenpair, in order.
+    pub pairs: Vec<PairCertificate>,
+    /// Σμ_j/E κ(x,x), the share of the kernel's trace on the training points that the features
+    /// capture: at most 1 for a positive semi-definite kernel.
+    pub captured_trace: f64,
+    /// E κ(x, x) over the same training points.
+    pub trace: f64,
+    /// max |ψᵀψ/n − I| over the held-out points.
+    pub orthonormality_error: f64,
+    /// Held-out points that took part.
+    pub held_out_points: usize,
+    /// Training points behind T̂ and the standard errors.
+    pub training_points: usize,
+}
+
+/// ψ at points as the kernel sees them, n × k.
+pub(crate) type Evaluate<'a> = dyn Fn(MatRef<'_>) -> Result<Mat64> + 'a;
+
+/// Measures eigenfunctions on the certificate's share of held-out points; `train` are the training points
+/// its eigenvalues come from. Cost O((m + n)·m·(d + k)) for m held-out and n training points.
+///
+/// # Errors
+/// What the operator and the eigenfunctions report; [`Error::Numerical`] when a figure is not finite.
+pub(crate) fn certify(
+    problem: &Problem,
+    eigenfunctions: &Evaluate<'_>,
+    eigenvalues: &[f64],
+    train: &[Batch],
+) -> Result<Certificate> {
+    let held_out = problem.blocks(&problem.certificate)?;
+    let psi = values(eigenfunctions, &held_out)?;
+    let train_psi = values(eigenfunctions, train)?;
+    let (m, n) = (psi.nrows(), train_psi.nrows());
+
+    let image = problem.operator.image(train, train_psi.clone())?;
+    let parts: Vec<Mat64> = held_out.iter().map(|b| image.at(b)).collect::<Result<_>>()?;
+    let residuals = relative_residuals(&psi, &stack(&parts)?, eigenvalues);
+    drop(image);
+
+    let population = population_residuals(problem, &psi, eigenvalues)?;
+    let pairs = eigenvalues
+        .iter()
+        .enumerate()
+        .map(|(j, &eigenvalue)| {
+            let squares = train_psi.column(j).mapv(|v| v * v);
+            PairCertificate {
+                eigenvalue,
+                standard_error: eigenvalue * squares.std(1.0) / (n as f64).sqrt(),
+                residual: residuals[j],
+                population_residual_squared: population[j].0,
+                population_residual_squared_error: population[j].1,
+            }
+        })
+        .collect();
+
+    let mut trace = 0.0;
+    for batch in train {
+        trace += problem.operator.diag(batch)?.iter().sum::<f64>() / n as f64;
+    }
+    let gram = linalg::tr_matmul_f64(psi.view(), psi.view())? / m as f64;
+    let off = &gram - &Mat64::eye(gram.ncols());
+    let certificate = Certificate {
+        pairs,
+        captured_trace: eigenvalues.iter().sum::<f64>() / trace,
+        trace,
+        orthonormality_error: off.iter().fold(0.0, |m, v| v.abs().max(m)),
+        held_out_points: m,
+        training_points: n,
+    };
+    let finite = |p: &PairCertificate| {
+        [p.eigenvalue, p.standard_error, p.residual].iter().all(|v| v.is_finite())
+    };
+    match certificate.pairs.iter().position(|p| !finite(p)) {
+        None => Ok(certificate),
+        Some(j) => Err(Error::Numerical {
+            what: "certificate".into(),
+            message: format!("eigenpair {j} is not finite: {:?}", certificate.pairs[j]),
+        }),
+    }
+}
+
+fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
+    let parts: Vec<Mat64> =
+        points.iter().map(|b| eigenfunctions(b.x.view())).collect::<Result<_>>()?;
+    stack(&parts)
+}
+
+fn stack(parts: &[Mat64]) -> Result<Mat64> {
+    let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+    ndarray::concatenate(Axis(0), &views)
+        .map_err(|e| Error::shape("held-out blocks", "equal widths", e))
+}
+
+/// (‖Tψ−μψ‖²/μ², its standard error) for each column, from held-out points alone.
+///
+/// With the points in G groups and D_g(x) = (T_gψ)(x) − μψ(x), T_g the operator of group g, the
+/// mean over points x of group o and over pairs g ≠ h of other groups of D_g(x)D_h(x) has no
+/// squared-noise bias. The error is the delete-one-group jackknife's.
+fn population_residuals(
+    problem: &Problem,
+    psi: &Mat64,
+    eigenvalues: &[f64],
+) -> Result<Vec<(f64, f64)>> {
+    let (m, k) = psi.dim();
+    let groups = GROUPS.min(m);
+    if groups < 4 {
+        return Ok(vec![(0.0, f64::INFINITY); k]);
+    }
+    let all = problem.batch(&problem.certificate)?;
+    let member = |g: usize| (g..m).step_by(groups).collect::<Vec<_>>();
+    let mut deviations = Vec::with_capacity(groups);
+    for g in 0..groups {
+        let rows = member(g);
+        let indices: Vec<usize> = rows.iter().map(|&r| problem.certificate[r]).collect();
+        let image =
+            problem.operator.image(&[problem.batch(&indices)?], psi.select(Axis(0), &rows))?;
+        let mut deviation = image.at(&all)?;
+        for (j, mu) in eigenvalues.iter().enumerate() {
+            let own = psi.column(j);
+            deviation.slice_mut(s![.., j]).zip_mut_with(&own, |t, p| *t -= mu * p);
+        }
+        deviations.push(deviation);
+    }
+    let estimate = |j: usize, left_out: Option<usize>| {
+        let used: Vec<usize> = (0..groups).filter(|g| Some(*g) != left_out).collect();
+        let (mut total, mut count) = (0.0, 0usize);
+        for &o in &used {
+            for x in member(o) {
+                let others = used.iter().filter(|g| **g != o).map(|&g| deviations[g][[x, j]]);
+                let (sum, squares) = others.fold((0.0, 0.0), |(s, q), d| (s + d, q + d * d));
+                total += sum * sum - squares;
+                count += 1;
+            }
+        }
+        let pairs = (used.len() - 1) * (used.len() - 2);
+        total / (count * pairs) as f64
+    };
+    Ok(eigenvalues
+        .iter()
+        .enumerate()
+        .map(|(j, mu)| {
+            let square = mu * mu;
+            let whole = estimate(j, None);
+            let without: Vec<f64> = (0..groups).map(|g| estimate(j, Some(g))).collect();
+            let mean = without.iter().sum::<f64>() / groups as f64;
+            let spread: f64 = without.iter().map(|v| (v - mean).powi(2)).sum();
+            let error = (spread * (groups - 1) as f64 / groups as f64).sqrt();
+            (whole / square, error / square)
+        })
+        .collect())
+}

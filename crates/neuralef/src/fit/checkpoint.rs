@@ -1,0 +1,146 @@
+//! Checkpoints: everything an interrupted run needs to continue to the same bits.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::FitSpec;
+use super::auto::AutoState;
+use super::train::Trainer;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::nn::Parameters;
+use crate::persist::Archive;
+
+/// Kind of archive, so that a checkpoint is not taken for a model.
+pub(crate) const KIND: &str = "checkpoint";
+
+/// The header of a checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckpointHeader {
+    /// The run's spec as the user gave it.
+    pub spec: FitSpec,
+    /// Name of the dataset, as it was opened.
+    pub data: String,
+    /// Its size, rows and columns.
+    pub data_shape: (usize, usize),
+    /// Steps done.
+    pub step: u64,
+    pub(crate) auto: Option<AutoState>,
+}
+
+/// A checkpoint read back.
+pub struct Checkpoint {
+    /// Its header.
+    pub header: CheckpointHeader,
+    archive: Archive,
+}
+
+impl Checkpoint {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::ModelFile`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let archive = Archive::read(path)?;
+        archive.expect_kind(KIND)?;
+        let header = archive.header_as()?;
+        Ok(Checkpoint { header, archive })
+    }
+
+    /// Fails unless `data` has the shape of the interrupted run's.
+    pub(crate) fn check_data(&self, data: &Dataset) -> Result<()> {
+        let shape = (data.len(), data.width());
+        if shape == self.header.data_shape {
+            return Ok(());
+        }
+        let (n, d) = self.header.data_shape;
+        Err(Error::shape(
+            "data of the resumed run",
+            format!("{n} × {d}"),
+            format!("{} × {}", shape.0, shape.1),
+        ))
+    }
+
+    /// Puts the trainer where the interrupted run was.
+    pub(crate) fn restore(&self, trainer: &mut Trainer<'_>) -> Result<()> {
+        get_parameters(&self.archive, "network", trainer.network.parameters_mut())?;
+        let mut state = trainer.optimizer.state();
+        state.step = self.header.step;
+        for (name, values) in &mut state.vectors {
+            let stored = self.archive.f32(&format!("optimizer.{name}"), &[values.len()])?;
+            values.copy_from_slice(stored);
+        }
+        trainer.optimizer.restore(&state)?;
+        trainer.ema = self.archive.f64("ema", &[trainer.ema.len()])?.to_vec();
+        trainer.step = self.header.step;
+        Ok(())
+    }
+
+    /// The best parameters so far of a run with `steps = auto`.
+    pub(crate) fn best(&self, like: &Parameters) -> Result<Parameters> {
+        let mut best = like.zeros_like();
+        get_parameters(&self.archive, "best", &mut best)?;
+        Ok(best)
+    }
+}
+
+/// Writes a checkpoint, whole or not at all.
+pub(crate) fn write(
+    path: &Path,
+    data: &Dataset,
+    spec: &FitSpec,
+    trainer: &Trainer<'_>,
+    auto: Option<(&AutoState, &Parameters)>,
+) -> Result<()> {
+    let header = CheckpointHeader {
+        spec: spec.clone(),
+        data: data.name().to_string(),
+        data_shape: (data.len(), data.width()),
+        step: trainer.step,
+        auto: auto.map(|(state, _)| state.clone()),
+    };
+    let mut archive = Archive::with_header(KIND, &header)?;
+    put_parameters(&mut archive, "network", trainer.network.parameters())?;
+    for (name, values) in trainer.optimizer.state().vectors {
+        let length = values.len();
+        archive.put_f32(format!("optimizer.{name}"), &[length], values)?;
+    }
+    archive.put_f64("ema", &[trainer.ema.len()], trainer.ema.clone())?;
+    if let Some((_, best)) = auto {
+        put_parameters(&mut archive, "best", best)?;
+    }
+    archive.write(path)
+}
+
+/// Stores parameters tensor by tensor as `prefix.UNIT.NAME`.
+pub(crate) fn put_parameters(
+    archive: &mut Archive,
+    prefix: &str,
+    parameters: &Parameters,
+) -> Result<()> {
+    for (u, (unit, values)) in parameters.layouts().iter().zip(parameters.units()).enumerate() {
+        for tensor in unit {
+            let size: usize = tensor.shape.iter().product();
+            let slice = values[tensor.offset..tensor.offset + size].to_vec();
+            archive.put_f32(format!("{prefix}.{u}.{}", tensor.name), &tensor.shape, slice)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what [`put_parameters`] stored, into parameters of the same layout.
+pub(crate) fn get_parameters(
+    archive: &Archive,
+    prefix: &str,
+    parameters: &mut Parameters,
+) -> Result<()> {
+    let layouts = parameters.layouts().to_vec();
+    for (u, (unit, values)) in layouts.iter().zip(parameters.units_mut()).enumerate() {
+        for tensor in unit {
+            let stored = archive.f32(&format!("{prefix}.{u}.{}", tensor.name), &tensor.shape)?;
+            values[tensor.offset..tensor.offset + stored.len()].copy_from_slice(stored);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! What a fit tells while it runs, and how it is asked to stop.
+
+/// Something that happened in a fit.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A phase begins: `training`, `readout`, `certificate`, …
+    Phase {
+        /// Its name.
+        name: &'static str,
+    },
+    /// Training starts or continues.
+    Training {
+        /// Steps already done.
+        from: u64,
+        /// Steps in all (for `steps = auto`, the most there will be).
+        total: u64,
+    },
+    /// A training step is done.
+    Step {
+        /// Steps done, counting this one.
+        step: u64,
+        /// The loss on this batch.
+        loss: f64,
+        /// Running (EMA) eigenvalue estimates.
+        eigenvalues: &'a [f64],
+    },
+    /// A checkpoint was written.
+    Checkpoint {
+        /// Steps done.
+        step: u64,
+        /// Where.
+        path: &'a std::path::Path,
+    },
+    /// `steps = auto` looked at the held-out residuals.
+    AutoCheck {
+        /// Steps done.
+        step: u64,
+        /// Root mean square of the relative held-out residuals.
+        residual: f64,
+    },
+    /// Something the user should know, once; also kept in the model's record.
+    Warning {
+        /// The text.
+        message: &'a str,
+    },
+}
+
+/// What an observer wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// Stop: the fit writes its checkpoint, if it has a path for one, and returns
+    /// [`Error::Interrupted`](crate::Error::Interrupted).
+    Stop,
+}
+
+/// Watches a fit. Any closure `FnMut(&Event) -> Control` is one.
+pub trait Observer {
+    /// Called for every event, on the thread that called `fit`.
+    fn observe(&mut self, event: &Event<'_>) -> Control;
+}
+
+impl<F: FnMut(&Event<'_>) -> Control> Observer for F {
+    fn observe(&mut self, event: &Event<'_>) -> Control {
+        self(event)
+    }
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&mut self, _: &Event<'_>) -> Control {
+        Control::Continue
+    }
+}

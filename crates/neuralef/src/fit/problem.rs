@@ -1,0 +1,206 @@
+//! A fit's problem made concrete: the points, their split, and the operator to decompose.
+
+use std::sync::Arc;
+
+use rand::seq::SliceRandom;
+
+use super::spec::FitSpec;
+use crate::data::{Dataset, Standardizer};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::matrix::Mat;
+use crate::operator::{
+    Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
+};
+use crate::rng;
+
+/// Points in a streamed block.
+pub(crate) const BLOCK: usize = 1024;
+/// The most held-out points that choose a truncation, and again that a certificate looks at.
+const HELD_OUT: usize = 2048;
+/// The fewest held-out points.
+const HELD_OUT_LEAST: usize = 8;
+/// Points that data-dependent kernel parameters and scalings are worked out from.
+const SAMPLE: usize = 20_000;
+
+/// The data, split, and the kernel operator on them.
+pub struct Problem {
+    pub(crate) data: Dataset,
+    pub(crate) standardizer: Option<Standardizer>,
+    /// Rows to learn from, ascending.
+    pub(crate) train: Vec<usize>,
+    /// Held-out rows that choose truncations and the number of steps, ascending.
+    pub(crate) selection: Vec<usize>,
+    /// Held-out rows that only the certificate sees, ascending.
+    pub(crate) certificate: Vec<usize>,
+    pub(crate) operator: Arc<dyn KernelOperator>,
+    /// The kernel with its parameters resolved; none for a Gram matrix or features.
+    pub(crate) kernel: Option<Arc<dyn Kernel>>,
+    pub(crate) spec: FitSpec,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Problem {
+    /// Checks `spec` against `data`, splits the points and resolves the kernel.
+    ///
+    /// # Errors
+    /// The first parameter that does not fit the data, or what reading the data reports.
+    pub(crate) fn new(data: &Dataset, spec: &FitSpec) -> Result<Self> {
+        spec.check()?;
+        let n = data.len();
+        let mut warnings = Vec::new();
+        if spec.n_components > n {
+            let expected = format!("at most the number of points, {n}");
+            return Err(Error::parameter("n_components", expected, spec.n_components));
+        }
+        if n < 2 * HELD_OUT_LEAST {
+            let expected = format!("at least {} points", 2 * HELD_OUT_LEAST);
+            return Err(Error::parameter("data", expected, n));
+        }
+        let (train, held_out) = split(n, spec.validation_fraction, spec.seed);
+        if spec.n_components > train.len() {
+            let expected = format!("at most the number of training points, {}", train.len());
+            return Err(Error::parameter("n_components", expected, spec.n_components));
+        }
+        let (selection, certificate) = halves(&held_out);
+        let mut spec = spec.clone();
+        if spec.batch_size > train.len() {
+            warnings.push(format!(
+                "batch_size reduced from {} to the number of training points, {}",
+                spec.batch_size,
+                train.len()
+            ));
+            spec.batch_size = train.len();
+        }
+        let sample = data.subset(every(&train, SAMPLE))?;
+        let standardizer = match spec.standardize {
+            true => Some(Standardizer::per_feature(&sample, None)?),
+            false => None,
+        };
+        let (operator, kernel) = operator(data, &sample, standardizer.as_ref(), &spec)?;
+        if kernel.as_ref().is_some_and(|k| !k.is_positive_semidefinite()) {
+            warnings.push(
+                "the kernel is indefinite: its negative eigenvalues are not found, and features \
+                 reproduce only its positive part"
+                    .into(),
+            );
+        }
+        Ok(Problem {
+            data: data.clone(),
+            standardizer,
+            train,
+            selection,
+            certificate,
+            operator,
+            kernel,
+            spec,
+            warnings,
+        })
+    }
+
+    /// The points `indices`, as the kernel sees them.
+    pub(crate) fn batch(&self, indices: &[usize]) -> Result<Batch> {
+        let x = self.data.rows(indices)?;
+        let x = self.standardizer.as_ref().map_or_else(|| Ok(x.clone()), |s| s.apply(x.view()))?;
+        Ok(Batch { indices: indices.to_vec(), x })
+    }
+
+    /// The points `indices` in blocks.
+    pub(crate) fn blocks(&self, indices: &[usize]) -> Result<Vec<Batch>> {
+        indices.chunks(BLOCK).map(|chunk| self.batch(chunk)).collect()
+    }
+
+    /// Up to `most` training rows, all if they are few enough, else a random sample; ascending.
+    pub(crate) fn training_sample(&self, most: usize) -> Vec<usize> {
+        if self.train.len() <= most {
+            return self.train.clone();
+        }
+        let mut rng = rng::stream(self.spec.seed, "readout", 0);
+        let picked = rand::seq::index::sample(&mut rng, self.train.len(), most);
+        let mut rows: Vec<usize> = picked.iter().map(|i| self.train[i]).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// A scaling of the inputs for networks: centred features, one scale for all of them, so that
+    /// the geometry a kernel sees stays what it is.
+    pub(crate) fn conditioner(&self) -> Result<Standardizer> {
+        let x = self.batch(&every(&self.train, SAMPLE))?.x;
+        Standardizer::isotropic(&Dataset::from_array("training sample", x)?, None)
+    }
+}
+
+fn operator(
+    data: &Dataset,
+    sample: &Dataset,
+    standardizer: Option<&Standardizer>,
+    spec: &FitSpec,
+) -> Result<(Arc<dyn KernelOperator>, Option<Arc<dyn Kernel>>)> {
+    let matching = |what: &str, rows: usize| {
+        if rows == data.len() {
+            return Ok(());
+        }
+        Err(Error::shape(what, format!("one row for each of {} points", data.len()), rows))
+    };
+    if let Some(path) = &spec.gram {
+        let gram = Dataset::open(&path.to_string_lossy(), spec.seed)?;
+        matching("gram", gram.len())?;
+        return Ok((Arc::new(PrecomputedOperator::new(gram)?), None));
+    }
+    if let Some(path) = &spec.features {
+        let features = Dataset::open(&path.to_string_lossy(), spec.seed)?;
+        matching("features", features.len())?;
+        return Ok((Arc::new(FeatureOperator::new(features, 1)?), None));
+    }
+    let Some(text) = &spec.kernel else {
+        return Err(Error::parameter("kernel", "a kernel", "none"));
+    };
+    let rows: Mat = sample.range(0..sample.len())?;
+    let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
+    let kernel = text.resolve(Some(rows.view()), spec.seed)?;
+    // Domain errors (a negative time for brownian, say) should come before any work is done.
+    kernel.diag(rows.view())?;
+    Ok((Arc::new(ExplicitOperator::new(Arc::clone(&kernel))), Some(kernel)))
+}
+
+/// Training rows and held-out rows, both ascending.
+fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let held = ((n as f64 * fraction).round() as usize).clamp(HELD_OUT_LEAST, n - HELD_OUT_LEAST);
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut rng::stream(seed, "split", 0));
+    let mut train = order.split_off(held);
+    order.sort_unstable();
+    train.sort_unstable();
+    (train, order)
+}
+
+/// Alternate rows to two disjoint sets of at most [`HELD_OUT`] each.
+fn halves(rows: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let rows = every(rows, 2 * HELD_OUT);
+    let half = |odd: usize| rows.iter().copied().skip(odd).step_by(2).collect();
+    (half(0), half(1))
+}
+
+/// All of `rows`, or about `most` of them evenly spaced.
+fn every(rows: &[usize], most: usize) -> Vec<usize> {
+    rows.iter().copied().step_by(rows.len().div_ceil(most).max(1)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_disjoint_complete_and_seeded() {
+        let (train, held) = split(1000, 0.25, 3);
+        assert_eq!(held.len(), 250);
+        let mut all = [train.clone(), held.clone()].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+        assert_eq!(split(1000, 0.25, 3).0, train);
+        assert_ne!(split(1000, 0.25, 4).0, train);
+        let (a, b) = halves(&held);
+        assert_eq!(a.len() + b.len(), 250);
+        assert!(a.iter().all(|i| !b.contains(i)));
+    }
+}

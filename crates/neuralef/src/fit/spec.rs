@@ -1,0 +1,272 @@
+//! What a fit is asked to do: the one struct that the command line, TOML files and Python all produce.
+
+use std::path::PathBuf;
+use std::{fmt, str::FromStr};
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::kernel::KernelSpec;
+use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
+
+/// Everything that determines a fit, apart from the data. Every field has a default but the kernel
+/// (or the Gram matrix or features that stand for it).
+///
+/// As TOML:
+/// ```toml
+/// kernel = "rbf(lengthscale=median)"
+/// n_components = 10
+/// network = "mlp(hidden=[64, 64], activation=sin_cos)"
+/// steps = "auto"
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FitSpec {
+    /// The kernel, as text.
+    pub kernel: Option<KernelSpec>,
+    /// A precomputed N × N Gram matrix (.npy) instead of a kernel.
+    pub gram: Option<PathBuf>,
+    /// Features Φ, N × S (.npy), whose inner products /S are the kernel, instead of a kernel.
+    pub features: Option<PathBuf>,
+    /// k, how many eigenfunctions.
+    pub n_components: usize,
+    /// The approximator, e.g. `neuralef` or `nystrom(landmarks=1000)`.
+    pub method: String,
+    /// The eigenfunction networks.
+    pub network: NetworkSpec,
+    /// The training objective.
+    pub objective: String,
+    /// The optimiser, with its learning rate.
+    pub optimizer: OptimizerSpec,
+    /// How the learning rate changes over the run.
+    pub schedule: Schedule,
+    /// Number of training steps, or `auto`.
+    pub steps: Steps,
+    /// The most steps that `auto` takes.
+    pub max_steps: u64,
+    /// B, points in a batch.
+    pub batch_size: usize,
+    /// Largest global norm of the gradient; larger ones are scaled down. 0 turns clipping off.
+    pub clip_norm: f64,
+    /// How eigenfunctions are read out of the trained networks.
+    pub readout: ReadoutKind,
+    /// The most training points a readout streams; its cost grows with the square of them.
+    pub readout_points: usize,
+    /// The memory that a readout's matrices may take, in MiB.
+    pub memory_budget: u64,
+    /// Share of the points held out for choosing the truncation and for the certificate.
+    pub validation_fraction: f64,
+    /// Scales every feature to mean 0 and variance 1 before kernel and networks see it.
+    pub standardize: bool,
+    /// Seed of every random choice.
+    pub seed: u64,
+}
+
+impl Default for FitSpec {
+    fn default() -> Self {
+        FitSpec {
+            kernel: None,
+            gram: None,
+            features: None,
+            n_components: 10,
+            method: "neuralef".into(),
+            network: NetworkSpec::default(),
+            objective: "neuralef".into(),
+            optimizer: OptimizerSpec::default(),
+            schedule: Schedule::default(),
+            steps: Steps::Auto,
+            max_steps: 5000,
+            batch_size: 256,
+            clip_norm: 0.0,
+            readout: ReadoutKind::Galerkin,
+            readout_points: 16_384,
+            memory_budget: 768,
+            validation_fraction: 0.1,
+            standardize: false,
+            seed: 0,
+        }
+    }
+}
+
+impl FitSpec {
+    /// A spec for the top `n_components` eigenfunctions of `kernel`, everything else default.
+    ///
+    /// # Errors
+    /// When the kernel text does not parse.
+    pub fn new(kernel: &str, n_components: usize) -> Result<Self> {
+        Ok(FitSpec { kernel: Some(kernel.parse()?), n_components, ..FitSpec::default() })
+    }
+
+    /// Checks every range that can be checked without data.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for the first field out of range.
+    pub fn check(&self) -> Result<()> {
+        let sources = [self.kernel.is_some(), self.gram.is_some(), self.features.is_some()];
+        if sources.iter().filter(|s| **s).count() != 1 {
+            let got = sources.iter().filter(|s| **s).count();
+            return Err(Error::parameter(
+                "kernel",
+                "exactly one of kernel, gram and features",
+                format!("{got} of them"),
+            ));
+        }
+        at_least("n_components", 1, self.n_components)?;
+        at_least("batch_size", 2, self.batch_size)?;
+        at_least("readout_points", 2, self.readout_points)?;
+        if !(self.validation_fraction > 0.0 && self.validation_fraction < 1.0) {
+            let got = self.validation_fraction;
+            return Err(Error::parameter("validation_fraction", "a number between 0 and 1", got));
+        }
+        if !(self.clip_norm >= 0.0 && self.clip_norm.is_finite()) {
+            return Err(Error::parameter("clip_norm", "a number ≥ 0", self.clip_norm));
+        }
+        Ok(())
+    }
+}
+
+fn at_least(name: &str, least: usize, got: usize) -> Result<()> {
+    if got >= least {
+        return Ok(());
+    }
+    Err(Error::parameter(name, format!("a whole number ≥ {least}"), got))
+}
+
+/// How long to train. Serialised as a number, or the word `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// Until held-out residuals stop improving; 0 steps when training does not pay.
+    Auto,
+    /// Exactly this many.
+    Exactly(u64),
+}
+
+impl Serialize for Steps {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Steps::Auto => serializer.serialize_str("auto"),
+            Steps::Exactly(n) => serializer.serialize_u64(*n),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Steps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Steps;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto` or a whole number")
+            }
+            fn visit_u64<E: de::Error>(self, steps: u64) -> Result<Steps, E> {
+                Ok(Steps::Exactly(steps))
+            }
+            fn visit_i64<E: de::Error>(self, steps: i64) -> Result<Steps, E> {
+                let invalid = || E::invalid_value(de::Unexpected::Signed(steps), &self);
+                u64::try_from(steps).map(Steps::Exactly).map_err(|_| invalid())
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Steps, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl FromStr for Steps {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "auto" {
+            return Ok(Steps::Auto);
+        }
+        let steps = text.replace('_', "").parse();
+        steps
+            .map(Steps::Exactly)
+            .map_err(|_| Error::parameter("steps", "`auto` or a whole number", format!("`{text}`")))
+    }
+}
+
+impl fmt::Display for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Steps::Auto => f.write_str("auto"),
+            Steps::Exactly(n) => write!(f, "{n}"),
+        }
+    }
+}
+
+/// How eigenfunctions are read out of trained networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadoutKind {
+    /// The networks' own outputs, normalised over the training set.
+    None,
+    /// Rayleigh–Ritz on the k outputs: a k × k rotation.
+    Ritz,
+    /// Rayleigh–Ritz on the last hidden layers of all networks and a constant.
+    Galerkin,
+}
+
+impl ReadoutKind {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, ReadoutKind); 3] = [
+        ("none", ReadoutKind::None),
+        ("ritz", ReadoutKind::Ritz),
+        ("galerkin", ReadoutKind::Galerkin),
+    ];
+}
+
+impl FromStr for ReadoutKind {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| Error::unknown("readout", text, &Self::ALL.map(|(name, _)| name)))
+    }
+}
+
+impl fmt::Display for ReadoutKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_and_readouts_round_trip() {
+        for text in ["auto", "0", "2000"] {
+            assert_eq!(text.parse::<Steps>().unwrap().to_string(), text);
+            let json = serde_json::to_string(&text.parse::<Steps>().unwrap()).unwrap();
+            let back: Steps = serde_json::from_str(&json).unwrap();
+            assert_eq!(back.to_string(), text);
+        }
+        assert!("-1".parse::<Steps>().is_err() && "many".parse::<Steps>().is_err());
+        for (name, kind) in ReadoutKind::ALL {
+            assert_eq!(name.parse::<ReadoutKind>().unwrap(), kind);
+            assert_eq!(kind.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked_and_named() {
+        let named = |edit: fn(&mut FitSpec), name: &str| {
+            let mut spec = FitSpec::new("rbf(lengthscale=1)", 3).unwrap();
+            edit(&mut spec);
+            let message = spec.check().unwrap_err().to_string();
+            assert!(message.starts_with(name), "{message}");
+        };
+        named(|s| s.n_components = 0, "n_components");
+        named(|s| s.batch_size = 1, "batch_size");
+        named(|s| s.validation_fraction = 1.0, "validation_fraction");
+        named(|s| s.validation_fraction = f64::NAN, "validation_fraction");
+        named(|s| s.clip_norm = -1.0, "clip_norm");
+        named(|s| s.kernel = None, "kernel");
+        named(|s| s.gram = Some("g.npy".into()), "kernel");
+    }
+}

@@ -1,0 +1,249 @@
+//! A fitted model: the feature map with everything that is known about it, and the fit that makes one.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::approx::{FeatureMap, METHODS, MethodRecord, Run, Timings, timed};
+use crate::data::{Dataset, Standardizer};
+use crate::error::{Error, Result};
+use crate::fit::{Certificate, Checkpoint, Event, FitSpec, Observer, Problem, Silent, certify};
+use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::persist::Archive;
+
+/// Kind of archive that a model file is.
+const KIND: &str = "model";
+
+/// What is known about a fitted model, apart from its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// The spec of the fit.
+    pub spec: FitSpec,
+    /// The kernel with every parameter a number; none for a Gram matrix or features.
+    pub kernel: Option<String>,
+    /// Name of the training data.
+    pub data: String,
+    /// N, points in the data, held-out ones included.
+    pub n_samples: usize,
+    /// d, columns of the data.
+    pub n_features: usize,
+    /// The eigenvalues, descending.
+    pub eigenvalues: Vec<f64>,
+    /// How accurate they are.
+    pub certificate: Certificate,
+    /// How the fit went.
+    pub record: MethodRecord,
+    /// Things the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A fitted model. Points go in as the user has them; standardisation is part of it.
+pub struct Model {
+    info: ModelInfo,
+    standardizer: Option<Standardizer>,
+    map: Box<dyn FeatureMap>,
+}
+
+impl Model {
+    /// What is known about it.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Eigenvalues μ of the integral operator, descending, k of them.
+    pub fn eigenvalues(&self) -> &[f64] {
+        &self.info.eigenvalues
+    }
+
+    /// How accurate the eigenpairs are.
+    pub fn certificate(&self) -> &Certificate {
+        &self.info.certificate
+    }
+
+    /// k, the number of components that were usable.
+    pub fn n_components(&self) -> usize {
+        self.map.components()
+    }
+
+    /// Features φ(x) = √μ ψ(x), n × k, with φ(x)ᵀφ(x') ≈ κ(x, x'). x is n × d.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another width, [`Error::NonFinite`] for NaN or infinite input.
+    pub fn transform(&self, x: MatRef<'_>) -> Result<Mat> {
+        self.map.transform(self.prepare(x)?.view())
+    }
+
+    /// Eigenfunctions ψ(x), n × k. x is n × d.
+    ///
+    /// # Errors
+    /// As [`transform`](Model::transform).
+    pub fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
+        self.map.eigenfunctions(self.prepare(x)?.view())
+    }
+
+    /// x as the kernel sees it.
+    pub(crate) fn prepare(&self, x: MatRef<'_>) -> Result<Mat> {
+        expect_columns("x", x, self.info.n_features)?;
+        if let Some(((row, column), value)) = x.indexed_iter().find(|(_, v)| !v.is_finite()) {
+            return Err(Error::NonFinite { what: "x".into(), row, column, value: *value });
+        }
+        self.standardizer.as_ref().map_or_else(|| Ok(x.to_owned()), |s| s.apply(x))
+    }
+
+    /// Writes the model file: to a temporary file that is then renamed, so that `path` is the old
+    /// file or the whole new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut archive = Archive::with_header(KIND, &self.info)?;
+        if let Some(s) = &self.standardizer {
+            archive.put_f64("standardizer.mean", &[s.mean().len()], s.mean().to_vec())?;
+            archive.put_f64("standardizer.scale", &[s.scale().len()], s.scale().to_vec())?;
+        }
+        self.map.save(&mut archive)?;
+        archive.write(path.as_ref())
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::ModelFile`] for a damaged, hostile or foreign file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let archive = Archive::read(path)?;
+        archive.expect_kind(KIND)?;
+        let info: ModelInfo = archive.header_as()?;
+        let damaged = |message: String| Error::ModelFile { path: path.into(), message };
+        let load = || {
+            let standardizer = match info.spec.standardize {
+                true => Some(Standardizer::new(
+                    archive.f64_vector("standardizer.mean")?,
+                    archive.f64_vector("standardizer.scale")?,
+                )?),
+                false => None,
+            };
+            let method = METHODS.build_text(&info.spec.method)?;
+            let map = method.load(&archive, &info.spec, info.kernel.as_deref())?;
+            Ok((standardizer, map))
+        };
+        let (standardizer, map) = load().map_err(|e: Error| match e {
+            Error::ModelFile { .. } => e,
+            other => damaged(other.to_string()),
+        })?;
+        let d = info.n_features;
+        let consistent = map.inputs() == d
+            && map.components() == info.eigenvalues.len()
+            && info.certificate.pairs.len() == info.eigenvalues.len()
+            && standardizer.as_ref().is_none_or(|s| s.width() == d);
+        if !consistent {
+            return Err(damaged("header and tensors disagree about sizes".into()));
+        }
+        Ok(Model { info, standardizer, map })
+    }
+}
+
+/// A fit about to run: the spec with what surrounds it.
+///
+/// ```
+/// use neuralef::{Dataset, Fit, FitSpec};
+///
+/// let data = Dataset::open("two_moons(n=400)", 0)?;
+/// let spec = FitSpec::new("rbf(lengthscale=0.5)", 4)?;
+/// let (model, _timings) = Fit::new(spec).run(&data)?;
+/// assert_eq!(model.n_components(), 4);
+/// # Ok::<(), neuralef::Error>(())
+/// ```
+pub struct Fit<'a> {
+    spec: FitSpec,
+    observer: Option<&'a mut dyn Observer>,
+    checkpoint: Option<PathBuf>,
+    checkpoint_every: u64,
+    resume: Option<Checkpoint>,
+}
+
+impl<'a> Fit<'a> {
+    /// A fit of `spec` with no observer and no checkpoints.
+    pub fn new(spec: FitSpec) -> Self {
+        Fit { spec, observer: None, checkpoint: None, checkpoint_every: 500, resume: None }
+    }
+
+    /// A fit that continues the interrupted run of `checkpoint`, to the same bits as if it had not
+    /// been interrupted. The data must be the same.
+    pub fn resume(checkpoint: Checkpoint) -> Self {
+        let spec = checkpoint.header.spec.clone();
+        Fit { resume: Some(checkpoint), ..Fit::new(spec) }
+    }
+
+    /// Who watches the fit and may stop it.
+    pub fn observer(mut self, observer: &'a mut dyn Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Writes a checkpoint to `path` every `every` steps, and when the observer stops the run
+    /// (`every = 0`: only then).
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>, every: u64) -> Self {
+        self.checkpoint = Some(path.into());
+        self.checkpoint_every = every;
+        self
+    }
+
+    /// Runs it. Returns the model and where the time went.
+    ///
+    /// # Errors
+    /// What [`FitSpec::check`] finds; data that do not fit the spec; [`Error::Diverged`],
+    /// [`Error::Interrupted`], [`Error::Numerical`], [`Error::MemoryBudget`]; file errors.
+    pub fn run(self, data: &Dataset) -> Result<(Model, Timings)> {
+        let started = Instant::now();
+        let mut silent = Silent;
+        let observer = self.observer.unwrap_or(&mut silent);
+        let method = METHODS.build_text(&self.spec.method)?;
+        let problem = Problem::new(data, &self.spec)?;
+        let mut run = Run {
+            observer,
+            checkpoint: self.checkpoint.as_deref(),
+            checkpoint_every: self.checkpoint_every,
+            resume: self.resume,
+            data,
+            spec: &self.spec,
+            timings: Timings::default(),
+        };
+        let fitted = method.fit(&problem, &mut run)?;
+        let eigenvalues = fitted.map.eigenvalues().map(<[f64]>::to_vec).unwrap_or_default();
+
+        run.observer.observe(&Event::Phase { name: "certificate" });
+        let certificate = timed(&mut run.timings.certificate_seconds, || {
+            let train = problem.blocks(&fitted.sample)?;
+            certify(&problem, &|x| fitted.map.eigenfunctions(x), &eigenvalues, &train)
+        })?;
+        let warnings = [problem.warnings.clone(), fitted.record.warnings.clone()].concat();
+        for message in &warnings {
+            run.observer.observe(&Event::Warning { message });
+        }
+        let info = ModelInfo {
+            spec: problem.spec.clone(),
+            kernel: problem.kernel.as_ref().map(|k| k.text()),
+            data: data.name().to_string(),
+            n_samples: data.len(),
+            n_features: data.width(),
+            eigenvalues,
+            certificate,
+            record: fitted.record,
+            warnings,
+        };
+        let mut timings = run.timings;
+        timings.total_seconds = started.elapsed().as_secs_f64();
+        Ok((Model { info, standardizer: problem.standardizer, map: fitted.map }, timings))
+    }
+}
+
+/// Fits `spec` to `data` with everything else default: [`Fit`] in one call.
+///
+/// # Errors
+/// As [`Fit::run`].
+pub fn fit(data: &Dataset, spec: &FitSpec) -> Result<Model> {
+    Fit::new(spec.clone()).run(data).map(|(model, _)| model)
+}

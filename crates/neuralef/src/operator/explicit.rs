@@ -1,0 +1,114 @@
+//! The operator of an explicit kernel: κ is evaluated on the batch, never stored beyond a block.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, s};
+use rayon::prelude::*;
+
+use super::{Batch, Diagonal, Image, KernelOperator, finish_batch};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::linalg;
+use crate::matrix::{Mat, Mat64, MatMut, MatRef};
+
+/// Rows of the Gram matrix evaluated at a time in training; fixed, so that bits do not depend on
+/// the number of threads.
+const TRAIN_ROWS: usize = 64;
+/// Rows × columns of a Gram block in a readout: 64 × 1024 doubles, half a megabyte a thread.
+const IMAGE_ROWS: usize = 64;
+const IMAGE_COLUMNS: usize = 1024;
+
+/// T for a kernel that can be evaluated at any two points.
+#[derive(Debug, Clone)]
+pub struct ExplicitOperator {
+    kernel: Arc<dyn Kernel>,
+}
+
+impl ExplicitOperator {
+    /// The operator of `kernel`.
+    pub fn new(kernel: Arc<dyn Kernel>) -> Self {
+        ExplicitOperator { kernel }
+    }
+}
+
+impl KernelOperator for ExplicitOperator {
+    fn apply(
+        &self,
+        batch: &Batch,
+        psi: MatRef<'_>,
+        diagonal: Diagonal,
+        mut out: MatMut<'_>,
+    ) -> Result<()> {
+        let n = psi.nrows();
+        check_rows(batch, n)?;
+        let mut blocks: Vec<_> =
+            out.axis_chunks_iter_mut(ndarray::Axis(0), TRAIN_ROWS).enumerate().collect();
+        blocks.par_iter_mut().try_for_each(|(block, out)| -> Result<()> {
+            let start = *block * TRAIN_ROWS;
+            let rows = batch.x.slice(s![start..start + out.nrows(), ..]);
+            let mut gram = Mat::zeros((out.nrows(), n));
+            self.kernel.gram_f32(rows, batch.x.view(), gram.view_mut())?;
+            let mut image = linalg::matmul_f32(gram.view(), psi)?;
+            let own = (0..out.nrows()).map(|i| gram[[i, start + i]]).collect::<Vec<_>>();
+            finish_batch(image.view_mut(), psi.slice(s![start.., ..]), &own, n, diagonal);
+            out.assign(&image);
+            Ok(())
+        })
+    }
+
+    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
+        let n: usize = sample.iter().map(|b| b.x.nrows()).sum();
+        if n != values.nrows() || n == 0 {
+            return Err(Error::shape("values of the image", format!("{n} × r"), dims(&values)));
+        }
+        let views: Vec<_> = sample.iter().map(|b| b.x.view()).collect();
+        let x = ndarray::concatenate(ndarray::Axis(0), &views)
+            .map_err(|e| Error::shape("sample of the image", "equal widths", e))?;
+        Ok(Box::new(ExplicitImage { kernel: &*self.kernel, x, values }))
+    }
+
+    fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
+        self.kernel.diag(batch.x.view())
+    }
+}
+
+struct ExplicitImage<'a> {
+    kernel: &'a dyn Kernel,
+    x: Mat,
+    values: Mat64,
+}
+
+impl Image for ExplicitImage<'_> {
+    fn at(&self, points: &Batch) -> Result<Mat64> {
+        let (n, r) = self.values.dim();
+        let mut out = Mat64::zeros((points.x.nrows(), r));
+        let mut blocks: Vec<_> =
+            out.axis_chunks_iter_mut(ndarray::Axis(0), IMAGE_ROWS).enumerate().collect();
+        blocks.par_iter_mut().try_for_each(|(block, out)| -> Result<()> {
+            let start = *block * IMAGE_ROWS;
+            let rows = points.x.slice(s![start..start + out.nrows(), ..]);
+            let mut sum = Mat64::zeros((out.nrows(), r));
+            for column in (0..n).step_by(IMAGE_COLUMNS) {
+                let columns = column..(column + IMAGE_COLUMNS).min(n);
+                let mut gram = Array2::zeros((out.nrows(), columns.len()));
+                self.kernel.gram(rows, self.x.slice(s![columns.clone(), ..]), gram.view_mut())?;
+                sum += &linalg::matmul_f64(gram.view(), self.values.slice(s![columns, ..]))?;
+            }
+            sum /= n as f64;
+            out.assign(&sum);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+fn check_rows(batch: &Batch, rows: usize) -> Result<()> {
+    if batch.x.nrows() == rows {
+        return Ok(());
+    }
+    Err(Error::shape("ψ on the batch", format!("{} × k", batch.x.nrows()), format!("{rows} × k")))
+}
+
+fn dims(m: &Mat64) -> String {
+    format!("{} × {}", m.nrows(), m.ncols())
+}

@@ -1,0 +1,59 @@
+//! Typed access to archives: headers as structs, tensors as vectors and matrices.
+
+use serde::Serialize;
+
+use super::Archive;
+use crate::error::{Error, Result};
+use crate::matrix::{Mat, Mat64};
+
+impl Archive {
+    /// An archive without tensors whose header is `header`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when it has no JSON form.
+    pub fn with_header<T: Serialize>(kind: &str, header: &T) -> Result<Self> {
+        let header = serde_json::to_value(header).map_err(|e| Error::Unsupported {
+            what: format!("the header of this {kind}"),
+            reason: e.to_string(),
+        })?;
+        Ok(Archive::new(kind, header))
+    }
+
+    /// The `f64` vector `name`, of any length.
+    ///
+    /// # Errors
+    /// As [`f64`](Archive::f64).
+    pub fn f64_vector(&self, name: &str) -> Result<Vec<f64>> {
+        let length = self.dimensions::<1>(name)?;
+        self.f64(name, &length).map(<[f64]>::to_vec)
+    }
+
+    /// The `f32` matrix `name`, of any size.
+    ///
+    /// # Errors
+    /// As [`f32`](Archive::f32).
+    pub fn f32_matrix(&self, name: &str) -> Result<Mat> {
+        let shape = self.dimensions::<2>(name)?;
+        let values = self.f32(name, &shape)?.to_vec();
+        Mat::from_shape_vec(shape, values).map_err(|e| self.fault(format!("tensor {name}: {e}")))
+    }
+
+    /// The `f64` matrix `name`, which must have `shape`.
+    ///
+    /// # Errors
+    /// As [`f64`](Archive::f64).
+    pub fn f64_matrix(&self, name: &str, shape: (usize, usize)) -> Result<Mat64> {
+        let values = self.f64(name, &[shape.0, shape.1])?.to_vec();
+        Mat64::from_shape_vec(shape, values).map_err(|e| self.fault(format!("tensor {name}: {e}")))
+    }
+
+    /// The shape of `name`, which must have D dimensions.
+    fn dimensions<const D: usize>(&self, name: &str) -> Result<[usize; D]> {
+        let Some(shape) = self.shape(name) else {
+            return Err(self.fault(format!("tensor {name:?} is missing")));
+        };
+        shape.try_into().map_err(|_| {
+            self.fault(format!("tensor {name:?}: expected {D} dimensions, got shape {shape:?}"))
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! The fit as users meet it: right answers, the same bits, honest errors.
+
+use std::path::Path;
+
+use ndarray::Array2;
+use neuralef::{
+    Checkpoint, Control, Dataset, Error, Event, Fit, FitSpec, Model, ReadoutKind, Steps, fit,
+};
+
+fn spec(kernel: &str, k: usize, steps: u64) -> FitSpec {
+    FitSpec {
+        network: "mlp(hidden=[16, 16], activation=sin_cos)".parse().unwrap(),
+        steps: Steps::Exactly(steps),
+        batch_size: 64,
+        ..FitSpec::new(kernel, k).unwrap()
+    }
+}
+
+fn bytes(model: &Model, directory: &Path) -> Vec<u8> {
+    let path = directory.join("model.safetensors");
+    model.save(&path).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn eigenvalues_of_brownian_motion_within_three_standard_errors() {
+    let data = Dataset::open("uniform(n=2000, d=1, low=0, high=1)", 4).unwrap();
+    let model = fit(&data, &spec("brownian", 5, 100)).unwrap();
+    for (j, pair) in model.certificate().pairs.iter().enumerate() {
+        let mu = 1.0 / ((j as f64 + 0.5) * std::f64::consts::PI).powi(2);
+        let off = (pair.eigenvalue - mu).abs();
+        assert!(off < 3.0 * pair.standard_error, "{j}: {} not {mu}", pair.eigenvalue);
+        // sd(ψ²) = 1/√2 for ψ = √2 sin: the standard error itself has a closed form.
+        let error = mu / (2.0 * 1800f64).sqrt();
+        assert!((pair.standard_error / error - 1.0).abs() < 0.1, "{}", pair.standard_error);
+        assert!(pair.residual < 0.05, "{j}: {}", pair.residual);
+    }
+    assert!((model.certificate().trace - 0.5).abs() < 0.05);
+}
+
+#[test]
+fn eigenfunctions_of_brownian_motion_are_sines() {
+    let data = Dataset::open("uniform(n=2000, d=1, low=0, high=1)", 4).unwrap();
+    let model = fit(&data, &spec("brownian", 4, 100)).unwrap();
+    let x = Array2::from_shape_fn((500, 1), |(i, _)| (i as f32 + 0.5) / 500.0);
+    let psi = model.eigenfunctions(x.view()).unwrap();
+    for j in 0..4 {
+        let sine = x
+            .column(0)
+            .mapv(|t| 2f64.sqrt() * ((j as f64 + 0.5) * std::f64::consts::PI * f64::from(t)).sin());
+        let cosine = sine.dot(&psi.column(j))
+            / sine.dot(&sine).sqrt()
+            / psi.column(j).dot(&psi.column(j)).sqrt();
+        assert!(cosine.abs() > 0.995, "{j}: {cosine}");
+    }
+    // Features reproduce the kernel up to the discarded tail, E κ² beyond k = Σ_{j>4} μ_j².
+    let phi = model.transform(x.view()).unwrap();
+    let gram = phi.dot(&phi.t());
+    let square: f64 = gram
+        .indexed_iter()
+        .map(|((a, b), v)| (f64::from(*v) - f64::from(x[[a, 0]].min(x[[b, 0]]))).powi(2))
+        .sum::<f64>()
+        / (500.0 * 500.0);
+    let tail: f64 = (4..2000)
+        .map(|j| (1.0 / ((f64::from(j) + 0.5) * std::f64::consts::PI).powi(2)).powi(2))
+        .sum();
+    assert!(square < 4.0 * tail, "{square} against a tail of {tail}");
+}
+
+#[test]
+fn raw_training_alone_learns_the_leading_eigenfunctions() {
+    let data = Dataset::open("uniform(n=1000, d=1, low=0, high=1)", 4).unwrap();
+    let mut spec = spec("brownian", 2, 1500);
+    spec.readout = ReadoutKind::None;
+    spec.optimizer = "adam(lr=3e-3)".parse().unwrap();
+    let model = fit(&data, &spec).unwrap();
+    let pi = std::f64::consts::PI;
+    for j in 0..2 {
+        let mu = 1.0 / ((j as f64 + 0.5) * pi).powi(2);
+        assert!((model.eigenvalues()[j] / mu - 1.0).abs() < 0.1, "{:?}", model.eigenvalues());
+    }
+    let x = Array2::from_shape_fn((500, 1), |(i, _)| (i as f32 + 0.5) / 500.0);
+    let psi = model.eigenfunctions(x.view()).unwrap();
+    for j in 0..2 {
+        let sine = x.column(0).mapv(|t| ((j as f64 + 0.5) * pi * f64::from(t)).sin());
+        let own = psi.column(j);
+        let cosine = (sine.dot(&own) / sine.dot(&sine).sqrt() / own.dot(&own).sqrt()).abs();
+        assert!(cosine > 0.98, "{j}: {cosine}");
+    }
+}
+
+#[test]
+fn a_kernel_of_low_rank_keeps_its_usable_directions() {
+    let data = Dataset::open("uniform(n=600, d=1, low=-1, high=1)", 1).unwrap();
+    let model = fit(&data, &spec("polynomial(degree=2, gamma=1, coef0=1)", 6, 50)).unwrap();
+    assert_eq!(model.n_components(), 3, "{:?}", model.eigenvalues());
+    assert!(model.info().warnings.iter().any(|w| w.contains("only 3 of 6")));
+    assert!((model.certificate().captured_trace - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn nystrom_on_all_training_points_has_no_residual() {
+    let data = Dataset::open("two_moons(n=300)", 2).unwrap();
+    let mut spec = FitSpec::new("rbf(lengthscale=0.5)", 6).unwrap();
+    spec.method = "nystrom(landmarks=100000)".into();
+    let model = fit(&data, &spec).unwrap();
+    for pair in &model.certificate().pairs {
+        assert!(pair.residual < 1e-9, "{}", pair.residual);
+    }
+}
+
+#[test]
+fn same_seed_same_bits_whatever_the_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Dataset::open("two_moons(n=500)", 0).unwrap();
+    let spec = spec("rbf(lengthscale=0.5)", 4, 60);
+    let fit_with = |threads: usize, seed: u64| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let spec = FitSpec { seed, ..spec.clone() };
+        pool.install(|| bytes(&fit(&data, &spec).unwrap(), directory.path()))
+    };
+    let one = fit_with(1, 0);
+    assert!(one == fit_with(1, 0), "two runs on one thread differ");
+    assert!(one == fit_with(2, 0), "one and two threads differ");
+    assert!(one != fit_with(1, 1), "the seed has no effect");
+}
+
+#[test]
+fn an_interrupted_run_resumes_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fit.ckpt");
+    let data = Dataset::open("two_moons(n=500)", 0).unwrap();
+    let exact = spec("rbf(lengthscale=0.5)", 4, 120);
+    // A basis too small to be good enough untrained, so that training goes on.
+    let mut auto = FitSpec { steps: Steps::Auto, max_steps: 600, ..exact.clone() };
+    auto.network = "mlp(hidden=[4], activation=tanh)".parse().unwrap();
+    for (spec, stop_at) in [(exact, 47), (auto.clone(), 47), (auto, 250)] {
+        let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
+        let mut stopper = |event: &Event<'_>| match event {
+            Event::Step { step, .. } if *step == stop_at => Control::Stop,
+            _ => Control::Continue,
+        };
+        let stopped = Fit::new(spec).observer(&mut stopper).checkpoint(&path, 0).run(&data);
+        match stopped {
+            Err(Error::Interrupted { step, checkpoint }) => {
+                assert_eq!((step, checkpoint.as_deref()), (stop_at, Some(path.as_path())));
+            }
+            other => panic!("not interrupted: {:?}", other.map(|r| r.1)),
+        }
+        let checkpoint = Checkpoint::read(&path).unwrap();
+        let (model, _) = Fit::resume(checkpoint).run(&data).unwrap();
+        assert!(bytes(&model, directory.path()) == whole, "resumed at {stop_at} differs");
+    }
+}
+
+#[test]
+fn a_saved_model_gives_the_same_bits_and_rows_are_independent() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.safetensors");
+    for (method, readout) in [
+        ("neuralef", ReadoutKind::Galerkin),
+        ("neuralef", ReadoutKind::Ritz),
+        ("neuralef", ReadoutKind::None),
+        ("nystrom(landmarks=100)", ReadoutKind::None),
+    ] {
+        let data = Dataset::open("digits", 0).unwrap();
+        let mut spec = spec("rbf(lengthscale=median)", 5, 20);
+        (spec.method, spec.readout) = (method.into(), readout);
+        spec.standardize = method == "neuralef";
+        let model = fit(&data, &spec).unwrap();
+        model.save(&path).unwrap();
+        let loaded = Model::load(&path).unwrap();
+        let x = data.range(0..301).unwrap();
+        let whole = model.transform(x.view()).unwrap();
+        assert_eq!(whole, loaded.transform(x.view()).unwrap());
+        // One at a time, and in reverse order.
+        let reversed = x.slice(ndarray::s![..;-1, ..]).to_owned();
+        let back = model.transform(reversed.view()).unwrap();
+        assert_eq!(back.slice(ndarray::s![..;-1, ..]), whole);
+        for row in [0, 1, 255, 256, 300] {
+            let alone = model.transform(x.slice(ndarray::s![row..=row, ..])).unwrap();
+            assert_eq!(alone.row(0), whole.row(row), "{method} {readout} row {row}");
+        }
+        assert!(matches!(model.transform(Array2::zeros((3, 63)).view()), Err(Error::Shape { .. })));
+        let mut hole = x.clone();
+        hole[[17, 3]] = f32::NAN;
+        assert!(matches!(
+            model.transform(hole.view()),
+            Err(Error::NonFinite { row: 17, column: 3, .. })
+        ));
+    }
+}
+
+#[test]
+fn a_diverging_run_stops_and_says_why() {
+    let data = Dataset::open("two_moons(n=200)", 0).unwrap();
+    let mut spec = spec("rbf(lengthscale=0.5)", 3, 200);
+    spec.network = "mlp(hidden=[16], activation=relu)".parse().unwrap();
+    spec.optimizer = "sgd(lr=1e30)".parse().unwrap();
+    match fit(&data, &spec) {
+        Err(Error::Diverged { step, advice, .. }) => {
+            assert!(step < 200 && advice.contains("learning rate"), "{advice}");
+        }
+        other => panic!("{:?}", other.map(|m| m.info().clone())),
+    }
+}
+
+#[test]
+fn impossible_requests_are_refused_by_name() {
+    let data = Dataset::open("two_moons(n=100)", 0).unwrap();
+    let refused = |edit: &dyn Fn(&mut FitSpec), name: &str| {
+        let mut spec = spec("rbf(lengthscale=0.5)", 3, 1);
+        edit(&mut spec);
+        let message = fit(&data, &spec).err().expect(name).to_string();
+        assert!(message.contains(name), "{message}");
+    };
+    refused(&|s| s.n_components = 101, "n_components");
+    refused(&|s| s.n_components = 0, "n_components");
+    refused(&|s| s.memory_budget = 0, "memory budget");
+    refused(&|s| s.kernel = Some("brownian".parse().unwrap()), "brownian");
+    refused(&|s| s.method = "nistrom".into(), "nystrom");
+    refused(&|s| s.objective = "neuralef(estimator=x)".into(), "estimator");
+}
+
+#[test]
+fn a_batch_larger_than_the_data_is_reduced_on_the_record() {
+    let data = Dataset::open("two_moons(n=100)", 0).unwrap();
+    let mut spec = spec("rbf(lengthscale=0.5)", 3, 2);
+    spec.batch_size = 4096;
+    let model = fit(&data, &spec).unwrap();
+    assert_eq!(model.info().spec.batch_size, 90);
+    assert!(model.info().warnings.iter().any(|w| w.contains("batch_size reduced from 4096")));
+}
+
+#[test]
+fn standard_errors_are_the_spread_over_samples() {
+    let mut values = Vec::new();
+    let mut claimed = 0.0;
+    for seed in 0..60 {
+        let data = Dataset::open("uniform(n=300, d=1, low=0, high=1)", seed).unwrap();
+        let mut spec = FitSpec::new("brownian", 2).unwrap();
+        spec.method = "nystrom(landmarks=100000)".into();
+        let pair = fit(&data, &spec).unwrap().certificate().pairs[0].clone();
+        values.push(pair.eigenvalue);
+        claimed += pair.standard_error / 60.0;
+    }
+    let mean = values.iter().sum::<f64>() / 60.0;
+    let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
+    // The spread of a standard deviation from 60 values is 9 %.
+    assert!((claimed / sd - 1.0).abs() < 0.27, "claimed {claimed}, found {sd}");
+}
