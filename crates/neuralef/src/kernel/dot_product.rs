@@ -69,7 +69,14 @@ impl Pairwise for Polynomial {
     #[inline(always)]
     fn finish<T: Real, F: Fuse>(self, total: T) -> T {
         let base = total.mul_add::<F>(T::of(self.gamma), T::of(self.coef0));
-        (1..self.degree).fold(base, |power, _| power * base)
+        // Binary powers with a fixed number of steps, so that the loop around stays a vector loop;
+        // degrees end at 64.
+        let (mut power, mut square) = (T::ONE, base);
+        for bit in 0..7 {
+            power = if self.degree & (1 << bit) != 0 { power * square } else { power };
+            square = square * square;
+        }
+        power
     }
 }
 

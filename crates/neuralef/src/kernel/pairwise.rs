@@ -16,8 +16,13 @@ use crate::simd::{Fuse, Op, Real, dispatch};
 
 /// Coordinates combined before they join the running total.
 const GROUP: usize = 4;
-/// Columns of `out` worked on at a time: two rows of them stay in the first-level cache.
-const COLUMNS: usize = 512;
+/// Coordinates worked on at a time, a multiple of GROUP.
+const COORDINATES: usize = 64;
+
+/// Columns of `out` worked on at a time: the coordinates in work of as many points stay in cache.
+fn columns(d: usize) -> usize {
+    (8192 / d.max(1)).clamp(128, 512)
+}
 
 /// A function of two points, coordinate by coordinate. Both `step` and `finish` are branch-free.
 pub(super) trait Pairwise: Copy + Send + Sync {
@@ -223,86 +228,111 @@ impl<P: Pairwise, T: Real> Op for Gram<'_, '_, P, T> {
     fn run<F: Fuse>(self) {
         let Gram { kernel, points, others, d, m, rows } = self;
         let start = T::of(P::START);
-        for from in (0..m).step_by(COLUMNS) {
-            let columns = from..m.min(from + COLUMNS);
-            // Coordinate i of the points in these columns.
-            let line = |i: usize| &others[i * m + columns.start..i * m + columns.end];
+        let width = columns(d);
+        for from in (0..m).step_by(width) {
+            let columns = from..m.min(from + width);
             if d == 1 {
-                let y = line(0);
                 for (row, x) in rows.iter_mut().zip(points) {
                     let x = *x;
-                    for (to, y) in row[columns.clone()].iter_mut().zip(y) {
+                    for (to, y) in row[columns.clone()].iter_mut().zip(&others[columns.clone()]) {
                         *to = kernel.finish::<T, F>(kernel.step::<T, F>(start, x, *y));
                     }
                 }
                 continue;
             }
-            for (pair, rows) in rows.chunks_mut(2).enumerate() {
-                let x = |r: usize, i: usize| points[(2 * pair + r) * d + i];
-                match rows {
-                    [a, b] => {
-                        let mut rows = [&mut a[columns.clone()], &mut b[columns.clone()]];
-                        accumulate::<P, T, F, 2>(kernel, &mut rows, d, x, line);
-                        rows.into_iter().for_each(|row| finish::<P, T, F>(kernel, row));
+            for row in rows.iter_mut() {
+                row[columns.clone()].fill(start);
+            }
+            for first in (0..d).step_by(COORDINATES) {
+                let coordinates = first..d.min(first + COORDINATES);
+                for (pair, rows) in rows.chunks_mut(2).enumerate() {
+                    let x = &points[2 * pair * d..];
+                    let lines = Lines { others, m, columns: columns.clone() };
+                    match rows {
+                        [a, b] => {
+                            let rows = [&mut a[columns.clone()], &mut b[columns.clone()]];
+                            let x = [&x[..d], &x[d..]];
+                            accumulate::<P, T, F, 2>(kernel, rows, coordinates.clone(), x, lines);
+                        }
+                        [a] => {
+                            let rows = [&mut a[columns.clone()]];
+                            accumulate::<P, T, F, 1>(kernel, rows, coordinates.clone(), [x], lines);
+                        }
+                        _ => {}
                     }
-                    [a] => {
-                        let mut rows = [&mut a[columns.clone()]];
-                        accumulate::<P, T, F, 1>(kernel, &mut rows, d, x, line);
-                        rows.into_iter().for_each(|row| finish::<P, T, F>(kernel, row));
-                    }
-                    _ => {}
+                }
+            }
+            for row in rows.iter_mut() {
+                for v in &mut row[columns.clone()] {
+                    *v = kernel.finish::<T, F>(*v);
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-fn finish<P: Pairwise, T: Real, F: Fuse>(kernel: P, row: &mut [T]) {
-    for v in row {
-        *v = kernel.finish::<T, F>(*v);
+/// The coordinates of the points in some columns.
+struct Lines<'a, T> {
+    others: &'a [T],
+    m: usize,
+    columns: std::ops::Range<usize>,
+}
+
+impl<'a, T> Lines<'a, T> {
+    /// Coordinate i.
+    #[inline(always)]
+    fn line(&self, i: usize) -> &'a [T] {
+        &self.others[i * self.m + self.columns.start..i * self.m + self.columns.end]
     }
 }
 
-/// All coordinates of R rows against the columns of `line`.
+/// Some coordinates of R rows against the columns of `lines`.
 #[inline(always)]
-fn accumulate<'y, P: Pairwise, T: Real, F: Fuse, const R: usize>(
+fn accumulate<P: Pairwise, T: Real, F: Fuse, const R: usize>(
     kernel: P,
-    rows: &mut [&mut [T]; R],
-    d: usize,
-    x: impl Fn(usize, usize) -> T,
-    line: impl Fn(usize) -> &'y [T],
+    mut rows: [&mut [T]; R],
+    coordinates: std::ops::Range<usize>,
+    x: [&[T]; R],
+    lines: Lines<'_, T>,
 ) {
-    rows.iter_mut().for_each(|row| row.fill(T::of(P::START)));
-    let mut i = 0;
-    while i + GROUP <= d {
-        let x = std::array::from_fn(|r| std::array::from_fn(|g| x(r, i + g)));
-        let y = std::array::from_fn(|g| line(i + g));
-        group::<P, T, F, R, GROUP>(kernel, rows, x, y);
+    let mut i = coordinates.start;
+    while i + GROUP <= coordinates.end {
+        let mut corner = [[T::ZERO; GROUP]; R];
+        for r in 0..R {
+            corner[r].copy_from_slice(&x[r][i..i + GROUP]);
+        }
+        let y = [lines.line(i), lines.line(i + 1), lines.line(i + 2), lines.line(i + 3)];
+        group::<P, T, F, R, GROUP>(kernel, &mut rows, corner, y);
         i += GROUP;
     }
-    for i in i..d {
-        group::<P, T, F, R, 1>(kernel, rows, std::array::from_fn(|r| [x(r, i)]), [line(i)]);
+    for i in i..coordinates.end {
+        let mut corner = [[T::ZERO; 1]; R];
+        for r in 0..R {
+            corner[r][0] = x[r][i];
+        }
+        group::<P, T, F, R, 1>(kernel, &mut rows, corner, [lines.line(i)]);
     }
 }
 
 /// G coordinates of R rows.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // The shape that becomes vector loops.
 fn group<P: Pairwise, T: Real, F: Fuse, const R: usize, const G: usize>(
     kernel: P,
     rows: &mut [&mut [T]; R],
     x: [[T; G]; R],
-    y: [&[T]; G],
+    mut y: [&[T]; G],
 ) {
     let n = y[0].len();
-    let y = y.map(|y| &y[..n]);
+    for y in &mut y {
+        *y = &y[..n];
+    }
     let rows = rows.each_mut().map(|row| &mut row[..n]);
     for j in 0..n {
-        let y: [T; G] = std::array::from_fn(|g| y[g][j]);
         for r in 0..R {
             let mut part = T::of(P::START);
             for g in 0..G {
-                part = kernel.step::<T, F>(part, x[r][g], y[g]);
+                part = kernel.step::<T, F>(part, x[r][g], y[g][j]);
             }
             rows[r][j] = kernel.join(rows[r][j], part);
         }
@@ -322,14 +352,23 @@ impl<P: Pairwise> Op for Diagonal<'_, P> {
     /// In the order of [`accumulate`], so that the bits are those of the Gram matrix.
     #[inline(always)]
     fn run<F: Fuse>(self) -> Vec<f64> {
-        let part =
-            |x: &[f64]| x.iter().fold(P::START, |part, x| self.kernel.step::<f64, F>(part, *x, *x));
-        let value = |x: &[f64]| {
-            let (groups, rest) = x.as_chunks::<GROUP>();
-            let parts = groups.iter().map(|x| part(x)).chain(rest.iter().map(|x| part(&[*x])));
-            let total = parts.fold(P::START, |total, part| self.kernel.join(total, part));
-            self.kernel.finish::<f64, F>(total)
-        };
-        (0..self.n).map(|i| value(&self.points[i * self.d..(i + 1) * self.d])).collect()
+        let mut out = Vec::with_capacity(self.n);
+        for i in 0..self.n {
+            let (groups, rest) = self.points[i * self.d..(i + 1) * self.d].as_chunks::<GROUP>();
+            let mut total = P::START;
+            for x in groups {
+                let mut part = P::START;
+                for x in x {
+                    part = self.kernel.step::<f64, F>(part, *x, *x);
+                }
+                total = self.kernel.join(total, part);
+            }
+            for x in rest {
+                let part = self.kernel.step::<f64, F>(P::START, *x, *x);
+                total = self.kernel.join(total, part);
+            }
+            out.push(self.kernel.finish::<f64, F>(total));
+        }
+        out
     }
 }
