@@ -8,6 +8,7 @@ use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
@@ -21,14 +22,19 @@ const BLOCK: usize = 1 << 14;
 /// Reads all row groups. Memory: the matrix and one row group.
 pub(super) fn read(path: &Path, source: &str) -> Result<Mat> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    // The decoder of damaged pages has assertions of its own; an input must not end the process.
+    // The decoder has assertions of its own, some met by damaged files; none may end the process.
     catch_unwind(AssertUnwindSafe(|| read_file(file, source)))
         .unwrap_or_else(|_| Err(Error::data(source, "damaged: its pages cannot be decoded")))
 }
 
 fn read_file(file: File, source: &str) -> Result<Mat> {
     let bad = |e: ParquetError| Error::data(source, format!("not a usable parquet file: {e}"));
+    let length = file.metadata().map_err(|e| bad(e.into()))?.len();
     let reader = SerializedFileReader::new(file).map_err(bad)?;
+    let chunks = reader.metadata().row_groups().iter().flat_map(|g| g.columns());
+    if !chunks.into_iter().all(|c| inside(c, length)) {
+        return Err(Error::data(source, "damaged: a column lies outside the file"));
+    }
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let refused: Vec<_> = schema.columns().iter().filter_map(|c| objection(c)).collect();
     if !refused.is_empty() {
@@ -68,6 +74,13 @@ fn read_file(file: File, source: &str) -> Result<Mat> {
     let got = values.len();
     Mat::from_shape_vec((rows, width), values)
         .map_err(|_| Error::shape(source, format!("{rows} × {width}"), got))
+}
+
+/// True when the bytes of a column chunk are within a file of `length` bytes.
+fn inside(chunk: &ColumnChunkMetaData, length: u64) -> bool {
+    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    let end = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+    end.and_then(|(start, size)| start.checked_add(size)).is_some_and(|end| end <= length)
 }
 
 /// Why a column cannot be a feature, with its name.
@@ -194,12 +207,9 @@ mod tests {
         column.close().unwrap();
     }
 
-    fn write(
-        path: &Path,
-        schema: &str,
-        compression: Compression,
-        groups: &[&dyn Fn(&mut SerializedRowGroupWriter<'_, File>)],
-    ) {
+    type Fill<'a> = &'a dyn Fn(&mut SerializedRowGroupWriter<'_, File>);
+
+    fn write(path: &Path, schema: &str, compression: Compression, groups: &[Fill<'_>]) {
         let schema = Arc::new(parse_message_type(schema).unwrap());
         let properties = WriterProperties::builder().set_compression(compression).build();
         let file = File::create(path).unwrap();

@@ -35,24 +35,23 @@ impl NpyWriter {
     /// Appends the rows of `x`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when `x` has another width, [`Error::NonFinite`] with the row of the file,
-    /// [`Error::Io`] when the disk refuses.
+    /// [`Error::Shape`] when `x` has another width, [`Error::NonFinite`] with the row of the file;
+    /// nothing of `x` is written then. [`Error::Io`] when the disk refuses, which
+    /// [`finish`](NpyWriter::finish) remembers.
     pub fn append(&mut self, x: MatRef<'_>) -> Result<()> {
         expect_columns(&self.file.path().display().to_string(), x, self.columns)?;
         for (i, row) in x.rows().into_iter().enumerate() {
-            for (column, value) in row.iter().enumerate() {
-                if !value.is_finite() {
-                    return Err(Error::NonFinite {
-                        what: self.file.path().display().to_string(),
-                        row: self.rows + i,
-                        column,
-                        value: *value,
-                    });
-                }
-                self.file
-                    .write_all(&value.to_le_bytes())
-                    .map_err(|e| Error::io(self.file.path(), e))?;
+            if let Some(column) = row.iter().position(|v| !v.is_finite()) {
+                let what = self.file.path().display().to_string();
+                let (row_of_file, value) = (self.rows + i, row[column]);
+                return Err(Error::NonFinite { what, row: row_of_file, column, value });
             }
+        }
+        let mut bytes = Vec::new();
+        for row in x.rows() {
+            bytes.clear();
+            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
+            self.file.write_all(&bytes).map_err(|e| Error::io(self.file.path(), e))?;
         }
         self.rows += x.nrows();
         Ok(())
@@ -63,17 +62,23 @@ impl NpyWriter {
     /// # Errors
     /// [`Error::Io`] naming the path; an older file then stays as it was.
     pub fn finish(mut self) -> Result<usize> {
+        let path = self.file.path().to_path_buf();
+        let fail = |e| Error::io(&path, e);
+        let bytes = (self.rows as u128) * (self.columns as u128) * 4 + HEADER as u128;
+        if u128::from(self.file.stream_position().map_err(fail)?) != bytes {
+            return Err(fail(std::io::Error::other("an earlier write failed")));
+        }
         let mut header = b"\x93NUMPY\x01\x00".to_vec();
         header.extend(((HEADER - 10) as u16).to_le_bytes());
         let (n, k) = (self.rows, self.columns);
         write!(header, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {k}), }}")
-            .map_err(|e| Error::io(self.file.path(), e))?;
+            .map_err(fail)?;
         header.resize(HEADER - 1, b' ');
         header.push(b'\n');
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))
-            .map_err(|e| Error::io(self.file.path(), e))?;
+            .map_err(fail)?;
         self.file.commit()?;
         Ok(n)
     }
@@ -166,6 +171,13 @@ mod tests {
         let bad = array![[0.0, 1.0], [2.0, f32::INFINITY]];
         let error = writer.append(bad.view()).unwrap_err();
         assert!(matches!(error, Error::NonFinite { row: 6, column: 1, .. }), "{error}");
+        // What was refused left no trace: the file could still be finished.
+        let mut other = NpyWriter::create(dir.path().join("y.npy"), 2).unwrap();
+        assert!(other.append(bad.view()).is_err());
+        other.append(bad.slice(s![..1, ..])).unwrap();
+        assert_eq!(other.finish().unwrap(), 1);
+        assert_eq!(read(&dir.path().join("y.npy")), bad.slice(s![..1, ..]));
+        std::fs::remove_file(dir.path().join("y.npy")).unwrap();
         drop(writer);
         assert!(write_csv(dir.path().join("x.csv"), &[], bad.view()).is_err());
         assert_eq!(read(&path), matrix(3, 2));
