@@ -120,12 +120,13 @@ pub fn compare_eigenfunctions(
     let mut subspace_cosines = cosines.clone();
     for cluster in clusters.iter().filter(|c| c.len() > 1) {
         let span = orthonormal_basis(reference.slice(ndarray::s![.., cluster.clone()]))?;
-        for j in cluster.start..cluster.end.min(k) {
+        let members = cluster.start..cluster.end.min(k);
+        for (j, cosine) in members.clone().zip(&mut subspace_cosines[members]) {
             let column = values.slice(ndarray::s![.., j..=j]);
             let norm = norm2(column.iter().copied());
             if norm > 0.0 {
                 let inside = tr_matmul_f64(span.view(), (&column / norm).view())?;
-                subspace_cosines[j] = norm2(inside.iter().copied()).min(1.0);
+                *cosine = norm2(inside.iter().copied()).min(1.0);
             }
         }
     }
@@ -186,11 +187,12 @@ pub fn gram_error(phi_x: Mat64Ref<'_>, phi_y: Mat64Ref<'_>, gram: Mat64Ref<'_>) 
 /// Σμ_j / E κ(x, x): the share of the kernel's variance that the eigenpairs carry.
 ///
 /// # Errors
-/// [`Error::InvalidParameter`] unless the trace is positive and finite.
+/// [`Error::InvalidParameter`] unless the trace is positive and finite, and the eigenvalues finite.
 pub fn captured_trace(eigenvalues: &[f64], trace: f64) -> Result<f64> {
     if !(trace.is_finite() && trace > 0.0) {
         return Err(Error::parameter("trace", "a positive finite number", trace));
     }
+    expect_finite_values("eigenvalues", eigenvalues)?;
     Ok(eigenvalues.iter().sum::<f64>() / trace)
 }
 
@@ -228,6 +230,8 @@ pub fn compare(
     if eigenvalues.len() != k {
         return Err(Error::shape("eigenvalues", k, eigenvalues.len()));
     }
+    expect_finite_values("eigenvalues", eigenvalues)?;
+    expect_finite_values("reference eigenvalues", reference_eigenvalues)?;
     let eigenfunctions = compare_eigenfunctions(values, reference, reference_eigenvalues, gap)?;
     Ok(Comparison {
         eigenvalues: eigenvalues.to_vec(),
@@ -237,6 +241,13 @@ pub fn compare(
         principal_angles: principal_angles(values, reference.slice(ndarray::s![.., ..k]))?,
         orthonormality: orthonormality_error(values)?,
     })
+}
+
+fn expect_finite_values(what: &str, values: &[f64]) -> Result<()> {
+    match values.iter().find(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(bad) => Err(Error::parameter(what, "finite numbers", bad)),
+    }
 }
 
 fn check_points(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<()> {
@@ -367,6 +378,8 @@ mod tests {
         assert!(gram_error(a.view(), a.view(), a.view()).is_err());
         assert!(gram_error(a.view(), a.view(), Mat64::zeros((5, 5)).view()).is_err());
         assert!(captured_trace(&[1.0], 0.0).is_err());
+        assert!(captured_trace(&[f64::NAN], 1.0).is_err());
+        assert!(compare(&[1.0, f64::NAN], a.view(), &[1.0, 0.5], a.view(), 0.05).is_err());
         assert!(orthonormality_error((&a * 1e200).view()).is_err());
         assert!(principal_angles((&a * 0.0).view(), a.view()).unwrap().is_empty());
     }

@@ -6,11 +6,13 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
+type Form<T> = Box<dyn Fn(&[T], &[T]) -> T + Send + Sync>;
+
 /// A kernel from its formula, in double precision; `gram_f32` works in single precision.
 pub(crate) struct Formula {
     name: &'static str,
-    double: Box<dyn Fn(&[f64], &[f64]) -> f64 + Send + Sync>,
-    single: Box<dyn Fn(&[f32], &[f32]) -> f32 + Send + Sync>,
+    double: Form<f64>,
+    single: Form<f32>,
 }
 
 impl fmt::Debug for Formula {

@@ -21,6 +21,9 @@ const SINGLE_LIMIT: f64 = 2.5e-5;
 /// Landmarks on which that error is measured.
 const PROBES: usize = 256;
 
+/// Most landmarks accepted: their Gram matrix has 8 GiB.
+const MAX_LANDMARKS: usize = 32_768;
+
 /// In which precision [`Nystrom`] evaluates kernel and projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
@@ -64,7 +67,7 @@ impl Nystrom {
     /// Fits the leading `components` eigenpairs on `landmarks` (m × d) with equal weights.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] unless 1 ≤ components ≤ m, [`Error::NonFinite`] for bad
+    /// [`Error::InvalidParameter`] unless 1 ≤ components ≤ m ≤ 32,768, [`Error::NonFinite`] for bad
     /// landmarks or kernel values, [`Error::Numerical`] when the kernel vanishes on them.
     pub fn fit(kernel: Arc<dyn Kernel>, landmarks: Mat, components: usize) -> Result<Self> {
         let m = landmarks.nrows();
@@ -94,6 +97,10 @@ impl Nystrom {
         }
         if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w > 0.0)) {
             return Err(Error::parameter("weights", "positive finite numbers", bad));
+        }
+        if m > MAX_LANDMARKS {
+            let expected = format!("at most {MAX_LANDMARKS} (a Gram matrix of 8 GiB)");
+            return Err(Error::parameter("landmarks", expected, m));
         }
         expect_finite_f32("landmarks", landmarks.view())?;
         let roots: Vec<f64> = weights.iter().map(|w| w.sqrt()).collect();

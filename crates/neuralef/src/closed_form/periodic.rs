@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn bessel_functions_match_their_power_series_and_asymptotics() {
-        for z in [1e-8, 0.1, 1.0, 5.0, 20.0] {
+        for z in [1e-8_f64, 0.1, 1.0, 5.0, 20.0] {
             for (n, value) in scaled_bessel(z, 12).into_iter().enumerate() {
-                let mut term = (1..=n).fold((-z as f64).exp(), |t, i| t * (z / 2.0) / i as f64);
+                let mut term = (1..=n).fold((-z).exp(), |t, i| t * (z / 2.0) / i as f64);
                 let mut sum = term;
                 for m in 1..200 {
                     term *= (z / 2.0).powi(2) / (m * (m + n)) as f64;

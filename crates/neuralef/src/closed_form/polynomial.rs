@@ -13,7 +13,7 @@ const MAX_DEGREE: u32 = 64;
 /// κ(x, x') = (γxx' + c)^p in one dimension under U[a, b]: rank p + 1 (1 when c = 0).
 ///
 /// κ = φ(x)ᵀφ(x') with φ_m(x) = √(C(p, m) γ^m c^{p−m}) x^m, so the eigenvalues are those of the
-/// moment matrix E[φφᵀ] and ψ_j = φᵀv_j/√μ_j. The moments are exact Gauss–Legendre sums, and their
+/// moment matrix E φφᵀ and ψ_j = φᵀv_j/√μ_j. The moments are exact Gauss–Legendre sums, and their
 /// square root goes through an SVD, so small eigenvalues keep a relative accuracy of about
 /// ε√(μ₁/μ_j). Monomials limit the eigenfunctions to moderate degrees: error about ε√(μ₁/μ_j) too.
 #[derive(Debug, Clone)]

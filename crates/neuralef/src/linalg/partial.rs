@@ -115,7 +115,7 @@ impl Plan {
     fn new(n: usize, k: usize) -> Option<Self> {
         let width = k + (k / 4).clamp(4, 32);
         let capacity = (4 * width).max(48);
-        (k > 0 && n > 256 && capacity <= n / 2).then_some(Plan { width, capacity, keep: 2 * width })
+        (k > 0 && n > 200 && capacity <= n / 4).then_some(Plan { width, capacity, keep: 2 * width })
     }
 }
 
@@ -123,7 +123,9 @@ fn dense(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
     let (mut values, vectors) = eigh(a)?;
     values.truncate(k);
     let vectors = vectors.slice(s![.., ..k]).to_owned();
-    let residuals = residual_norms(&matmul_f64(a, vectors.view())?, &vectors, &values);
+    let image = matmul_f64(a, vectors.view())?;
+    expect_finite_f64("product of a symmetric matrix with its eigenvectors", image.view())?;
+    let residuals = residual_norms(&image, &vectors, &values);
     Ok(PartialEigen { values, vectors, residuals })
 }
 
