@@ -170,6 +170,10 @@ fn bad_input_is_named() {
     let fitted = Nystrom::fit(kernel(), x.clone(), 2).unwrap();
     assert!(matches!(fitted.transform(bad.view()), Err(Error::NonFinite { .. })));
     assert!(matches!(fitted.transform(points(3, 1, 0).view()), Err(Error::Shape { .. })));
+    // No columns at all: every point is the same one, and the rank is 1.
+    let point = Nystrom::fit(kernel(), Mat::zeros((10, 0)), 3).unwrap();
+    assert_eq!((point.components(), point.dropped()), (1, 2));
+    assert_eq!(point.transform(Mat::zeros((2, 0)).view()).unwrap(), Mat::ones((2, 1)));
     let zero = Arc::new(Formula::new("zero", |_, _| 0.0));
     assert!(matches!(Nystrom::fit(zero, x.clone(), 2), Err(Error::Numerical { .. })));
     let wild = Arc::new(Formula::new("wild", |_, _| f64::NAN));

@@ -217,6 +217,7 @@ mod tests {
         assert!(cholesky_jittered(Mat64::zeros((2, 3)).view()).is_err());
         let f = cholesky_jittered(array![[1.0]].view()).unwrap();
         assert!(f.solve(Mat64::zeros((2, 1)).view()).is_err());
+        assert_eq!(f.solve(Mat64::zeros((1, 0)).view()).unwrap().dim(), (1, 0));
         assert_eq!(cholesky_jittered(Mat64::zeros((0, 0)).view()).unwrap().lower.len(), 0);
     }
 }
