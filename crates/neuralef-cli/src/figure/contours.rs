@@ -152,12 +152,12 @@ impl Contours<'_> {
         };
         let mut pixels = Vec::with_capacity(columns as usize * rows as usize);
         for row in 0..rows {
-            let (iy, ty) = split(rows - 1 - row, rows, ny);
+            let (y0, ty) = split(rows - 1 - row, rows, ny);
             for column in 0..columns {
-                let (ix, tx) = split(column, columns, nx);
+                let (x0, tx) = split(column, columns, nx);
                 let at = |x: usize, y: usize| values[y * nx + x] / unit;
-                let low = at(ix, iy) + tx * (at(ix + 1, iy) - at(ix, iy));
-                let high = at(ix, iy + 1) + tx * (at(ix + 1, iy + 1) - at(ix, iy + 1));
+                let low = at(x0, y0) + tx * (at(x0 + 1, y0) - at(x0, y0));
+                let high = at(x0, y0 + 1) + tx * (at(x0 + 1, y0 + 1) - at(x0, y0 + 1));
                 pixels.push(diverging(low + ty * (high - low)));
             }
         }

@@ -116,7 +116,7 @@ pub(crate) struct Contours<'a> {
     pub(crate) y_range: (f64, f64),
     /// Grid points along x and along y, at least 2 each.
     pub(crate) shape: (usize, usize),
-    /// The functions: `values[iy * shape.0 + ix]`.
+    /// The functions: `values[row * shape.0 + column]`.
     pub(crate) functions: &'a [Series<'a>],
     /// Data points laid over every plot; may be empty.
     pub(crate) points: &'a [[f64; 2]],

@@ -1,0 +1,46 @@
+# Everyday commands; `just` lists them.
+
+export RUST_BACKTRACE := "1"
+
+default:
+    @just --list
+
+# All tests: unit and integration tests, then the examples in the documentation.
+test *ARGS:
+    cargo nextest run --workspace {{ARGS}}
+    cargo test --workspace --doc
+
+# Format, lints, spelling, licences.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    typos
+    just deny
+
+# Licences, duplicates and sources of the dependencies.
+deny:
+    cargo deny check licenses bans sources
+
+# The documentation, warnings denied.
+doc *ARGS:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps {{ARGS}}
+
+# Micro-benchmarks of the hot paths.
+bench *ARGS:
+    cargo bench -p neuralef {{ARGS}}
+
+# Comparisons with PyTorch, scikit-learn and NumPy (see benches/peers/README.md).
+peers python=".venv/bin/python":
+    test -x {{python}} || (python3 -m venv .venv && .venv/bin/pip install -r benches/peers/requirements.txt)
+    cargo build --release -p neuralef-cli
+    {{python}} benches/peers/parity.py
+    {{python}} benches/peers/transform.py
+    {{python}} benches/peers/recipe_c.py
+
+# Fuzz one target for some seconds (needs cargo-fuzz and, without a nightly toolchain, the bootstrap flag).
+fuzz target seconds="60":
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# What the gate runs.
+ci:
+    bash .ci/run
