@@ -37,9 +37,9 @@ peers python=".venv/bin/python":
     {{python}} benches/peers/transform.py
     {{python}} benches/peers/recipe_c.py
 
-# Fuzz one target for some seconds (needs cargo-fuzz and, without a nightly toolchain, the bootstrap flag).
-fuzz target seconds="60":
-    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{target}} -- -max_total_time={{seconds}}
+# Fuzz the readers and parsers on the stable toolchain: `just fuzz 300 archive`.
+fuzz seconds="60" *TARGETS:
+    .ci/fuzz {{seconds}} {{TARGETS}}
 
 # What the gate runs.
 ci:
