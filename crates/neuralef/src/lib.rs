@@ -23,8 +23,8 @@ mod spec;
 mod test_kernels;
 
 pub use approx::{
-    Eigenfunctions, FeatureMap, METHODS, Method, MethodRecord, Nystrom, Precision, Timings,
-    landmarks,
+    Eigenfunctions, FeatureMap, Fitted, METHODS, Method, MethodRecord, Nystrom, Precision, Run,
+    Timings, landmarks,
 };
 pub use catalogue::{Item, Parameter, Section, catalogue};
 pub use data::{
@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use fit::{
     Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, PairCertificate,
-    ReadoutKind, ReadoutRecord, Silent, Steps,
+    Problem, ReadoutKind, ReadoutRecord, Silent, Steps,
 };
 pub use kernel::{KERNELS, Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};

@@ -5,10 +5,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 /// The generator used throughout: portable, counter-based, the same bits on every machine.
-pub type Rng = ChaCha8Rng;
+pub(crate) type Rng = ChaCha8Rng;
 
 /// The stream of `component` number `counter` under `seed`.
-pub fn stream(seed: u64, component: &str, counter: u64) -> Rng {
+pub(crate) fn stream(seed: u64, component: &str, counter: u64) -> Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&fnv1a(component.as_bytes()).to_le_bytes());

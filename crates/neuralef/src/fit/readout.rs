@@ -167,21 +167,14 @@ fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
 
 fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
     let (n, p) = (sample.points(), basis.width());
-    let (spectrum, directions) = linalg::eigh(covariance(basis, sample)?.view())?;
-    let largest = spectrum.first().copied().unwrap_or(0.0);
-    if !(largest.is_finite() && largest > 0.0) {
+    // The whitened basis, most significant direction first: a truncation keeps leading columns.
+    let whitening = linalg::Whitening::new(covariance(basis, sample)?.view())?;
+    let whiten = whitening.whitener(10f64.powi(-DECADES.end()))?;
+    if whiten.ncols() == 0 {
         return Err(Error::Numerical {
             what: "readout".into(),
             message: format!("the {p} basis functions vanish on the training set"),
         });
-    }
-    let rank = |truncation: f64| spectrum.iter().filter(|c| **c > truncation * largest).count();
-    let most = rank(10f64.powi(-DECADES.end()));
-
-    // The whitened basis, most significant direction first: a truncation keeps leading columns.
-    let mut whiten = directions.slice(s![.., ..most]).to_owned();
-    for (mut column, c) in whiten.axis_iter_mut(Axis(1)).zip(&spectrum) {
-        column /= c.sqrt();
     }
     let values = project(basis, sample.train, &whiten)?;
     let image = sample.operator.image(sample.train, values.clone())?;
@@ -193,7 +186,7 @@ fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Rea
     let mut best: Option<(f64, Mat64, Vec<f64>, f64)> = None;
     let mut candidates: Vec<(f64, usize, f64)> = Vec::new();
     for truncation in DECADES.map(|d| 10f64.powi(-d)) {
-        let r = rank(truncation);
+        let r = whitening.rank(truncation).min(whiten.ncols());
         if r == 0 || candidates.last().is_some_and(|c| c.1 == r) {
             continue;
         }

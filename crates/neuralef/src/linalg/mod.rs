@@ -13,17 +13,15 @@ use ndarray::ArrayView2;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
 
-mod cholesky;
-mod generalized;
 mod partial;
 mod product;
+mod whitening;
 
-pub(crate) use cholesky::{Cholesky, cholesky_jittered, solve_spd};
-pub(crate) use generalized::{GeneralizedEigen, Whitening, generalized_eigh};
-pub(crate) use partial::{PartialEigen, top_eigh, top_eigh_operator};
+pub(crate) use partial::top_eigh;
 pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
+pub(crate) use whitening::Whitening;
 
-use product::{Dense, assemble};
+use product::Dense;
 
 /// All eigenvalues, descending, and eigenvectors (columns, orthonormal) of the symmetric part
 /// (A + Aᵀ)/2 of an n × n matrix. O(n³); ‖AV − VΛ‖ is a small multiple of n·ε·‖A‖.

@@ -1,5 +1,6 @@
 //! Residual identities of the decompositions, and the matrices other tests share.
 
+use super::partial::{PartialEigen, top_eigh_operator};
 use super::*;
 use ndarray::{Array1, array, s};
 use rand::Rng as _;

@@ -64,7 +64,7 @@ impl<T> Registry<T> {
     ///
     /// # Errors
     /// [`Error::Parse`] or [`Error::UnknownName`].
-    pub fn build(&self, text: &str, expr: &Expr) -> Result<T> {
+    pub(crate) fn build(&self, text: &str, expr: &Expr) -> Result<T> {
         self.build_with(text, expr, Sample::Missing)
     }
 
@@ -72,7 +72,7 @@ impl<T> Registry<T> {
     ///
     /// # Errors
     /// As [`build`](Registry::build).
-    pub fn build_with(&self, text: &str, expr: &Expr, sample: Sample<'_>) -> Result<T> {
+    pub(crate) fn build_with(&self, text: &str, expr: &Expr, sample: Sample<'_>) -> Result<T> {
         let Node::Call(name, arguments) = &expr.node else {
             return Err(fault(text, expr.column, format!("expected the name of a {}", self.kind)));
         };
@@ -137,7 +137,7 @@ impl<'a> Args<'a> {
     }
 
     /// The raw value of `key`, if given.
-    pub fn get(&self, key: &str) -> Option<&'a Expr> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Expr> {
         debug_assert!(self.known.contains(&key), "{key} is not declared in the registry entry");
         self.arguments.iter().find(|a| a.key.as_deref() == Some(key)).map(|a| &a.value)
     }
@@ -259,7 +259,7 @@ impl<'a> Args<'a> {
 }
 
 /// An [`Error::Parse`] for `text` at `column` (from 1).
-pub fn fault(text: &str, column: usize, message: impl Into<String>) -> Error {
+pub(crate) fn fault(text: &str, column: usize, message: impl Into<String>) -> Error {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     Error::Parse { text, column, message: message.into() }
 }

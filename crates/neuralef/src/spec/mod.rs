@@ -1,4 +1,4 @@
 //! Specs: how users say what they want, in text. The same forms serve CLI, TOML and Python.
 
-pub mod args;
-pub mod text;
+pub(crate) mod args;
+pub(crate) mod text;

@@ -14,22 +14,22 @@ use std::fmt;
 use crate::error::{Error, Result};
 
 /// Longest text accepted, in bytes.
-pub const MAX_LENGTH: usize = 8192;
+pub(crate) const MAX_LENGTH: usize = 8192;
 /// Deepest nesting accepted.
-pub const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// A parsed text form, with columns (from 1, in characters) for messages.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Expr {
+pub(crate) struct Expr {
     /// What it is.
-    pub node: Node,
+    pub(crate) node: Node,
     /// Where it starts.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 /// The kinds of [`Expr`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Node {
+pub(crate) enum Node {
     /// A finite number.
     Number(f64),
     /// A name with its arguments; a bare name has none.
@@ -44,20 +44,20 @@ pub enum Node {
 
 /// `key=value`, or a bare value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Argument {
+pub(crate) struct Argument {
     /// The key, if written.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// The value.
-    pub value: Expr,
+    pub(crate) value: Expr,
     /// Where the argument starts.
-    pub column: usize,
+    pub(crate) column: usize,
 }
 
 /// Parses `text` whole.
 ///
 /// # Errors
 /// [`Error::Parse`] with the column of the first fault.
-pub fn parse(text: &str) -> Result<Expr> {
+pub(crate) fn parse(text: &str) -> Result<Expr> {
     let mut p = Parser { text, chars: Vec::new(), at: 0, depth: 0 };
     if text.len() > MAX_LENGTH {
         return Err(p.fault(0, format!("text longer than {MAX_LENGTH} bytes")));
@@ -234,7 +234,7 @@ impl Parser<'_> {
 }
 
 /// The shortest decimal that parses back to the same bits.
-pub fn number(v: f64) -> String {
+pub(crate) fn number(v: f64) -> String {
     if v == 0.0 || (1e-5..1e10).contains(&v.abs()) { format!("{v}") } else { format!("{v:e}") }
 }
 

@@ -1,21 +1,11 @@
-//! The generalised symmetric eigenproblem Qv = μCv with a possibly singular C.
+//! Whitening by a positive semi-definite matrix that may be singular: the first half of the
+//! generalised eigenproblem Qv = μCv.
 
 use ndarray::s;
 
-use super::{eigh, expect_finite_f64, expect_square, matmul_f64, tr_matmul_f64};
+use super::eigh;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64, Mat64Ref};
-
-/// Eigenpairs of Qv = μCv on the numerical range of C.
-#[derive(Debug, Clone)]
-pub(crate) struct GeneralizedEigen {
-    /// μ, descending, one for each of the `rank` usable directions.
-    pub values: Vec<f64>,
-    /// V, p × rank, with VᵀCV = I and VᵀQV = diag(μ).
-    pub vectors: Mat64,
-    /// Eigenvalues of C above the truncation.
-    pub rank: usize,
-}
 
 /// The eigendecomposition of a positive semi-definite C, kept so that several truncations (or
 /// several Q) cost one decomposition of C.
@@ -33,11 +23,6 @@ impl Whitening {
     pub(crate) fn new(c: Mat64Ref<'_>) -> Result<Self> {
         let (values, vectors) = eigh(c)?;
         Ok(Whitening { values, vectors })
-    }
-
-    /// Eigenvalues of C, descending.
-    pub(crate) fn values(&self) -> &[f64] {
-        &self.values
     }
 
     /// Number of eigenvalues of C above `truncation`·λ_max(C), and never below p·ε·λ_max(C).
@@ -63,46 +48,38 @@ impl Whitening {
         }
         Ok(w)
     }
-
-    /// Solves Qv = μCv on the directions of C that `truncation` keeps. O(p² r).
-    ///
-    /// # Errors
-    /// [`Error::Shape`] unless Q is p × p, [`Error::NonFinite`], [`Error::Numerical`],
-    /// [`Error::InvalidParameter`] unless 0 ≤ truncation < 1.
-    pub(crate) fn solve(&self, q: Mat64Ref<'_>, truncation: f64) -> Result<GeneralizedEigen> {
-        let p = self.values.len();
-        if expect_square("Q", q)? != p {
-            let got = format!("{} × {}", q.nrows(), q.ncols());
-            return Err(Error::shape("Q", format!("{p} × {p}, the shape of C"), got));
-        }
-        expect_finite_f64("Q", q)?;
-        let w = self.whitener(truncation)?;
-        let rotated = tr_matmul_f64(w.view(), matmul_f64(q, w.view())?.view())?;
-        let (values, rotation) = eigh(rotated.view())?;
-        let vectors = matmul_f64(w.view(), rotation.view())?;
-        Ok(GeneralizedEigen { rank: values.len(), values, vectors })
-    }
-}
-
-/// Solves Qv = μCv for symmetric Q and positive semi-definite, possibly singular C (both p × p):
-/// decomposes C, keeps its eigenvalues above `truncation`·λ_max(C), whitens, and decomposes Q
-/// there. With C = ψᵀψ/n and Q = ψᵀKψ/n² this is the Rayleigh–Ritz method. O(p³).
-///
-/// # Errors
-/// As [`Whitening::new`] and [`Whitening::solve`].
-pub(crate) fn generalized_eigh(
-    q: Mat64Ref<'_>,
-    c: Mat64Ref<'_>,
-    truncation: f64,
-) -> Result<GeneralizedEigen> {
-    Whitening::new(c)?.solve(q, truncation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::linalg::tests::{frobenius, random, with_spectrum};
+    use crate::linalg::{matmul_f64, tr_matmul_f64};
     use ndarray::{Array1, array};
+
+    /// Eigenpairs of Qv = μCv on the numerical range of C.
+    struct GeneralizedEigen {
+        values: Vec<f64>,
+        vectors: Mat64,
+        rank: usize,
+    }
+
+    /// Solves Qv = μCv in the whitened coordinates.
+    fn solve(w: &Whitening, q: Mat64Ref<'_>, truncation: f64) -> Result<GeneralizedEigen> {
+        let w = w.whitener(truncation)?;
+        let rotated = tr_matmul_f64(w.view(), matmul_f64(q, w.view())?.view())?;
+        let (values, rotation) = eigh(rotated.view())?;
+        let vectors = matmul_f64(w.view(), rotation.view())?;
+        Ok(GeneralizedEigen { rank: values.len(), values, vectors })
+    }
+
+    fn generalized_eigh(
+        q: Mat64Ref<'_>,
+        c: Mat64Ref<'_>,
+        truncation: f64,
+    ) -> Result<GeneralizedEigen> {
+        solve(&Whitening::new(c)?, q, truncation)
+    }
 
     fn check(q: &Mat64, c: &Mat64, e: &GeneralizedEigen, tolerance: f64) {
         let v = &e.vectors;
@@ -139,7 +116,7 @@ mod tests {
         let q = with_spectrum(&[5.0, 4.0, 3.0, 2.0, 1.0, 0.5], 3);
         let w = Whitening::new(c.view()).unwrap();
         for (truncation, rank) in [(0.0, 4), (1e-12, 4), (1e-6, 3), (0.3, 2)] {
-            let e = w.solve(q.view(), truncation).unwrap();
+            let e = solve(&w, q.view(), truncation).unwrap();
             assert_eq!(e.rank, rank);
             check(&q, &c, &e, if rank == 4 { 1e-4 } else { 1e-13 * 1e2 });
         }
