@@ -167,8 +167,14 @@ impl Real for f32 {
     const ONE: Self = 1.0;
     const INFINITY: Self = f32::INFINITY;
     const LIMIT: Self = f32::MAX / 4.0;
-    const EXP2: &[Self] =
-        &[0.693_147_2, 0.240_226_5, 0.055_503_57, 0.009_618_083, 0.001_339_086_3, 0.000_154_531_63];
+    const EXP2: &[Self] = &[
+        std::f32::consts::LN_2,
+        0.240_226_5,
+        0.055_503_57,
+        0.009_618_083,
+        0.001_339_086_3,
+        0.000_154_531_63,
+    ];
     const SIN_PI: &[Self] = &[
         std::f32::consts::PI,
         -5.167_712_7,

@@ -3,7 +3,8 @@
 use ndarray::{Array2, Axis, s};
 use rand::RngExt;
 
-use super::{KERNELS, Kernel, KernelSpec};
+use super::registry::KERNELS;
+use super::{Kernel, KernelSpec};
 use crate::error::Error;
 use crate::matrix::{Mat, Mat64};
 use crate::rng::stream;
@@ -166,7 +167,7 @@ fn blocks_have_the_bits_of_the_whole() {
             let block = s![rows, columns];
             let (got, got32) =
                 (gram(kernel.as_ref(), &bx, &by), gram_f32(kernel.as_ref(), &bx, &by));
-            assert!(bits(got.iter()) == bits(whole.slice(block.clone()).iter()), "{text}");
+            assert!(bits(got.iter()) == bits(whole.slice(block).iter()), "{text}");
             assert!(
                 got32.iter().zip(whole32.slice(block)).all(|(a, b)| a.to_bits() == b.to_bits()),
                 "{text}"

@@ -50,7 +50,7 @@ pub(super) const LINEAR: Entry<Arc<dyn Kernel>> = Entry {
 /// κ(x, y) = (γ xᵀy + c)^p with γ > 0 and c ≥ 0, which together make it positive semi-definite.
 ///
 /// Finite rank: at most C(d + p, p) (C(d + p − 1, p) for c = 0), the number of monomials; its
-/// eigenvalues are those of the matrix of moments E[φφᵀ] of the monomial features φ.
+/// eigenvalues are those of the matrix of moments `E[φφᵀ]` of the monomial features φ.
 /// scikit-learn: `polynomial_kernel`, with the same defaults (degree 3, γ = 1/d, coef0 = 1).
 #[derive(Debug, Clone, Copy)]
 struct Polynomial {

@@ -201,7 +201,7 @@ fn median<M: Pairwise>(metric: M, key: &str, x: MatRef<'_>, seed: u64) -> Result
         let got = format!("{n} points, all the same");
         return Err(Error::parameter(key, "at least two different points for `median`", got));
     };
-    let even = values.len() % 2 == 0;
+    let even = values.len().is_multiple_of(2);
     let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
     let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| even);
     Ok(lower.map_or(*upper, |lower| 0.5 * (lower + *upper)))

@@ -298,8 +298,8 @@ fn accumulate<P: Pairwise, T: Real, F: Fuse, const R: usize>(
     let mut i = coordinates.start;
     while i + GROUP <= coordinates.end {
         let mut corner = [[T::ZERO; GROUP]; R];
-        for r in 0..R {
-            corner[r].copy_from_slice(&x[r][i..i + GROUP]);
+        for (corner, x) in corner.iter_mut().zip(x) {
+            corner.copy_from_slice(&x[i..i + GROUP]);
         }
         let y = [lines.line(i), lines.line(i + 1), lines.line(i + 2), lines.line(i + 3)];
         group::<P, T, F, R, GROUP>(kernel, &mut rows, corner, y);
@@ -307,8 +307,8 @@ fn accumulate<P: Pairwise, T: Real, F: Fuse, const R: usize>(
     }
     for i in i..coordinates.end {
         let mut corner = [[T::ZERO; 1]; R];
-        for r in 0..R {
-            corner[r][0] = x[r][i];
+        for (corner, x) in corner.iter_mut().zip(x) {
+            corner[0] = x[i];
         }
         group::<P, T, F, R, 1>(kernel, &mut rows, corner, [lines.line(i)]);
     }
