@@ -93,7 +93,7 @@ def peer(variant, data, output, test, threads, seed, steps):
     mean_square, momentum = torch.zeros(K), 0.99
     order, cursor = torch.randperm(N), 0
 
-    loop_start = time.perf_counter()
+    loop_start, loop_start_cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):
         if cursor + BATCH > N:
             order, cursor = torch.randperm(N), 0
@@ -115,7 +115,7 @@ def peer(variant, data, output, test, threads, seed, steps):
         psi.backward(cotangent)
         optimiser.step()
         schedule.step()
-    trained = time.perf_counter()
+    trained, trained_cpu = time.perf_counter(), time.process_time()
     torch.save({"model": model.state_dict(), "mean_square": mean_square}, output)
     done = time.perf_counter()
     with torch.no_grad():
@@ -124,6 +124,7 @@ def peer(variant, data, output, test, threads, seed, steps):
     return {
         "import_seconds": imported - start,
         "training_seconds": trained - loop_start,
+        "training_cpu_seconds": trained_cpu - loop_start_cpu,
         "run_seconds": done - imported,
         "run_with_import_seconds": done - start,
     }
