@@ -161,7 +161,7 @@ pub(crate) struct Spectrum<'a> {
     pub(crate) reference: Option<Series<'a>>,
 }
 
-/// What stands beside the spectrum in a [`panel`].
+/// What stands beside the spectrum in a [`panel()`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Body<'a> {
     /// Functions of one variable.
@@ -188,7 +188,7 @@ pub(crate) fn curves(path: &Path, figure: &Curves<'_>) -> Result<()> {
 /// Draws functions of two variables as coloured small multiples with contour lines.
 ///
 /// # Errors
-/// As [`curves`].
+/// As [`curves()`].
 pub(crate) fn contours(path: &Path, figure: &Contours<'_>) -> Result<()> {
     figure.check()?;
     let (width, height) = figure.size(false);
@@ -200,7 +200,7 @@ pub(crate) fn contours(path: &Path, figure: &Contours<'_>) -> Result<()> {
 /// Draws points in their first three coordinates.
 ///
 /// # Errors
-/// As [`curves`].
+/// As [`curves()`].
 pub(crate) fn scatter(path: &Path, figure: &Scatter<'_>) -> Result<()> {
     figure.check()?;
     let (width, height) = figure.size();
@@ -212,7 +212,7 @@ pub(crate) fn scatter(path: &Path, figure: &Scatter<'_>) -> Result<()> {
 /// Draws eigenvalues with error bars on a logarithmic axis.
 ///
 /// # Errors
-/// As [`curves`]; a spectrum without any positive value is empty.
+/// As [`curves()`]; a spectrum without any positive value is empty.
 pub(crate) fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
     figure.check()?;
     let (width, height) = figure.size();
@@ -225,7 +225,7 @@ pub(crate) fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
 /// `subtitle` of the parts become the headings of the two halves.
 ///
 /// # Errors
-/// As [`curves`].
+/// As [`curves()`].
 pub(crate) fn panel(
     path: &Path,
     title: &str,
