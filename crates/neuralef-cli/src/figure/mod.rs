@@ -309,7 +309,7 @@ fn page(
 
 /// Refuses arrays that no axis can show.
 fn check_values(what: &str, values: &[f64]) -> Result<()> {
-    match values.iter().position(|v| !(v.abs() <= 1e100)) {
+    match values.iter().position(|v| v.is_nan() || v.abs() > 1e100) {
         None => Ok(()),
         Some(index) => {
             Err(FigureError::Value { what: what.to_string(), index, value: values[index] })
