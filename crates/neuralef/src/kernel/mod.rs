@@ -16,6 +16,7 @@ mod contract;
 #[cfg(test)]
 mod tests;
 
+pub use registry::KERNELS;
 pub use spec::KernelSpec;
 
 use crate::error::Result;

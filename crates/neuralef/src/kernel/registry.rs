@@ -7,7 +7,7 @@ use crate::spec::args::Registry;
 
 /// Every elementary kernel by name. Sums and products of them are the business of
 /// [`KernelSpec`](super::KernelSpec).
-pub(super) static KERNELS: Registry<Arc<dyn Kernel>> = Registry {
+pub static KERNELS: Registry<Arc<dyn Kernel>> = Registry {
     kind: "kernel",
     entries: &[
         stationary::RBF,
