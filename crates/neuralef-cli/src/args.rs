@@ -119,6 +119,9 @@ pub(crate) struct FitArgs {
     /// Memory for the readout's matrices, in MiB.
     #[arg(long, value_name = "MIB")]
     pub memory_budget: Option<u64>,
+    /// Held-out points of their own, instead of a share of DATA.
+    #[arg(long, value_name = "DATA", conflicts_with = "validation_fraction")]
+    pub validation: Option<String>,
     /// Share of the points held out for the certificate [default: 0.1].
     #[arg(long, value_name = "SHARE")]
     pub validation_fraction: Option<f64>,
@@ -148,7 +151,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["kernel", "gram", "features",
         "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
         "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
-        "validation_fraction", "standardize", "seed", "config"])]
+        "validation", "validation_fraction", "standardize", "seed", "config"])]
     pub resume: Option<PathBuf>,
     /// How progress is shown.
     #[arg(long, value_enum, default_value = "auto")]

@@ -6,7 +6,7 @@ use neuralef::{ModelInfo, PairCertificate};
 /// A table with right-aligned columns.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
     for row in rows {
@@ -83,7 +83,7 @@ fn method(info: &ModelInfo) -> String {
 }
 
 fn pairs(pairs: &[PairCertificate]) -> Table {
-    let header = ["j", "eigenvalue", "± s.e.", "residual", "population residual"];
+    let header = ["j", "eigenvalue", "± s.e.", "relative", "residual"];
     table(
         &header,
         pairs.iter().enumerate().map(|(j, p)| {
@@ -91,18 +91,9 @@ fn pairs(pairs: &[PairCertificate]) -> Table {
                 (j + 1).to_string(),
                 format!("{:.6e}", p.eigenvalue),
                 format!("{:.1e}", p.standard_error),
+                format!("{:.2} %", 100.0 * p.standard_error / p.eigenvalue),
                 format!("{:.2e}", p.residual),
-                population(p),
             ]
         }),
     )
-}
-
-/// The population residual, or its 2σ bound when the held-out points do not resolve it.
-fn population(p: &PairCertificate) -> String {
-    let (square, error) = (p.population_residual_squared, p.population_residual_squared_error);
-    if square > 2.0 * error {
-        return format!("{:.2e}", square.sqrt());
-    }
-    format!("< {:.1e}", (square.max(0.0) + 2.0 * error).sqrt())
 }

@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use fit::{
     Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, PairCertificate,
-    Problem, ReadoutKind, ReadoutRecord, Silent, Steps,
+    Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
 };
 pub use kernel::{KERNELS, Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};

@@ -158,6 +158,7 @@ impl Model {
 /// ```
 pub struct Fit<'a> {
     spec: FitSpec,
+    validation: Option<Dataset>,
     observer: Option<&'a mut dyn Observer>,
     checkpoint: Option<PathBuf>,
     checkpoint_every: u64,
@@ -167,14 +168,27 @@ pub struct Fit<'a> {
 impl<'a> Fit<'a> {
     /// A fit of `spec` with no observer and no checkpoints.
     pub fn new(spec: FitSpec) -> Self {
-        Fit { spec, observer: None, checkpoint: None, checkpoint_every: 500, resume: None }
+        Fit {
+            spec,
+            validation: None,
+            observer: None,
+            checkpoint: None,
+            checkpoint_every: 500,
+            resume: None,
+        }
     }
 
     /// A fit that continues the interrupted run of `checkpoint`, to the same bits as if it had not
-    /// been interrupted. The data must be the same.
+    /// been interrupted. The data, and validation points if it had them, must be the same.
     pub fn resume(checkpoint: Checkpoint) -> Self {
         let spec = checkpoint.header.spec.clone();
         Fit { resume: Some(checkpoint), ..Fit::new(spec) }
+    }
+
+    /// Held-out points of their own, instead of a share of the data: all data train.
+    pub fn validation(mut self, points: Dataset) -> Self {
+        self.validation = Some(points);
+        self
     }
 
     /// Who watches the fit and may stop it.
@@ -201,13 +215,14 @@ impl<'a> Fit<'a> {
         let mut silent = Silent;
         let observer = self.observer.unwrap_or(&mut silent);
         let method = METHODS.build_text(&self.spec.method)?;
-        let problem = Problem::new(data, &self.spec)?;
+        let problem = Problem::new(data, self.validation.as_ref(), &self.spec)?;
         let mut run = Run {
             observer,
             checkpoint: self.checkpoint.as_deref(),
             checkpoint_every: self.checkpoint_every,
             resume: self.resume,
             data,
+            validation: self.validation.as_ref(),
             spec: &self.spec,
             timings: Timings::default(),
         };

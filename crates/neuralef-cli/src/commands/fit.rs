@@ -22,16 +22,21 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     if let Some(path) = &figure {
         writable(path)?;
     }
-    let (location, fit) = match &args.resume {
+    let (location, validation, mut fit) = match &args.resume {
         Some(path) => {
             let checkpoint = Checkpoint::read(path)?;
-            (checkpoint.header.data.clone(), Fit::resume(checkpoint))
+            let header = &checkpoint.header;
+            let validation = header.validation.as_ref().map(|v| v.0.clone());
+            (header.data.clone(), validation, Fit::resume(checkpoint))
         }
-        None => (args.data.clone(), Fit::new(spec(args)?)),
+        None => (args.data.clone(), args.validation.clone(), Fit::new(spec(args)?)),
     };
     let data = Dataset::open(&location, args.seed.unwrap_or(0))?;
+    if let Some(location) = validation {
+        fit = fit.validation(Dataset::open(&location, args.seed.unwrap_or(0))?);
+    }
     let mut display = Display::new(args.progress, Interrupt::install()?);
-    let mut fit = fit.observer(&mut display);
+    fit = fit.observer(&mut display);
     if let Some(path) = args.checkpoint.as_ref().or(args.resume.as_ref()) {
         fit = fit.checkpoint(path, args.checkpoint_every);
     }

@@ -119,6 +119,7 @@ pub struct Run<'a> {
     pub(crate) resume: Option<Checkpoint>,
     /// The data and the spec as the user gave them, for checkpoints.
     pub(crate) data: &'a Dataset,
+    pub(crate) validation: Option<&'a Dataset>,
     pub(crate) spec: &'a FitSpec,
     pub(crate) timings: Timings,
 }

@@ -132,7 +132,7 @@ impl<'a> Training<'a> {
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
         if let Some(saved) = run.resume.take() {
-            saved.check_data(run.data)?;
+            saved.check_data(run.data, run.validation)?;
             saved.restore(&mut trainer)?;
             (auto, best) = Self::saved_best(&saved, &trainer)?;
         }
@@ -155,10 +155,10 @@ impl<'a> Training<'a> {
     /// Trains to `until` steps in all, writing checkpoints on the way.
     fn train(&mut self, until: u64, run: &mut Run<'_>) -> Result<()> {
         let (auto, best) = (&self.auto, &self.best);
-        let (data, spec) = (run.data, run.spec);
+        let (data, validation, spec) = (run.data, run.validation, run.spec);
         let mut save = |trainer: &Trainer<'_>, path: &std::path::Path| {
             let best = best.as_ref().map(|(parameters, _)| (auto, parameters));
-            checkpoint::write(path, data, spec, trainer, best)
+            checkpoint::write(path, data, validation, spec, trainer, best)
         };
         self.trainer.run(until, run.observer, run.checkpoint, run.checkpoint_every, &mut save)
     }

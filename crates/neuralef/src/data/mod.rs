@@ -58,6 +58,8 @@ enum Storage {
     /// Row-major values.
     Memory(Arc<Vec<f32>>),
     Mapped(Arc<npy::MappedNpy>),
+    /// The rows of one set, then those of another.
+    Chain(Arc<(Dataset, Dataset)>),
 }
 
 impl Dataset {
@@ -141,6 +143,7 @@ impl Dataset {
             (Some(selected), _) => selected.len(),
             (None, Storage::Memory(values)) => values.len() / self.width,
             (None, Storage::Mapped(map)) => map.rows(),
+            (None, Storage::Chain(parts)) => parts.0.len() + parts.1.len(),
         }
     }
 
@@ -161,7 +164,11 @@ impl Dataset {
 
     /// True when the values stay in a memory-mapped file.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.storage, Storage::Mapped(_))
+        match &self.storage {
+            Storage::Memory(_) => false,
+            Storage::Mapped(_) => true,
+            Storage::Chain(parts) => parts.0.is_mapped() || parts.1.is_mapped(),
+        }
     }
 
     /// The row of the original array that row `row` of this view is, if there is such a row.
@@ -200,17 +207,45 @@ impl Dataset {
         let mut out = Vec::new();
         raw::reserve(&mut out, count.saturating_mul(self.width), &self.name)?;
         for row in rows {
-            let row = self.checked(row)?;
-            match &self.storage {
-                Storage::Memory(values) => {
-                    out.extend_from_slice(&values[row * self.width..(row + 1) * self.width]);
-                }
-                Storage::Mapped(map) => map.push_row(row, &mut out)?,
-            }
+            self.push_row(row, &mut out)?;
         }
         let got = out.len();
         Mat::from_shape_vec((count, self.width), out)
             .map_err(|_| Error::shape(&*self.name, format!("{count} × {}", self.width), got))
+    }
+
+    fn push_row(&self, row: usize, out: &mut Vec<f32>) -> Result<()> {
+        let row = self.checked(row)?;
+        match &self.storage {
+            Storage::Memory(values) => {
+                out.extend_from_slice(&values[row * self.width..(row + 1) * self.width]);
+            }
+            Storage::Mapped(map) => map.push_row(row, out)?,
+            Storage::Chain(parts) => match row.checked_sub(parts.0.len()) {
+                None => parts.0.push_row(row, out)?,
+                Some(row) => parts.1.push_row(row, out)?,
+            },
+        }
+        Ok(())
+    }
+
+    /// The rows of `self`, then those of `other`, as a view of both. Labels are kept when both
+    /// have them. The name is that of `self`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when their widths differ.
+    pub fn chain(&self, other: &Dataset) -> Result<Dataset> {
+        if other.width != self.width {
+            let expected = format!("n × {}, as {}", self.width, self.name);
+            let got = format!("{} × {}", other.len(), other.width);
+            return Err(Error::shape(&*other.name, expected, got));
+        }
+        let labels = match (&self.labels, &other.labels) {
+            (Some(a), Some(b)) => Some(a.iter().chain(b.iter()).copied().collect()),
+            _ => None,
+        };
+        let storage = Storage::Chain(Arc::new((self.clone(), other.clone())));
+        Ok(Dataset { name: self.name.clone(), storage, width: self.width, selected: None, labels })
     }
 
     /// The storage's row for row `row` of this view.

@@ -24,6 +24,8 @@ pub struct CheckpointHeader {
     pub data: String,
     /// Its size, rows and columns.
     pub data_shape: (usize, usize),
+    /// Name and number of the validation points, where the fit was given some.
+    pub validation: Option<(String, usize)>,
     /// Steps done.
     pub step: u64,
     pub(crate) auto: Option<AutoState>,
@@ -48,9 +50,15 @@ impl Checkpoint {
         Ok(Checkpoint { header, archive })
     }
 
-    /// Fails unless `data` has the shape of the interrupted run's.
-    pub(crate) fn check_data(&self, data: &Dataset) -> Result<()> {
+    /// Fails unless the data have the shapes of the interrupted run's.
+    pub(crate) fn check_data(&self, data: &Dataset, validation: Option<&Dataset>) -> Result<()> {
         let shape = (data.len(), data.width());
+        let (before, now) =
+            (self.header.validation.as_ref().map(|v| v.1), validation.map(Dataset::len));
+        if before != now {
+            let points = |n: Option<usize>| format!("{} points", n.unwrap_or(0));
+            return Err(Error::shape("validation of the resumed run", points(before), points(now)));
+        }
         if shape == self.header.data_shape {
             return Ok(());
         }
@@ -89,6 +97,7 @@ impl Checkpoint {
 pub(crate) fn write(
     path: &Path,
     data: &Dataset,
+    validation: Option<&Dataset>,
     spec: &FitSpec,
     trainer: &Trainer<'_>,
     auto: Option<(&AutoState, &Parameters)>,
@@ -97,6 +106,7 @@ pub(crate) fn write(
         spec: spec.clone(),
         data: data.name().to_string(),
         data_shape: (data.len(), data.width()),
+        validation: validation.map(|v| (v.name().to_string(), v.len())),
         step: trainer.step,
         auto: auto.map(|(state, _)| state.clone()),
     };

@@ -13,7 +13,7 @@ pub(crate) use certificate::certify;
 pub use certificate::{Certificate, PairCertificate};
 pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use observer::{Control, Event, Observer, Silent};
-pub use problem::Problem;
+pub use problem::{Problem, Split};
 pub use readout::ReadoutRecord;
 pub(crate) use readout::relative_residuals;
 pub use spec::{FitSpec, ReadoutKind, Steps};

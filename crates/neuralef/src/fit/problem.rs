@@ -45,9 +45,14 @@ impl Problem {
     ///
     /// # Errors
     /// The first parameter that does not fit the data, or what reading the data reports.
-    pub(crate) fn new(data: &Dataset, spec: &FitSpec) -> Result<Self> {
+    pub(crate) fn new(
+        data: &Dataset,
+        validation: Option<&Dataset>,
+        spec: &FitSpec,
+    ) -> Result<Self> {
         spec.check()?;
-        let n = data.len();
+        let whole = validation.map_or_else(|| Ok(data.clone()), |v| data.chain(v))?;
+        let (n, data) = (whole.len(), &whole);
         let mut warnings = Vec::new();
         if spec.n_components > n {
             let expected = format!("at most the number of points, {n}");
@@ -57,12 +62,18 @@ impl Problem {
             let expected = format!("at least {} points", 2 * HELD_OUT_LEAST);
             return Err(Error::parameter("data", expected, n));
         }
-        let (train, held_out) = split(n, spec.validation_fraction, spec.seed);
+        let Split { train, selection, certificate } = match validation {
+            Some(held_out) if held_out.len() < HELD_OUT_LEAST => {
+                let expected = format!("at least {HELD_OUT_LEAST} points");
+                return Err(Error::parameter("validation", expected, held_out.len()));
+            }
+            Some(held_out) => Split::at(n - held_out.len(), n),
+            None => spec.split(n),
+        };
         if spec.n_components > train.len() {
             let expected = format!("at most the number of training points, {}", train.len());
             return Err(Error::parameter("n_components", expected, spec.n_components));
         }
-        let (selection, certificate) = halves(&held_out);
         let mut spec = spec.clone();
         if spec.batch_size > train.len() {
             warnings.push(format!(
@@ -163,22 +174,43 @@ fn operator(
     Ok((Arc::new(ExplicitOperator::new(Arc::clone(&kernel))), Some(kernel)))
 }
 
-/// Training rows and held-out rows, both ascending.
-fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let held = ((n as f64 * fraction).round() as usize).clamp(HELD_OUT_LEAST, n - HELD_OUT_LEAST);
-    let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut rng::stream(seed, "split", 0));
-    let mut train = order.split_off(held);
-    order.sort_unstable();
-    train.sort_unstable();
-    (train, order)
+/// Which rows of the data serve what in a fit, each ascending and disjoint from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Rows to learn from.
+    pub train: Vec<usize>,
+    /// Held-out rows that choose truncations and the number of steps.
+    pub selection: Vec<usize>,
+    /// Held-out rows that only the certificate sees.
+    pub certificate: Vec<usize>,
 }
 
-/// Alternate rows to two disjoint sets of at most [`HELD_OUT`] each.
-fn halves(rows: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let rows = every(rows, 2 * HELD_OUT);
-    let half = |odd: usize| rows.iter().copied().skip(odd).step_by(2).collect();
-    (half(0), half(1))
+impl Split {
+    /// Training rows 0..train, held-out rows train..n.
+    fn at(train: usize, n: usize) -> Self {
+        Split::halving((0..train).collect(), &(train..n).collect::<Vec<_>>())
+    }
+
+    /// Alternate held-out rows to two disjoint sets of at most [`HELD_OUT`] each.
+    fn halving(train: Vec<usize>, held_out: &[usize]) -> Self {
+        let rows = every(held_out, 2 * HELD_OUT);
+        let half = |odd: usize| rows.iter().copied().skip(odd).step_by(2).collect();
+        Split { train, selection: half(0), certificate: half(1) }
+    }
+}
+
+impl FitSpec {
+    /// How a fit with this spec splits n points (at least 16) by `validation_fraction` and `seed`.
+    pub fn split(&self, n: usize) -> Split {
+        let most = n.saturating_sub(HELD_OUT_LEAST).max(HELD_OUT_LEAST);
+        let held = (n as f64 * self.validation_fraction).round() as usize;
+        let mut order: Vec<usize> = (0..n).collect();
+        order.shuffle(&mut rng::stream(self.seed, "split", 0));
+        let mut train = order.split_off(held.clamp(HELD_OUT_LEAST, most).min(n));
+        order.sort_unstable();
+        train.sort_unstable();
+        Split::halving(train, &order)
+    }
 }
 
 /// All of `rows`, or about `most` of them evenly spaced.
@@ -192,15 +224,17 @@ mod tests {
 
     #[test]
     fn splits_are_disjoint_complete_and_seeded() {
-        let (train, held) = split(1000, 0.25, 3);
-        assert_eq!(held.len(), 250);
-        let mut all = [train.clone(), held.clone()].concat();
+        let spec = FitSpec { validation_fraction: 0.25, seed: 3, ..FitSpec::default() };
+        let split = spec.split(1000);
+        assert_eq!((split.train.len(), split.selection.len()), (750, 125));
+        let mut all = [&split.train[..], &split.selection, &split.certificate].concat();
         all.sort_unstable();
         assert_eq!(all, (0..1000).collect::<Vec<_>>());
-        assert_eq!(split(1000, 0.25, 3).0, train);
-        assert_ne!(split(1000, 0.25, 4).0, train);
-        let (a, b) = halves(&held);
-        assert_eq!(a.len() + b.len(), 250);
-        assert!(a.iter().all(|i| !b.contains(i)));
+        assert_eq!(spec.split(1000), split);
+        assert_ne!(FitSpec { seed: 4, ..spec }.split(1000), split);
+        let huge = FitSpec::default().split(1_000_000);
+        assert_eq!(huge.train.len(), 900_000);
+        assert!(huge.certificate.len() <= HELD_OUT && huge.certificate.len() > HELD_OUT / 2);
+        assert_eq!(Split::at(5, 9).certificate, vec![6, 8]);
     }
 }
