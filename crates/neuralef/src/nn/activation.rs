@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::math::{erf, exp_nonpositive, fma, sigmoid, sin_cos, tanh};
+use super::math::V;
 use crate::error::{Error, Result};
 
 /// Slope of [`Activation::LeakyRelu`] on the negative side.
@@ -88,83 +88,135 @@ impl WithSimd for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Apply { activation, values, slopes, width, stride } = self;
         match activation {
-            Activation::Relu => map(values, slopes, relu),
-            Activation::LeakyRelu => map(values, slopes, leaky_relu),
-            Activation::Tanh => map(values, slopes, |z| {
-                let t = tanh::<S>(z);
-                (t, fma::<S>(-t, t, 1.0))
-            }),
-            Activation::Erf => map(values, slopes, |z| {
-                let slope = std::f32::consts::FRAC_2_SQRT_PI * exp_nonpositive::<S>(-z * z);
-                (erf::<S>(z), slope)
-            }),
-            Activation::Gelu => map(values, slopes, |z| {
-                let distribution =
-                    fma::<S>(0.5, erf::<S>(z * std::f32::consts::FRAC_1_SQRT_2), 0.5);
-                let density = 0.398_942_3 * exp_nonpositive::<S>(-0.5 * z * z);
-                (z * distribution, fma::<S>(z, density, distribution))
-            }),
-            Activation::Silu => map(values, slopes, |z| {
-                let s = sigmoid::<S>(z);
-                let value = z * s;
-                (value, fma::<S>(value, 1.0 - s, s))
-            }),
-            Activation::SinCos => sin_cos_rows::<S>(values, slopes, width, stride),
+            Activation::Relu => map::<S, Relu>(simd, values, slopes),
+            Activation::LeakyRelu => map::<S, LeakyRelu>(simd, values, slopes),
+            Activation::Tanh => map::<S, Tanh>(simd, values, slopes),
+            Activation::Erf => map::<S, Erf>(simd, values, slopes),
+            Activation::Gelu => map::<S, Gelu>(simd, values, slopes),
+            Activation::Silu => map::<S, Silu>(simd, values, slopes),
+            Activation::SinCos => sin_cos_rows(simd, values, slopes, width, stride),
         }
     }
 }
 
-// Written so that a NaN falls through to the result.
-#[inline(always)]
-fn relu(z: f32) -> (f32, f32) {
-    (if z < 0.0 { 0.0 } else { z }, if z > 0.0 { 1.0 } else { 0.0 })
+/// Value and slope of a function of one number. A trait and not a closure, because only a function
+/// can be told to be inlined, and outside the dispatched code there are no vector instructions.
+trait Pointwise {
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>);
+}
+
+struct Relu;
+impl Pointwise for Relu {
+    // A maximum, because the compiler makes a conditional store of a selection between z and 0,
+    // and that is ten times as slow.
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let (zero, one) = (z.splat(0.0), z.splat(1.0));
+        (z.at_least(zero), zero.if_less(z, one, zero))
+    }
+}
+
+struct LeakyRelu;
+impl Pointwise for LeakyRelu {
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let (zero, one, leak) = (z.splat(0.0), z.splat(1.0), z.splat(LEAK));
+        (z.at_least(leak * z), zero.if_less(z, one, leak))
+    }
+}
+
+struct Tanh;
+impl Pointwise for Tanh {
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let t = z.tanh();
+        (t, (-t).mul_add(t, z.splat(1.0)))
+    }
+}
+
+struct Erf;
+impl Pointwise for Erf {
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let scale = z.splat(std::f32::consts::FRAC_2_SQRT_PI);
+        (z.erf(), scale * (-z * z).exp_nonpositive())
+    }
+}
+
+struct Gelu;
+impl Pointwise for Gelu {
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let half = z.splat(0.5);
+        let erf = (z * z.splat(std::f32::consts::FRAC_1_SQRT_2)).erf();
+        let distribution = half.mul_add(erf, half);
+        let density = z.splat(0.398_942_3) * (-half * z * z).exp_nonpositive();
+        (z * distribution, z.mul_add(density, distribution))
+    }
+}
+
+struct Silu;
+impl Pointwise for Silu {
+    #[inline(always)]
+    fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>) {
+        let s = z.sigmoid();
+        let value = z * s;
+        (value, value.mul_add(z.splat(1.0) - s, s))
+    }
 }
 
 #[inline(always)]
-fn leaky_relu(z: f32) -> (f32, f32) {
-    (if z < 0.0 { LEAK * z } else { z }, if z > 0.0 { 1.0 } else { LEAK })
-}
-
-#[inline(always)]
-fn map(values: &mut [f32], slopes: Option<&mut [f32]>, f: impl Fn(f32) -> (f32, f32)) {
+fn map<S: Simd, F: Pointwise>(simd: S, values: &mut [f32], slopes: Option<&mut [f32]>) {
+    let (values, tail) = S::as_mut_simd_f32s(values);
+    let (last, last_slope) = F::at(V::new(simd, simd.partial_load_f32s(tail)));
+    simd.partial_store_f32s(tail, last.v);
     match slopes {
-        None => values.iter_mut().for_each(|v| *v = f(*v).0),
+        None => {
+            for v in values {
+                *v = F::at(V::new(simd, *v)).0.v;
+            }
+        }
         Some(slopes) => {
-            values.iter_mut().zip(slopes).for_each(|(v, s)| (*v, *s) = f(*v));
+            let (slopes, tail) = S::as_mut_simd_f32s(slopes);
+            simd.partial_store_f32s(tail, last_slope.v);
+            for (v, s) in values.iter_mut().zip(slopes) {
+                let (value, slope) = F::at(V::new(simd, *v));
+                (*v, *s) = (value.v, slope.v);
+            }
         }
     }
 }
 
 /// cos z = sin(z + π/2): a quarter turn for the second half of the columns makes one loop of both.
+/// Widths are even, so rows are whole vectors.
 #[inline(always)]
 fn sin_cos_rows<S: Simd>(
+    simd: S,
     values: &mut [f32],
     slopes: Option<&mut [f32]>,
     width: usize,
     stride: usize,
 ) {
-    if stride == 0 {
-        return;
-    }
-    let half = (width / 2) as u32;
-    let quarters = |column: u32| u32::from(column >= half);
+    let quarters: Vec<u32> = (0..stride).map(|column| u32::from(column >= width / 2)).collect();
+    let quarters = S::as_simd_u32s(&quarters).0;
+    let (values, vectors) = (S::as_mut_simd_f32s(values).0, quarters.len().max(1));
     match slopes {
         None => {
-            for row in values.chunks_exact_mut(stride) {
-                for (column, v) in (0u32..).zip(row) {
-                    *v = sin_cos::<S>(*v, quarters(column)).0;
+            for row in values.chunks_exact_mut(vectors) {
+                for (v, q) in row.iter_mut().zip(quarters) {
+                    *v = V::new(simd, *v).sin_cos(*q).0.v;
                 }
             }
         }
         Some(slopes) => {
-            for (row, slopes) in
-                values.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride))
-            {
-                for (column, (v, s)) in (0u32..).zip(row.iter_mut().zip(slopes)) {
-                    (*v, *s) = sin_cos::<S>(*v, quarters(column));
+            let slopes = S::as_mut_simd_f32s(slopes).0.chunks_exact_mut(vectors);
+            for (row, slopes) in values.chunks_exact_mut(vectors).zip(slopes) {
+                for ((v, s), q) in row.iter_mut().zip(slopes).zip(quarters) {
+                    let (value, slope) = V::new(simd, *v).sin_cos(*q);
+                    (*v, *s) = (value.v, slope.v);
                 }
             }
         }

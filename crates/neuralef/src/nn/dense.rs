@@ -84,6 +84,14 @@ impl Shape {
     }
 }
 
+/// One layer's parameters, where they lie in a unit.
+struct Tensors<'a> {
+    weight: &'a [f32],
+    bias: &'a [f32],
+    inner: usize,
+    outer: usize,
+}
+
 /// A dense network with its weights. See [`Network`].
 #[derive(Debug)]
 pub(super) struct Dense {
@@ -153,25 +161,35 @@ impl Dense {
             .collect()
     }
 
-    /// Weight and bias of a unit, layer by layer.
-    fn tensors<'a>(
-        &'a self,
-        unit: &'a [f32],
-    ) -> impl Iterator<Item = (&'a [f32], &'a [f32], usize, usize)> {
+    /// The layers of a unit's flat vector.
+    fn tensors<'a>(&'a self, unit: &'a [f32]) -> impl Iterator<Item = Tensors<'a>> {
         let mut rest = unit;
         self.layers.iter().map(move |(inner, outer)| {
             let (weight, after) = rest.split_at(inner * outer);
             let (bias, after) = after.split_at(*outer);
             rest = after;
-            (weight, bias, *inner, *outer)
+            Tensors { weight, bias, inner: *inner, outer: *outer }
         })
     }
 
     fn pack(&self, unit: &[f32], panels: &mut Vec<Panels>) {
         panels.resize_with(self.layers.len(), Panels::default);
-        for (panels, (weight, bias, inner, outer)) in panels.iter_mut().zip(self.tensors(unit)) {
-            panels.pack(self.lanes, weight, bias, inner, outer);
+        for (panels, layer) in panels.iter_mut().zip(self.tensors(unit)) {
+            panels.pack(self.lanes, layer.weight, layer.bias, layer.inner, layer.outer);
         }
+    }
+
+    /// The transposes of all layers but the first, whose is not needed: nobody asks for the
+    /// derivative by x.
+    fn pack_transposed(&self, unit: &[f32]) -> Vec<Panels> {
+        let pack = |(l, layer): (usize, Tensors<'_>)| {
+            let mut panels = Panels::default();
+            if l > 0 {
+                panels.pack_transposed(self.lanes, layer.weight, layer.outer, layer.inner);
+            }
+            panels
+        };
+        self.tensors(unit).enumerate().map(pack).collect()
     }
 
     fn pack_all(&self, parameters: &Parameters) -> Vec<Vec<Panels>> {
@@ -184,11 +202,10 @@ impl Dense {
     }
 
     /// Forward pass of one task: `x` are its rows.
-    fn record(&self, unit: &[f32], x: &[f32], record: &mut Record) {
+    fn record(&self, panels: &[Panels], x: &[f32], record: &mut Record) {
         let d = self.shape.inputs;
         let rows = x.len() / d;
-        let Record { layers, output, panels } = record;
-        self.pack(unit, panels);
+        let Record { layers, output, .. } = record;
         layers.resize_with(self.shape.hidden.len(), Default::default);
         for (layer, width) in layers.iter_mut().zip(&self.shape.hidden) {
             layer.value.resize(rows * self.stride(*width), 0.0);
@@ -218,6 +235,7 @@ impl Dense {
     fn pull_back(
         &self,
         unit: usize,
+        transposed: &[Panels],
         x: &[f32],
         record: &Record,
         cotangent: &[f32],
@@ -225,18 +243,9 @@ impl Dense {
     ) {
         let (d, k, heads) = (self.shape.inputs, self.functions(), self.shape.heads);
         let rows = x.len() / d;
-        let Some(parameters) = self.parameters.units().get(unit) else { return };
-        let mut transposed = Vec::with_capacity(self.layers.len());
-        for (weight, _, inner, outer) in self.tensors(parameters) {
-            let mut panels = Panels::default();
-            // The first layer's is not needed: nobody asks for the derivative by x.
-            if !transposed.is_empty() {
-                panels.pack_transposed(self.lanes, weight, outer, inner);
-            }
-            transposed.push(panels);
-        }
         let mut here = vec![0.0; BLOCK * self.widest()];
-        let mut below = here.clone();
+        let mut below = vec![0.0; here.len()];
+        let mut scratch = Vec::new();
         for start in (0..rows).step_by(BLOCK) {
             let end = (start + BLOCK).min(rows);
             let count = end - start;
@@ -255,12 +264,12 @@ impl Dense {
                 let dz = &here[..count * self.stride(outer)];
                 let Some(previous) = l.checked_sub(1).and_then(|p| record.layers.get(p)) else {
                     let a = Rows { data: &x[start * d..end * d], stride: d, count };
-                    accumulate(self.arch, a, dz, weight, bias);
+                    accumulate(self.arch, a, dz, weight, bias, &mut scratch);
                     continue;
                 };
                 let ld = self.stride(inner);
                 let a = Rows { data: &previous.value[start * ld..end * ld], stride: ld, count };
-                accumulate(self.arch, a, dz, weight, bias);
+                accumulate(self.arch, a, dz, weight, bias, &mut scratch);
                 let dz = Rows { data: dz, stride: self.stride(outer), count };
                 let slope = Some(&previous.slope[start * ld..end * ld]);
                 let to = &mut below[..count * ld];
@@ -376,10 +385,19 @@ impl Network for Dense {
         tape.input.extend(x.iter());
         tape.records.resize_with(self.shape.units * segments.len(), Record::default);
         let input = &tape.input;
+        // A unit's only task packs its own weights; several share what is packed beforehand.
+        let shared = (segments.len() > 1).then(|| self.pack_all(&self.parameters));
         tape.records.par_iter_mut().enumerate().for_each(|(i, record)| {
-            let segment = &segments[i % segments.len()];
-            let unit = &self.parameters.units()[i / segments.len()];
-            self.record(unit, &input[segment.start * d..segment.end * d], record);
+            let (unit, segment) = (i / segments.len(), &segments[i % segments.len()]);
+            let x = &input[segment.start * d..segment.end * d];
+            if let Some(panels) = &shared {
+                self.record(&panels[unit], x, record);
+            } else {
+                let mut panels = std::mem::take(&mut record.panels);
+                self.pack(&self.parameters.units()[unit], &mut panels);
+                self.record(&panels, x, record);
+                record.panels = panels;
+            }
         });
         let mut out = vec![0.0; n * k];
         let heads = self.shape.heads;
@@ -408,30 +426,34 @@ impl Network for Dense {
             ));
         }
         let cotangent = dense(&cotangent);
-        let task = |unit: usize, s: usize, gradient: &mut [f32]| {
+        let task = |unit: usize, s: usize, transposed: &[Panels], gradient: &mut [f32]| {
             let segment = segments[s].clone();
             self.pull_back(
                 unit,
+                transposed,
                 &tape.input[segment.start * d..segment.end * d],
                 &tape.records[unit * segments.len() + s],
                 &cotangent[segment.start * k..segment.end * k],
                 gradient,
             );
         };
+        let units = self.parameters.units();
         if segments.len() == 1 {
             gradient.units_mut().par_iter_mut().enumerate().for_each(|(unit, gradient)| {
                 gradient.fill(0.0);
-                task(unit, 0, gradient);
+                task(unit, 0, &self.pack_transposed(&units[unit]), gradient);
             });
             return Ok(());
         }
-        let tasks = self.shape.units * segments.len();
+        let transposed: Vec<Vec<Panels>> =
+            units.par_iter().map(|unit| self.pack_transposed(unit)).collect();
         let partial = |i: usize| {
             let (unit, s) = (i / segments.len(), i % segments.len());
-            let mut partial = vec![0.0; self.parameters.units()[unit].len()];
-            task(unit, s, &mut partial);
+            let mut partial = vec![0.0; units[unit].len()];
+            task(unit, s, &transposed[unit], &mut partial);
             partial
         };
+        let tasks = self.shape.units * segments.len();
         let partials: Vec<Vec<f32>> = (0..tasks).into_par_iter().map(partial).collect();
         for (unit, partials) in gradient.units_mut().iter_mut().zip(partials.chunks(segments.len()))
         {

@@ -20,9 +20,11 @@ pub(crate) enum Init {
     /// Weights N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010), biases N(0, 1); the first layer,
     /// whose fan_in may be 1, has N(0, 1/fan_in).
     Glorot,
-    /// Weights N(0, 2/fan_in); biases N(0, 1), for sin_cos uniform on [−π, π]: one hidden layer of
-    /// sines and cosines on standardised inputs is then a set of random Fourier features
-    /// (Rahimi & Recht 2007).
+    /// Weights N(0, s²/fan_in), where s is 1 except in the first layer: there every neuron draws its
+    /// own s, log-uniform from ¼ to 2. Biases N(0, 1), for sin_cos uniform on [−π, π]. One hidden
+    /// layer of sines and cosines on standardised inputs is then a set of random Fourier features
+    /// (Rahimi & Recht 2007) of a mixture of lengthscales √d/2 to 4√d, which serves both few inputs
+    /// (where frequencies above 1 are needed) and many (where they only overfit).
     Normal,
 }
 
@@ -70,15 +72,23 @@ impl Init {
     ) -> Result<()> {
         let fan_out = bias.len() as f64;
         let fan_in = weight.len() as f64 / fan_out.max(1.0);
-        let variance = match self.resolve(activation) {
-            Init::Glorot if first => 1.0 / fan_in,
-            Init::Glorot => 2.0 / (fan_in + fan_out),
+        let law = self.resolve(activation);
+        let variance = match law {
+            Init::Glorot if !first => 2.0 / (fan_in + fan_out),
+            Init::Glorot | Init::Normal => 1.0 / fan_in,
             _ => 2.0 / fan_in,
         };
         normal(weight, variance.sqrt(), rng);
-        if activation == Activation::SinCos && self.resolve(activation) == Init::Normal {
-            let pi = std::f64::consts::PI;
-            let law = Uniform::new(-pi, pi).map_err(|e| Error::parameter("init", "a range", e))?;
+        if first && law == Init::Normal {
+            let exponent = uniform(-2.0, 1.0)?;
+            let scales: Vec<f32> =
+                bias.iter().map(|_| exponent.sample(rng).exp2() as f32).collect();
+            for row in weight.chunks_exact_mut(scales.len().max(1)) {
+                row.iter_mut().zip(&scales).for_each(|(w, s)| *w *= s);
+            }
+        }
+        if activation == Activation::SinCos && law == Init::Normal {
+            let law = uniform(-std::f64::consts::PI, std::f64::consts::PI)?;
             bias.iter_mut().for_each(|b| *b = law.sample(rng) as f32);
         } else {
             normal(bias, 1.0, rng);
@@ -99,4 +109,8 @@ fn normal(to: &mut [f32], deviation: f64, rng: &mut Rng) {
         let z: f64 = StandardNormal.sample(rng);
         *x = (deviation * z) as f32;
     }
+}
+
+fn uniform(low: f64, high: f64) -> Result<Uniform<f64>> {
+    Uniform::new(low, high).map_err(|e| Error::parameter("init", "a range", e))
 }

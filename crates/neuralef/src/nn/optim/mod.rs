@@ -7,10 +7,13 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::math::fma;
+use super::math::V;
 use super::parameters::Parameters;
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
+
+#[cfg(test)]
+mod tests;
 
 /// Numbers that one task updates. Updates are elementwise, so the cut changes no bit.
 const CHUNK: usize = 16_384;
@@ -273,34 +276,36 @@ fn check(like: &Parameters, parameters: &Parameters, gradient: &Parameters, lr: 
     Err(Error::parameter("lr", "a number of at least 0", lr))
 }
 
-/// One moment's or parameter's chunks beside one another: (θ, g, m…).
-fn chunks<'a>(
-    parameters: &'a mut Parameters,
-    gradient: &'a Parameters,
-    moments: &'a mut Moments,
-) -> Vec<(&'a mut [f32], &'a [f32], Vec<&'a mut [f32]>)> {
+/// The same stretch of parameters, gradient and moments.
+struct Chunk<'a> {
+    parameters: &'a mut [f32],
+    gradient: &'a [f32],
+    moments: Vec<&'a mut [f32]>,
+}
+
+/// Runs `update` on every stretch, on several threads only when there is enough to do.
+fn for_each_chunk(
+    parameters: &mut Parameters,
+    gradient: &Parameters,
+    moments: &mut Moments,
+    update: impl Fn(Chunk<'_>) + Send + Sync,
+) {
     let mut moments: Vec<_> = moments
         .iter_mut()
         .map(|(_, m)| m.units_mut().iter_mut().flat_map(|u| u.chunks_mut(CHUNK)))
         .collect();
+    let parallel = gradient.len() > 2 * CHUNK;
     let gradient = gradient.units().iter().flat_map(|u| u.chunks(CHUNK));
     let parameters = parameters.units_mut().iter_mut().flat_map(|u| u.chunks_mut(CHUNK));
-    parameters
-        .zip(gradient)
-        .map(|(p, g)| (p, g, moments.iter_mut().filter_map(Iterator::next).collect()))
-        .collect()
-}
-
-/// Runs `update` on every chunk, on several threads only when there is enough to do.
-fn for_each_chunk<'a, F>(chunks: Vec<(&'a mut [f32], &'a [f32], Vec<&'a mut [f32]>)>, update: F)
-where
-    F: Fn(&mut [f32], &[f32], Vec<&mut [f32]>) + Sync,
-{
-    let total: usize = chunks.iter().map(|c| c.1.len()).sum();
-    if total <= 2 * CHUNK {
-        chunks.into_iter().for_each(|(p, g, m)| update(p, g, m));
+    let chunks = parameters.zip(gradient).map(|(parameters, gradient)| Chunk {
+        parameters,
+        gradient,
+        moments: moments.iter_mut().filter_map(Iterator::next).collect(),
+    });
+    if parallel {
+        chunks.collect::<Vec<_>>().into_par_iter().for_each(update);
     } else {
-        chunks.into_par_iter().for_each(|(p, g, m)| update(p, g, m));
+        chunks.for_each(update);
     }
 }
 
@@ -333,8 +338,9 @@ impl Optimizer for Adam {
             shrink: (lr * self.weight_decay) as f32,
         };
         let arch = Arch::new();
-        for_each_chunk(chunks(parameters, gradient, &mut self.moments), |p, g, m| {
-            if let Ok([first, second]) = <[&mut [f32]; 2]>::try_from(m) {
+        for_each_chunk(parameters, gradient, &mut self.moments, |chunk| {
+            let (p, g) = (chunk.parameters, chunk.gradient);
+            if let Ok([first, second]) = <[&mut [f32]; 2]>::try_from(chunk.moments) {
                 arch.dispatch(AdamUpdate { rule, p, g, first, second });
             }
         });
@@ -375,15 +381,43 @@ impl WithSimd for AdamUpdate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let r = self.rule;
-        let moments = self.first.iter_mut().zip(self.second);
-        for ((p, g), (m, v)) in self.p.iter_mut().zip(self.g).zip(moments) {
-            *m = fma::<S>(r.beta1, *m, r.rest1 * g);
-            *v = fma::<S>(r.beta2, *v, r.rest2 * g * g);
-            let shrunk = fma::<S>(-r.shrink, *p, *p);
-            *p = shrunk - r.rate * *m / (v.sqrt() + r.eps);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (p, p_tail) = S::as_mut_simd_f32s(self.p);
+        let (g, g_tail) = S::as_simd_f32s(self.g);
+        let (first, first_tail) = S::as_mut_simd_f32s(self.first);
+        let (second, second_tail) = S::as_mut_simd_f32s(self.second);
+        for (((p, g), m), v) in p.iter_mut().zip(g).zip(first).zip(second) {
+            (*p, *m, *v) = self.rule.update(simd, *p, *g, *m, *v);
         }
+        let g = simd.partial_load_f32s(g_tail);
+        let (p, m) = (simd.partial_load_f32s(p_tail), simd.partial_load_f32s(first_tail));
+        let v = simd.partial_load_f32s(second_tail);
+        let (p, m, v) = self.rule.update(simd, p, g, m, v);
+        simd.partial_store_f32s(p_tail, p);
+        simd.partial_store_f32s(first_tail, m);
+        simd.partial_store_f32s(second_tail, v);
+    }
+}
+
+impl AdamRule {
+    /// New (θ, m, v).
+    #[inline(always)]
+    fn update<S: Simd>(
+        &self,
+        simd: S,
+        p: S::f32s,
+        g: S::f32s,
+        m: S::f32s,
+        v: S::f32s,
+    ) -> (S::f32s, S::f32s, S::f32s) {
+        let (p, g) = (V::new(simd, p), V::new(simd, g));
+        let (m, v) = (V::new(simd, m), V::new(simd, v));
+        let m = p.splat(self.beta1).mul_add(m, p.splat(self.rest1) * g);
+        let v = p.splat(self.beta2).mul_add(v, p.splat(self.rest2) * g * g);
+        let root = V::new(simd, simd.sqrt_f32s(v.v));
+        let shrunk = p.splat(-self.shrink).mul_add(p, p);
+        let p = shrunk - p.splat(self.rate) * m / (root + p.splat(self.eps));
+        (p.v, m.v, v.v)
     }
 }
 
@@ -402,9 +436,9 @@ impl Optimizer for Sgd {
         }
         self.step += 1;
         let (momentum, lr, nesterov) = (self.momentum as f32, lr as f32, self.nesterov);
-        for_each_chunk(chunks(parameters, gradient, &mut self.moments), |p, g, m| {
-            let Some(velocity) = m.into_iter().next() else { return };
-            for ((p, g), u) in p.iter_mut().zip(g).zip(velocity) {
+        for_each_chunk(parameters, gradient, &mut self.moments, |chunk| {
+            let Some(velocity) = chunk.moments.into_iter().next() else { return };
+            for ((p, g), u) in chunk.parameters.iter_mut().zip(chunk.gradient).zip(velocity) {
                 *u = momentum * *u + g;
                 *p -= lr * if nesterov { g + momentum * *u } else { *u };
             }
@@ -452,149 +486,4 @@ pub fn clip(gradient: &mut Parameters, max_norm: Option<f64>) -> Result<f64> {
         gradient.units_mut().iter_mut().flatten().for_each(|g| *g *= factor);
     }
     Ok(norm)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::parameters::TensorLayout;
-    use super::*;
-    use rand::RngExt as _;
-
-    /// Two units, of 19 and of more than two chunks of numbers, drawn from [−1, 1).
-    fn draw(stream: u64) -> Parameters {
-        let layout = |n: usize| {
-            vec![TensorLayout { name: "layers.0.weight".into(), shape: vec![n], offset: 0 }]
-        };
-        let mut p = Parameters::zeros(vec![layout(19), layout(2 * CHUNK + 5)]);
-        let mut rng = crate::rng::stream(5, "test", stream);
-        p.units_mut().iter_mut().flatten().for_each(|v| *v = rng.random_range(-1.0f32..1.0));
-        p
-    }
-
-    #[test]
-    fn every_rule_agrees_with_its_formula_in_double_precision() {
-        for text in [
-            "adam(lr=0.01)",
-            "adam(lr=0.01, beta1=0.5, beta2=0.9, eps=0.1)",
-            "adamw(lr=0.01, weight_decay=0.3)",
-            "sgd(lr=0.01, momentum=0)",
-            "sgd(lr=0.01, momentum=0.8)",
-            "sgd(lr=0.01, momentum=0.8, nesterov=true)",
-        ] {
-            let spec: OptimizerSpec = text.parse().unwrap();
-            let mut parameters = draw(0);
-            let mut exact: Vec<f64> = parameters.units()[0].iter().map(|v| f64::from(*v)).collect();
-            let (mut first, mut second) = (vec![0.0; 19], vec![0.0; 19]);
-            let mut optimizer = spec.build(&parameters);
-            for t in 1..=5 {
-                let g = draw(t);
-                optimizer.step(&mut parameters, &g, spec.learning_rate()).unwrap();
-                for i in 0..19 {
-                    let g = f64::from(g.units()[0][i]);
-                    match spec.rule {
-                        Rule::Adam { beta1, beta2, eps, weight_decay, .. } => {
-                            first[i] = beta1 * first[i] + (1.0 - beta1) * g;
-                            second[i] = beta2 * second[i] + (1.0 - beta2) * g * g;
-                            let m = first[i] / (1.0 - beta1.powi(t as i32));
-                            let v: f64 = second[i] / (1.0 - beta2.powi(t as i32));
-                            exact[i] -= 0.01 * weight_decay * exact[i];
-                            exact[i] -= 0.01 * m / (v.sqrt() + eps);
-                        }
-                        Rule::Sgd { momentum, nesterov } => {
-                            first[i] = momentum * first[i] + g;
-                            exact[i] -=
-                                0.01 * if nesterov { g + momentum * first[i] } else { first[i] };
-                        }
-                    }
-                }
-            }
-            for (got, exact) in parameters.units()[0].iter().zip(exact) {
-                assert!((f64::from(*got) - exact).abs() < 5e-7, "{text}: {got} {exact}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_restored_optimiser_continues_to_the_same_bits() {
-        for text in ["adam", "adamw", "sgd(nesterov=true)"] {
-            let spec: OptimizerSpec = text.parse().unwrap();
-            let mut whole = draw(0);
-            let mut optimizer = spec.build(&whole);
-            for t in 1..=3 {
-                optimizer.step(&mut whole, &draw(t), 0.01).unwrap();
-            }
-            let mut resumed = whole.clone();
-            let state = optimizer.state();
-            assert_eq!(state.step, 3);
-            let mut other = spec.build(&resumed);
-            other.restore(&state).unwrap();
-            for t in 4..=6 {
-                optimizer.step(&mut whole, &draw(t), 0.01).unwrap();
-                other.step(&mut resumed, &draw(t), 0.01).unwrap();
-            }
-            assert_eq!(whole, resumed, "{text}");
-            assert_eq!(optimizer.state(), other.state(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bits_do_not_depend_on_the_number_of_threads() {
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut p = draw(0);
-            let spec: OptimizerSpec = "adamw".parse().unwrap();
-            pool.install(|| spec.build(&p).step(&mut p, &draw(1), 0.1)).unwrap();
-            p
-        };
-        assert_eq!(run(1), run(2));
-    }
-
-    #[test]
-    fn clipping_scales_to_the_norm_and_reports_what_is_not_finite() {
-        let mut g = draw(1);
-        let exact: f64 = g.units().iter().flatten().map(|v| f64::from(*v).powi(2)).sum();
-        let norm = clip(&mut g, None).unwrap();
-        assert!((norm - exact.sqrt()).abs() < 1e-9 * norm);
-        assert_eq!(clip(&mut g, Some(2.0 * norm)).unwrap(), norm);
-        assert_eq!(g, draw(1));
-        clip(&mut g, Some(0.5)).unwrap();
-        assert!((clip(&mut g, None).unwrap() - 0.5).abs() < 1e-6);
-        g.units_mut()[1][77] = f32::NAN;
-        assert!(clip(&mut g, Some(0.5)).unwrap().is_nan());
-        g.units_mut()[1][77] = f32::INFINITY;
-        assert_eq!(clip(&mut g, Some(0.5)).unwrap(), f64::INFINITY);
-        assert!(clip(&mut g, Some(0.0)).is_err());
-        assert!(clip(&mut g, Some(f64::NAN)).is_err());
-    }
-
-    #[test]
-    fn mismatches_and_bad_rates_are_errors() {
-        let spec: OptimizerSpec = "adam".parse().unwrap();
-        let (mut p, other) = (draw(0), Parameters::zeros(vec![]));
-        let mut optimizer = spec.build(&p);
-        assert!(optimizer.step(&mut p, &other, 0.1).is_err());
-        assert!(optimizer.step(&mut p, &draw(1), f64::NAN).is_err());
-        assert!(optimizer.step(&mut p, &draw(1), -0.1).is_err());
-        assert!(optimizer.restore(&OptimizerState::default()).is_err());
-        let sgd: OptimizerSpec = "sgd".parse().unwrap();
-        assert!(optimizer.restore(&sgd.build(&p).state()).is_err());
-        assert_eq!(p, draw(0));
-    }
-
-    #[test]
-    fn text_round_trips() {
-        for text in [
-            "adam(lr=0.001, beta1=0.9, beta2=0.999, eps=0.00000001)",
-            "adamw(lr=0.002, beta1=0.9, beta2=0.99, eps=0.00000001, weight_decay=0)",
-            "sgd(lr=0.01, momentum=0.9, nesterov=true)",
-        ] {
-            let spec: OptimizerSpec = text.parse().unwrap();
-            assert_eq!(spec.to_string(), text);
-        }
-        for bad in
-            ["adam(lr=0)", "adam(beta1=1)", "sgd(momentum=-1)", "adan", "adam(nesterov=true)"]
-        {
-            assert!(bad.parse::<OptimizerSpec>().is_err(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,129 @@
+//! The three matrix products of a dense layer, as register-blocked SIMD kernels.
+//!
+//! With activations A (rows × inner), weights W (inner × outer) and cotangents dZ (rows × outer):
+//! Z = A·W + b and dA = dZ·Wᵀ are [`multiply`] with W or Wᵀ packed into [`Panels`];
+//! dW += Aᵀ·dZ, db += Σ dZ is [`accumulate`]. All of them broadcast one number against a vector of
+//! columns, so an element's sum runs over the inner index in order, one accumulator each: its bits
+//! depend neither on the row's place in the block nor on the number of rows. A single column is a
+//! dot product, in an order that depends on the length alone.
+//!
+//! Blocks of activations have rows of [`stride`] numbers, a multiple of the vector width, so that
+//! no kernel has a column tail; a single column is dense.
+
+use pulp::{Arch, Simd, WithSimd};
+
+mod accumulate;
+mod multiply;
+#[cfg(test)]
+mod tests;
+
+pub(super) use accumulate::accumulate;
+pub(super) use multiply::{Start, multiply};
+
+/// Rows of the register tile. With two vectors of columns: 12 accumulators of the 16 registers AVX2 has.
+const TILE: usize = 6;
+
+/// Numbers in a vector of this machine.
+pub(super) fn lanes(arch: Arch) -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch.dispatch(Lanes)
+}
+
+/// Distance between the rows of a block of `columns`: rounded up to whole vectors, 1 for a single column.
+pub(super) fn stride(columns: usize, lanes: usize) -> usize {
+    if columns == 1 { 1 } else { columns.next_multiple_of(lanes) }
+}
+
+/// A weight matrix (inner × outer) repacked for [`multiply`]: panels of two vectors of columns
+/// (the last may be one vector), each with its rows contiguous, padded with zeros.
+#[derive(Debug, Default)]
+pub(super) struct Panels {
+    inner: usize,
+    /// Distance between the rows of the product.
+    stride: usize,
+    data: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Panels {
+    /// Packs `weight` (inner × outer, row-major) and its bias (nothing or `outer` numbers).
+    pub(super) fn pack(
+        &mut self,
+        lanes: usize,
+        weight: &[f32],
+        bias: &[f32],
+        inner: usize,
+        outer: usize,
+    ) {
+        self.reset(lanes, inner, outer);
+        self.bias.extend_from_slice(bias);
+        self.bias.resize(self.stride, 0.0);
+        let mut column = 0;
+        for panel in panels_mut(&mut self.data, inner, self.stride, lanes) {
+            let width = panel.len() / inner.max(1);
+            let used = width.min(outer - column);
+            for (to, from) in panel.chunks_exact_mut(width).zip(weight.chunks_exact(outer)) {
+                to[..used].copy_from_slice(&from[column..column + used]);
+            }
+            column += width;
+        }
+    }
+
+    /// Packs the transpose of `weight` (outer × inner, row-major), without a bias.
+    pub(super) fn pack_transposed(
+        &mut self,
+        lanes: usize,
+        weight: &[f32],
+        inner: usize,
+        outer: usize,
+    ) {
+        self.reset(lanes, inner, outer);
+        self.bias.resize(self.stride, 0.0);
+        let mut rows = weight.chunks_exact(inner.max(1));
+        for panel in panels_mut(&mut self.data, inner, self.stride, lanes) {
+            let width = panel.len() / inner.max(1);
+            // A piece of the panel at a time, so that its lines stay in cache until they are full.
+            let group: Vec<&[f32]> = rows.by_ref().take(width).collect();
+            for (piece, start) in panel.chunks_mut(64 * width).zip((0..inner).step_by(64)) {
+                for (column, row) in group.iter().enumerate() {
+                    let to = piece[column..].iter_mut().step_by(width);
+                    to.zip(&row[start..]).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, lanes: usize, inner: usize, outer: usize) {
+        self.inner = inner;
+        self.stride = stride(outer, lanes);
+        self.data.clear();
+        self.data.resize(inner * self.stride, 0.0);
+        self.bias.clear();
+    }
+}
+
+/// The panels of packed data, in column order.
+fn panels_mut(
+    data: &mut [f32],
+    inner: usize,
+    stride: usize,
+    lanes: usize,
+) -> impl Iterator<Item = &mut [f32]> {
+    let width = if stride == 1 { 1 } else { 2 * lanes };
+    data.chunks_mut((inner * width).max(1))
+}
+
+/// `count` rows of activations, `stride` numbers apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) count: usize,
+}

@@ -1,0 +1,153 @@
+//! C = start + A·W: the product of the forward pass, and of the backward pass to the layer below.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{Panels, Rows, TILE};
+
+/// What the sums of [`multiply`] start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::nn) enum Start {
+    /// The packed bias (zero if there was none).
+    Bias,
+    /// What is in the output already.
+    Output,
+}
+
+/// C = start + A·W, times `slope` elementwise when given; `c` and `slope` have the packed matrix's
+/// stride.
+pub(in crate::nn) fn multiply(
+    arch: Arch,
+    a: Rows<'_>,
+    weight: &Panels,
+    start: Start,
+    slope: Option<&[f32]>,
+    c: &mut [f32],
+) {
+    arch.dispatch(Multiply { a, weight, start, slope, c });
+}
+
+struct Multiply<'a> {
+    a: Rows<'a>,
+    weight: &'a Panels,
+    start: Start,
+    slope: Option<&'a [f32]>,
+    c: &'a mut [f32],
+}
+
+impl WithSimd for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let stride = self.weight.stride;
+        if stride == 1 {
+            return self.dots(simd);
+        }
+        let mut column = 0;
+        while column < stride {
+            let rest = stride - column;
+            if rest >= 2 * S::F32_LANES {
+                self.panel::<S, 2>(simd, column);
+                column += 2 * S::F32_LANES;
+            } else {
+                self.panel::<S, 1>(simd, column);
+                column += S::F32_LANES;
+            }
+        }
+    }
+}
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
+        let inner = self.weight.inner;
+        let panel = &self.weight.data[inner * column..inner * (column + V * S::F32_LANES)];
+        let panel = S::as_simd_f32s(panel).0;
+        let mut row = 0;
+        while row + TILE <= self.a.count {
+            self.tile::<S, TILE, V>(simd, panel, column, row);
+            row += TILE;
+        }
+        match self.a.count - row {
+            1 => self.tile::<S, 1, V>(simd, panel, column, row),
+            2 => self.tile::<S, 2, V>(simd, panel, column, row),
+            3 => self.tile::<S, 3, V>(simd, panel, column, row),
+            4 => self.tile::<S, 4, V>(simd, panel, column, row),
+            5 => self.tile::<S, 5, V>(simd, panel, column, row),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        panel: &[S::f32s],
+        column: usize,
+        row: usize,
+    ) {
+        let inner = self.weight.inner;
+        let stride = self.weight.stride;
+        let width = V * S::F32_LANES;
+        let a: [&[f32]; R] =
+            std::array::from_fn(|r| &self.a.data[(row + r) * self.a.stride..][..inner]);
+        let at = |r: usize| (row + r) * stride + column..(row + r) * stride + column + width;
+        let mut sum = [[simd.splat_f32s(0.0); V]; R];
+        for (r, sum) in sum.iter_mut().enumerate() {
+            let from = match self.start {
+                Start::Bias => &self.weight.bias[column..column + width],
+                Start::Output => &self.c[at(r)],
+            };
+            sum.copy_from_slice(S::as_simd_f32s(from).0);
+        }
+        for (p, w) in (0..inner).zip(panel.chunks_exact(V)) {
+            for r in 0..R {
+                let x = simd.splat_f32s(a[r][p]);
+                for v in 0..V {
+                    sum[r][v] = simd.mul_add_e_f32s(x, w[v], sum[r][v]);
+                }
+            }
+        }
+        if let Some(slope) = self.slope {
+            for (r, sum) in sum.iter_mut().enumerate() {
+                for (sum, slope) in sum.iter_mut().zip(S::as_simd_f32s(&slope[at(r)]).0) {
+                    *sum = simd.mul_f32s(*sum, *slope);
+                }
+            }
+        }
+        for (r, sum) in sum.iter().enumerate() {
+            S::as_mut_simd_f32s(&mut self.c[at(r)]).0.copy_from_slice(sum);
+        }
+    }
+
+    /// One column: a dot product for each row.
+    #[inline(always)]
+    fn dots<S: Simd>(self, simd: S) {
+        let inner = self.weight.inner;
+        let (w, w_tail) = S::as_simd_f32s(&self.weight.data);
+        let bias = self.weight.bias.first().copied().unwrap_or(0.0);
+        for (row, c) in self.c.iter_mut().enumerate().take(self.a.count) {
+            let (x, x_tail) = S::as_simd_f32s(&self.a.data[row * self.a.stride..][..inner]);
+            let mut sum = [simd.splat_f32s(0.0); 2];
+            let (x_pairs, x_last) = x.as_chunks::<2>();
+            let (w_pairs, w_last) = w.as_chunks::<2>();
+            for (x, w) in x_pairs.iter().zip(w_pairs) {
+                for v in 0..2 {
+                    sum[v] = simd.mul_add_e_f32s(x[v], w[v], sum[v]);
+                }
+            }
+            for (x, w) in x_last.iter().zip(w_last) {
+                sum[0] = simd.mul_add_e_f32s(*x, *w, sum[0]);
+            }
+            let mut total = simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1]));
+            for (x, w) in x_tail.iter().zip(w_tail) {
+                total += x * w;
+            }
+            let start = if self.start == Start::Bias { bias } else { *c };
+            *c = start + total;
+            if let Some(slope) = self.slope {
+                *c *= slope[row];
+            }
+        }
+    }
+}
