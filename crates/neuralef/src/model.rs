@@ -211,6 +211,11 @@ impl<'a> Fit<'a> {
     /// What [`FitSpec::check`] finds; data that do not fit the spec; [`Error::Diverged`],
     /// [`Error::Interrupted`], [`Error::Numerical`], [`Error::MemoryBudget`]; file errors.
     pub fn run(self, data: &Dataset) -> Result<(Model, Timings)> {
+        // On a thread of the pool, parallel parts of a step start without waking a sleeper.
+        rayon::scope(|_| self.run_in_pool(data))
+    }
+
+    fn run_in_pool(self, data: &Dataset) -> Result<(Model, Timings)> {
         let started = Instant::now();
         let mut silent = Silent;
         let observer = self.observer.unwrap_or(&mut silent);

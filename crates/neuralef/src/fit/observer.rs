@@ -56,13 +56,13 @@ pub enum Control {
     Stop,
 }
 
-/// Watches a fit. Any closure `FnMut(&Event) -> Control` is one.
-pub trait Observer {
-    /// Called for every event, on the thread that called `fit`.
+/// Watches a fit. Any closure `FnMut(&Event) -> Control + Send` is one.
+pub trait Observer: Send {
+    /// Called for every event, one at a time, on a thread of the pool that runs the fit.
     fn observe(&mut self, event: &Event<'_>) -> Control;
 }
 
-impl<F: FnMut(&Event<'_>) -> Control> Observer for F {
+impl<F: FnMut(&Event<'_>) -> Control + Send> Observer for F {
     fn observe(&mut self, event: &Event<'_>) -> Control {
         self(event)
     }

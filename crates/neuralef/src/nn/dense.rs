@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::Network;
 use super::activation::Activation;
-use super::init::Init;
+use super::init::{Init, Place};
 use super::parameters::{Parameters, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
 use super::tape::{Record, Tape};
@@ -117,14 +117,15 @@ impl Dense {
             }
         }
         let mut parameters = Parameters::zeros(vec![layout; shape.units]);
-        for (counter, unit) in (0u64..).zip(parameters.units_mut()) {
-            let mut rng = crate::rng::stream(seed, "init", counter);
+        for (number, unit) in parameters.units_mut().iter_mut().enumerate() {
+            let mut rng = crate::rng::stream(seed, "init", number as u64);
             let mut rest = unit.as_mut_slice();
             for (l, (inner, outer)) in layers.iter().copied().enumerate() {
                 let (weight, after) = rest.split_at_mut(inner * outer);
                 let (bias, after) = after.split_at_mut(outer);
                 if l + 1 < layers.len() {
-                    init.hidden(shape.activation, l == 0, weight, bias, &mut rng)?;
+                    let place = Place { first: l == 0, unit: (number, shape.units) };
+                    init.hidden(shape.activation, place, weight, bias, &mut rng)?;
                 } else {
                     Init::output(weight, bias, &mut rng);
                 }

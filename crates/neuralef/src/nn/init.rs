@@ -20,11 +20,13 @@ pub(crate) enum Init {
     /// Weights N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010), biases N(0, 1); the first layer,
     /// whose fan_in may be 1, has N(0, 1/fan_in).
     Glorot,
-    /// Weights N(0, s²/fan_in), where s is 1 except in the first layer: there every neuron draws its
-    /// own s, log-uniform from ¼ to 2. Biases N(0, 1), for sin_cos uniform on [−π, π]. One hidden
-    /// layer of sines and cosines on standardised inputs is then a set of random Fourier features
-    /// (Rahimi & Recht 2007) of a mixture of lengthscales √d/2 to 4√d, which serves both few inputs
-    /// (where frequencies above 1 are needed) and many (where they only overfit).
+    /// Weights N(0, s²/fan_in), where s is 1 except in the first layer: there the networks of an
+    /// ensemble share out the scales from ¼ (the first, whose function is the smoothest) to 2
+    /// evenly in log s; a single network draws a scale for each neuron from the same range. Biases
+    /// N(0, 1), for sin_cos uniform on [−π, π]. One hidden layer of sines and cosines on
+    /// standardised inputs is then a set of random Fourier features (Rahimi & Recht 2007) for
+    /// lengthscales √d/2 to 4√d, which serves both few inputs (where frequencies above 1 are
+    /// needed) and many (where they only overfit).
     Normal,
 }
 
@@ -65,7 +67,7 @@ impl Init {
     pub(super) fn hidden(
         self,
         activation: Activation,
-        first: bool,
+        place: Place,
         weight: &mut [f32],
         bias: &mut [f32],
         rng: &mut Rng,
@@ -74,15 +76,18 @@ impl Init {
         let fan_in = weight.len() as f64 / fan_out.max(1.0);
         let law = self.resolve(activation);
         let variance = match law {
-            Init::Glorot if !first => 2.0 / (fan_in + fan_out),
+            Init::Glorot if !place.first => 2.0 / (fan_in + fan_out),
             Init::Glorot | Init::Normal => 1.0 / fan_in,
             _ => 2.0 / fan_in,
         };
         normal(weight, variance.sqrt(), rng);
-        if first && law == Init::Normal {
+        if place.first && law == Init::Normal {
             let exponent = uniform(-2.0, 1.0)?;
-            let scales: Vec<f32> =
-                bias.iter().map(|_| exponent.sample(rng).exp2() as f32).collect();
+            let mut scale = |_| match place.share() {
+                Some(share) => (3.0 * share - 2.0).exp2() as f32,
+                None => exponent.sample(rng).exp2() as f32,
+            };
+            let scales: Vec<f32> = (0..bias.len()).map(&mut scale).collect();
             for row in weight.chunks_exact_mut(scales.len().max(1)) {
                 row.iter_mut().zip(&scales).for_each(|(w, s)| *w *= s);
             }
@@ -101,6 +106,23 @@ impl Init {
         let fan_in = weight.len() as f64 / bias.len().max(1) as f64;
         normal(weight, (1.0 / fan_in).sqrt(), rng);
         bias.fill(0.0);
+    }
+}
+
+/// Where a hidden layer stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Whether it takes the inputs.
+    pub(super) first: bool,
+    /// Number of its network, from 0, and of networks.
+    pub(super) unit: (usize, usize),
+}
+
+impl Place {
+    /// From 0 for the first network to 1 for the last; nothing for a single one.
+    fn share(self) -> Option<f64> {
+        let (unit, units) = self.unit;
+        (units > 1).then(|| unit as f64 / (units - 1) as f64)
     }
 }
 
