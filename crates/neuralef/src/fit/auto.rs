@@ -39,7 +39,7 @@ impl AutoState {
         if enough || stalled {
             return None;
         }
-        Some(if step == 0 { FIRST } else { 2 * step }.min(most))
+        Some(if step == 0 { FIRST } else { step.saturating_mul(2) }.min(most))
     }
 }
 
@@ -68,7 +68,10 @@ mod tests {
     fn goes_on_while_it_pays_and_keeps_the_best() {
         let halves = |s: u64| 0.5 / (1.0 + s as f64 / 100.0);
         assert_eq!(run(halves), (vec![0, 250, 500, 1000, 2000, 3000], 3000));
-        let dips = |s: u64| if s == 500 { 0.1 } else { 0.5 - s as f64 * 1e-3 };
-        assert_eq!(run(dips).1, 500);
+        let worse_again = |s: u64| if s > 500 { 0.3 } else { halves(s) };
+        assert_eq!(run(worse_again), (vec![0, 250, 500, 1000], 500));
+        // A count of steps from a hostile checkpoint does not overflow.
+        let huge = AutoState { checks: vec![(u64::MAX - 1, 0.5)] };
+        assert_eq!(huge.next(u64::MAX), Some(u64::MAX));
     }
 }
