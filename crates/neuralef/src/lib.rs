@@ -40,9 +40,9 @@ pub use kernel::{KERNELS, Kernel, KernelSpec};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
-    Architecture, L2Batch, NETWORKS, Network, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec,
-    OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape, TensorLayout, clip,
-    l2_normalise,
+    Architecture, L2Batch, NETWORKS, Network, NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer,
+    OptimizerSpec, OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape,
+    TensorLayout, clip, l2_normalise,
 };
 pub use objective::{Estimator, NeuralEf, OBJECTIVES, Objective, Step};
 pub use operator::{

@@ -154,6 +154,36 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_run_stopped_between_its_steps_resumes_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fit.ckpt");
+    let data = Dataset::open("two_moons(n=300)", 0).unwrap();
+    let network = "mlp(hidden=[4], activation=tanh)".parse().unwrap();
+    // Outputs that are poor untrained, so that training goes on.
+    let readout = ReadoutKind::Ritz;
+    let exact = FitSpec { network, readout, ..spec("rbf(lengthscale=0.5)", 4, 30) };
+    let auto = FitSpec { steps: Steps::Auto, max_steps: 300, ..exact.clone() };
+    // Events between steps: readouts and looks; the run stops at the n-th of them.
+    for (spec, event_number) in [(exact, 0), (auto.clone(), 0), (auto.clone(), 1), (auto, 2)] {
+        let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
+        let mut seen = 0;
+        let mut stopper = |event: &Event<'_>| {
+            if !matches!(event, Event::Phase { name: "readout" } | Event::AutoCheck { .. }) {
+                return Control::Continue;
+            }
+            seen += 1;
+            if seen == event_number + 1 { Control::Stop } else { Control::Continue }
+        };
+        let stopped = Fit::new(spec).observer(&mut stopper).checkpoint(&path, 0).run(&data);
+        assert!(matches!(stopped, Err(Error::Interrupted { .. })), "event {event_number}");
+        let checkpoint = Checkpoint::read(&path).unwrap();
+        let (model, _) = Fit::resume(checkpoint).run(&data).unwrap();
+        let resumed = bytes(&model, directory.path());
+        assert!(resumed == whole, "resumed after event {event_number} differs");
+    }
+}
+
+#[test]
 fn a_saved_model_gives_the_same_bits_and_rows_are_independent() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");

@@ -55,6 +55,7 @@ impl Eigenfunctions {
         let conditioner = Standardizer::new(mean, archive.f64_vector("conditioner.scale")?)?;
         let functions = spec.n_components;
         let inputs = conditioner.width();
+        archive.expect_room(spec.network.size(inputs, functions))?;
         let mut network = spec.network.build(inputs, functions, 0)?;
         get_parameters(archive, "network", network.parameters_mut())?;
         let shape = (width(&*network, spec.readout), eigenvalues.len());

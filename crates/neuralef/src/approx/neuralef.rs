@@ -1,11 +1,11 @@
 //! The learned method: train eigenfunction networks, then read the eigenfunctions out of them.
 
 use super::{Eigenfunctions, FeatureMap, Fitted, Method, MethodRecord, Run, timed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fit::auto::AutoState;
 use crate::fit::readout::{self, Basis, Readout, Sample};
 use crate::fit::train::Trainer;
-use crate::fit::{Checkpoint, Event, FitSpec, Problem, Steps, checkpoint};
+use crate::fit::{Checkpoint, Control, Event, FitSpec, Problem, Steps, checkpoint};
 use crate::nn::Parameters;
 use crate::operator::Batch;
 use crate::persist::Archive;
@@ -22,6 +22,9 @@ pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
 fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
     Ok(Box::new(NeuralEfMethod))
 }
+
+/// Announces a readout.
+const READOUT: Event<'static> = Event::Phase { name: "readout" };
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -97,7 +100,7 @@ struct ReadoutSample {
 impl ReadoutSample {
     fn new(problem: &Problem, basis: usize) -> Result<Self> {
         let spec = &problem.spec;
-        let budget = spec.memory_budget << 20;
+        let budget = spec.memory_budget.saturating_mul(1 << 20);
         let affordable = readout::affordable_points(budget, basis, problem.selection.len())?;
         let wanted = spec.readout_points.min(problem.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
@@ -127,12 +130,17 @@ struct Training<'a> {
 
 impl<'a> Training<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
+        let saved = run.resume.take();
+        if let Some(saved) = &saved {
+            saved.check_data(run.data, run.validation)?;
+            saved.check_size(total)?;
+        }
+        problem.affordable_training()?;
         let mut trainer = Trainer::new(problem, total)?;
         let basis = readout::width(&*trainer.network, problem.spec.readout);
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
-        if let Some(saved) = run.resume.take() {
-            saved.check_data(run.data, run.validation)?;
+        if let Some(saved) = saved {
             saved.restore(&mut trainer)?;
             (auto, best) = Self::saved_best(&saved, &trainer)?;
         }
@@ -163,8 +171,26 @@ impl<'a> Training<'a> {
         self.trainer.run(until, run.observer, run.checkpoint, run.checkpoint_every, &mut save)
     }
 
+    /// Tells the observer of `event`; when it wants to stop, writes a checkpoint and returns
+    /// [`Error::Interrupted`].
+    fn tell(&self, event: &Event<'_>, run: &mut Run<'_>) -> Result<()> {
+        if run.observer.observe(event) == Control::Continue {
+            return Ok(());
+        }
+        if let Some(path) = run.checkpoint {
+            let best = self.best.as_ref().map(|(parameters, _)| (&self.auto, parameters));
+            checkpoint::write(path, run.data, run.validation, run.spec, &self.trainer, best)?;
+        }
+        let checkpoint = run.checkpoint.map(std::path::Path::to_path_buf);
+        Err(Error::Interrupted { step: self.trainer.step, checkpoint })
+    }
+
     fn readout(&self, run: &mut Run<'_>) -> Result<Readout> {
-        run.observer.observe(&Event::Phase { name: "readout" });
+        self.tell(&READOUT, run)?;
+        self.compute(run)
+    }
+
+    fn compute(&self, run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
         let basis = Basis {
             network: &*self.trainer.network,
@@ -190,12 +216,19 @@ impl<'a> Training<'a> {
             if self.auto.note(step, residual) {
                 self.best = Some((self.trainer.network.parameters().clone(), Some(readout)));
             }
-            run.observer.observe(&Event::AutoCheck { step, residual });
+            self.tell(&Event::AutoCheck { step, residual }, run)?;
         }
         match self.best.take() {
             Some((parameters, readout)) => {
                 *self.trainer.network.parameters_mut() = parameters;
-                readout.map_or_else(|| self.readout(run), Ok)
+                readout.map_or_else(
+                    || {
+                        // Too late to stop: the trainer is not where a resumed run would go on.
+                        run.observer.observe(&READOUT);
+                        self.compute(run)
+                    },
+                    Ok,
+                )
             }
             None => self.readout(run),
         }

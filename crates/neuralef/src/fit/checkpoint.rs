@@ -50,6 +50,18 @@ impl Checkpoint {
         Ok(Checkpoint { header, archive })
     }
 
+    /// Fails unless the file has room for its network, and no more steps than `total`.
+    pub(crate) fn check_size(&self, total: u64) -> Result<()> {
+        let (spec, inputs) = (&self.header.spec, self.header.data_shape.1);
+        self.archive.expect_room(spec.network.size(inputs, spec.n_components))?;
+        let step = self.header.step;
+        let checks = self.header.auto.iter().flat_map(|auto| &auto.checks);
+        if let Some(after) = checks.map(|c| c.0).chain([step]).find(|s| *s > total) {
+            return Err(self.archive.fault(format!("step {after} of a run of {total} steps")));
+        }
+        Ok(())
+    }
+
     /// Fails unless the data have the shapes of the interrupted run's.
     pub(crate) fn check_data(&self, data: &Dataset, validation: Option<&Dataset>) -> Result<()> {
         let shape = (data.len(), data.width());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::spec::FitSpec;
+use super::readout::affordable_points;
+use super::spec::{FitSpec, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -107,6 +108,42 @@ impl Problem {
             spec,
             warnings,
         })
+    }
+
+    /// Fails unless a network can be trained and read out within the memory budget; nothing is
+    /// built. Counted are the parameters with their packed copy, gradient and two moments, a kept
+    /// copy, and what a batch keeps for the backward pass.
+    pub(crate) fn affordable_training(&self) -> Result<()> {
+        const PARAMETER: u64 = 24;
+        const ACTIVATION: u64 = 8;
+        const PAIR: u64 = 32;
+        let spec = &self.spec;
+        let k = spec.n_components;
+        let size = spec.network.size(self.data.width(), k);
+        let batch = (spec.batch_size as u64).saturating_mul(size.activations);
+        let needed = size.parameters.saturating_mul(PARAMETER);
+        // Rayleigh quotients and inner products of all pairs of functions.
+        let needed =
+            needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));
+        let needed = needed.saturating_add(batch.saturating_mul(ACTIVATION)).div_ceil(1 << 20);
+        if needed > spec.memory_budget {
+            return Err(Error::MemoryBudget {
+                what: format!("training {k} functions with {} parameters", size.parameters),
+                needed_mib: needed,
+                budget_mib: spec.memory_budget,
+            });
+        }
+        let basis = match spec.readout {
+            ReadoutKind::Galerkin => size.hidden.saturating_add(1),
+            _ => k as u64,
+        };
+        let budget = spec.memory_budget.saturating_mul(1 << 20);
+        affordable_points(
+            budget,
+            usize::try_from(basis).unwrap_or(usize::MAX),
+            self.selection.len(),
+        )
+        .map(|_| ())
     }
 
     /// The points `indices`, as the kernel sees them.

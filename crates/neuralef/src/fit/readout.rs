@@ -105,14 +105,16 @@ impl Sample<'_> {
 /// [`Error::MemoryBudget`] when not even p points fit.
 pub(crate) fn affordable_points(memory: u64, p: usize, held_out: usize) -> Result<usize> {
     let (p, held_out) = (p as u64, held_out as u64);
-    let fixed = 8 * (3 * p * p + 3 * held_out * p + BLOCK as u64 * p);
-    let points = memory.saturating_sub(fixed) / (16 * p.max(1));
+    let rows = held_out.saturating_mul(3).saturating_add(BLOCK as u64);
+    let columns = p.saturating_mul(3).saturating_add(rows);
+    let fixed = p.saturating_mul(columns).saturating_mul(8);
+    let points = memory.saturating_sub(fixed) / p.max(1).saturating_mul(16);
     if points >= p.max(2) {
         return Ok(usize::try_from(points).unwrap_or(usize::MAX));
     }
     Err(Error::MemoryBudget {
         what: format!("a readout of {p} basis functions"),
-        needed_mib: (fixed + 16 * p * p).div_ceil(1 << 20),
+        needed_mib: fixed.saturating_add(p.saturating_mul(p).saturating_mul(16)).div_ceil(1 << 20),
         budget_mib: memory >> 20,
     })
 }
@@ -193,7 +195,9 @@ fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Rea
         let block = galerkin.slice(s![..r, ..r]);
         let found = linalg::top_eigh(block, k.min(r))?;
         let (mut eigenvalues, vectors) = (found.values, found.vectors);
-        let usable = eigenvalues.iter().take_while(|m| **m > floor * eigenvalues[0]).count();
+        // What is rounding beside the whole of Q: its largest eigenvalue may be negative.
+        let size = block.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let usable = eigenvalues.iter().take_while(|m| **m > floor * size).count();
         if usable == 0 {
             continue;
         }
@@ -208,7 +212,10 @@ fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Rea
     let Some((truncation, vectors, eigenvalues, residual)) = best else {
         return Err(Error::Numerical {
             what: "readout".into(),
-            message: "no positive eigenvalue in the span of the basis".into(),
+            message: format!(
+                "the kernel has no positive eigenvalue on the {n} training points, as far as the \
+                 {p} basis functions show"
+            ),
         });
     };
     let r = vectors.nrows();

@@ -70,6 +70,17 @@ pub trait Network: Send + Sync {
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat>;
 }
 
+/// The size of a network that may not be built yet. Numbers beyond `u64` are its largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkSize {
+    /// Number of parameters in all.
+    pub parameters: u64,
+    /// p, the [`hidden_width`](Network::hidden_width).
+    pub hidden: u64,
+    /// Values that a forward pass keeps for each row of a batch.
+    pub activations: u64,
+}
+
 /// A description of a network that is not built yet, as the text form gives it.
 pub trait Architecture: Send + Sync + std::fmt::Debug {
     /// Builds it for `inputs` columns and `functions` functions with weights drawn from `seed`.
@@ -77,6 +88,9 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Parameter errors (odd widths for sin_cos, sizes beyond memory, …).
     fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>>;
+
+    /// What the network would hold, without building it: sizes are checked before memory is taken.
+    fn size(&self, inputs: usize, functions: usize) -> NetworkSize;
 
     /// The text form; parsing it gives this architecture back.
     fn text(&self) -> String;

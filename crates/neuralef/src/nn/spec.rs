@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::Activation;
 use super::dense::{Dense, Shape};
 use super::init::Init;
-use super::{Architecture, Network};
+use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
 
@@ -83,6 +83,24 @@ impl Architecture for Perceptron {
         Ok(Box::new(Dense::new(shape, self.init, seed)?))
     }
 
+    fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
+        let (units, heads) = if self.shared { (1, functions) } else { (functions, 1) };
+        let (units, mut inner) = (units as u64, inputs as u64);
+        let (mut parameters, mut activations) = (0u64, 0u64);
+        for outer in self.hidden.iter().chain([&heads]).map(|w| *w as u64) {
+            let layer = inner.saturating_add(1).saturating_mul(outer);
+            parameters = parameters.saturating_add(layer);
+            activations = activations.saturating_add(outer);
+            inner = outer;
+        }
+        let hidden = self.hidden.last().map_or(inputs as u64, |w| units.saturating_mul(*w as u64));
+        NetworkSize {
+            parameters: parameters.saturating_mul(units),
+            hidden,
+            activations: activations.saturating_mul(units),
+        }
+    }
+
     fn text(&self) -> String {
         format!(
             "{}(hidden={:?}, activation={}, init={})",
@@ -113,6 +131,11 @@ impl NetworkSpec {
     /// Parameter errors: nothing to build, or too many parameters.
     pub fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
         self.0.build(inputs, functions, seed)
+    }
+
+    /// What that network would hold.
+    pub fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
+        self.0.size(inputs, functions)
     }
 }
 
@@ -182,6 +205,18 @@ mod tests {
             let json = serde_json::to_string(&spec).unwrap();
             assert_eq!(serde_json::from_str::<NetworkSpec>(&json).unwrap(), spec);
         }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_network_built() {
+        for text in ["mlp(hidden=[6, 4])", "shared_mlp(hidden=[6, 4])", "mlp(hidden=[])"] {
+            let spec: NetworkSpec = text.parse().unwrap();
+            let (size, network) = (spec.size(3, 5), spec.build(3, 5, 0).unwrap());
+            assert_eq!(size.parameters, network.parameters().len() as u64, "{text}");
+            assert_eq!(size.hidden, network.hidden_width() as u64, "{text}");
+        }
+        let huge: NetworkSpec = "mlp(hidden=[65536, 65536])".parse().unwrap();
+        assert_eq!(huge.size(usize::MAX, usize::MAX).parameters, u64::MAX);
     }
 
     #[test]

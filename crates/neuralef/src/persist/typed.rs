@@ -5,6 +5,10 @@ use serde::Serialize;
 use super::Archive;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, Mat64};
+use crate::nn::NetworkSize;
+
+/// Parameters by which a network may exceed its file, so that the tensor that is missing is named.
+const SLACK: u64 = 1 << 16;
 
 impl Archive {
     /// An archive without tensors whose header is `header`.
@@ -45,6 +49,23 @@ impl Archive {
     pub fn f64_matrix(&self, name: &str, shape: (usize, usize)) -> Result<Mat64> {
         let values = self.f64(name, &[shape.0, shape.1])?.to_vec();
         Mat64::from_shape_vec(shape, values).map_err(|e| self.fault(format!("tensor {name}: {e}")))
+    }
+
+    /// Fails when a network of `size` cannot come from this archive: it would be many times larger
+    /// than all that is stored. A file must not make its reader take more memory than it has bytes,
+    /// up to a constant.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`] with both numbers.
+    pub(crate) fn expect_room(&self, size: NetworkSize) -> Result<()> {
+        let stored = self.names().filter_map(|name| self.shape(name));
+        let stored: u64 = stored.map(|s| s.iter().product::<usize>() as u64).sum();
+        if size.parameters <= stored.saturating_add(SLACK) {
+            return Ok(());
+        }
+        let parameters = size.parameters;
+        Err(self
+            .fault(format!("a network of {parameters} parameters, {stored} numbers are stored")))
     }
 
     /// The shape of `name`, which must have D dimensions.
