@@ -9,7 +9,7 @@ use super::FeatureMap;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::linalg::{
-    canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64, top_eigh,
+    canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64, norm2, top_eigh,
 };
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
@@ -42,9 +42,9 @@ pub enum Precision {
 /// measure of the landmarks: with all data as landmarks it gives the eigenvectors of the Gram
 /// matrix. For other data the error is that of the quadrature Σᵢ wᵢ f(xᵢ) ≈ E f, about 1/√m.
 ///
-/// Eigenvalues below max(m, 10)·ε·μ₁ are rounding errors of the Gram matrix; they and what belongs
-/// to them are left out, so there may be fewer [`components`](FeatureMap::components) than asked
-/// for: see [`dropped`](Nystrom::dropped).
+/// Eigenvalues below max(m, 10)·ε·‖W^½ K W^½‖ (Frobenius) are rounding errors of the Gram matrix;
+/// they and what belongs to them are left out, so there may be fewer
+/// [`components`](FeatureMap::components) than asked for: see [`dropped`](Nystrom::dropped).
 ///
 /// Fitting costs O(m² (d + k)), in double precision; evaluating, O(m (d + k)) for each row, in
 /// single precision where that is harmless. An error of relative size ε in κ becomes one of up to
@@ -110,9 +110,11 @@ impl Nystrom {
             *value *= roots[i] * roots[j];
         }
         let found = top_eigh(gram.view(), components)?;
+        // Not the largest eigenvalue: beside negative ones it may be nothing but rounding.
+        let size = norm2(gram.iter().copied());
         drop(gram);
         let largest = found.values.first().copied().unwrap_or(0.0);
-        let floor = m.max(10) as f64 * f64::EPSILON * largest;
+        let floor = m.max(10) as f64 * f64::EPSILON * size;
         let rank = found.values.iter().take_while(|v| **v > floor && **v > 0.0).count();
         if rank == 0 {
             let message = format!("the largest eigenvalue of the Gram matrix is {largest:e}");
