@@ -103,6 +103,7 @@ impl Model {
     /// Shape errors, [`Error::Unsupported`] without a kernel, [`Error::MemoryBudget`].
     pub fn evaluate(&self, data: &Dataset, options: &EvaluateOptions) -> Result<Evaluation> {
         let kernel = self.kernel()?;
+        metrics::check_gap(options.cluster_gap)?;
         let rows = sample(data.len(), RESIDUAL_POINTS, options.seed);
         let raw = data.rows(&rows)?;
         let x = self.prepare(raw.view())?;
@@ -133,7 +134,8 @@ impl Model {
 
     /// Over the pairs of the first half with the second half of (some of) the points.
     fn gram_error(&self, kernel: &dyn Kernel, x: &Mat, psi: &Mat64) -> Result<(f64, usize)> {
-        let roots = ndarray::Array1::from_iter(self.eigenvalues().iter().map(|m| m.sqrt()));
+        let roots =
+            ndarray::Array1::from_iter(self.eigenvalues().iter().map(|m| m.max(0.0).sqrt()));
         let half = (x.nrows() / 2).min(GRAM_POINTS);
         if half == 0 {
             return Ok((0.0, 0));

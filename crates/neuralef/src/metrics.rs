@@ -111,9 +111,7 @@ pub fn compare_eigenfunctions(
         let got = reference_eigenvalues.len();
         return Err(Error::shape("reference eigenvalues", available, got));
     }
-    if !(0.0..1.0).contains(&gap) {
-        return Err(Error::parameter("gap", "a number from 0 to below 1", gap));
-    }
+    check_gap(gap)?;
     let cosines = cosines(values, reference.slice(ndarray::s![.., ..k]))?;
     let mut clusters = clusters(reference_eigenvalues, gap);
     clusters.retain(|c| c.start < k);
@@ -131,6 +129,13 @@ pub fn compare_eigenfunctions(
         }
     }
     Ok(EigenfunctionComparison { cosines, clusters, subspace_cosines })
+}
+
+pub(crate) fn check_gap(gap: f64) -> Result<()> {
+    if (0.0..1.0).contains(&gap) {
+        return Ok(());
+    }
+    Err(Error::parameter("cluster_gap", "a number from 0 to below 1", gap))
 }
 
 /// The distance of ψᵀψ/n from the identity.

@@ -19,7 +19,7 @@ pub struct PairCertificate {
     /// μ, the eigenvalue of the integral operator.
     pub eigenvalue: f64,
     /// Its standard error from the finite sample: μ·sd(ψ²)/√n, as the influence of a point x on μ
-    /// is μ(ψ(x)² − 1).
+    /// is μ(ψ(x)² − 1). Never negative.
     pub standard_error: f64,
     /// ‖T̂ψ − μψ‖/μ on held-out points, T̂ the operator of the training sample: the error of the
     /// approximation, exact up to rounding (no sampling enters T̂).
@@ -83,7 +83,7 @@ pub(crate) fn certify(
             let squares = train_psi.column(j).mapv(|v| v * v);
             PairCertificate {
                 eigenvalue,
-                standard_error: eigenvalue * squares.std(1.0) / (n as f64).sqrt(),
+                standard_error: eigenvalue.abs() * squares.std(1.0) / (n as f64).sqrt(),
                 residual: residuals[j],
                 population_residual_squared: population[j].0,
                 population_residual_squared_error: population[j].1,
