@@ -103,7 +103,8 @@ pub static SYNTHETIC: Registry<Synthetic> = Registry {
     ],
 };
 
-/// Draws the dataset that `text` describes; `default_seed` serves where the text gives no seed.
+/// Draws the dataset that `text` describes; `default_seed`, without its bits from the 54th on, serves
+/// where the text gives no seed.
 ///
 /// # Errors
 /// [`Error::Parse`] or [`Error::UnknownName`] for the text, [`Error::Data`] when it does not fit in
@@ -111,6 +112,9 @@ pub static SYNTHETIC: Registry<Synthetic> = Registry {
 pub fn synthesize(text: &str, default_seed: u64) -> Result<Dataset> {
     SYNTHETIC.build_text(text)?.draw(default_seed)
 }
+
+/// Numbers in text are doubles: beyond 2^53 neighbouring seeds would be the same.
+const MAX_SEED: u64 = 1 << 53;
 
 fn noise(a: &Args<'_>) -> Result<f64> {
     let v = a.non_negative("noise", 0.0)?;
@@ -136,8 +140,7 @@ fn dimensions(a: &Args<'_>) -> Result<usize> {
 impl Synthetic {
     fn new(a: &mut Args<'_>, shape: impl Fn(&Args<'_>) -> Result<Shape>) -> Result<Self> {
         let n = a.integer("n", 1..=1_000_000_000, 1000)? as usize;
-        // Numbers in text are doubles: beyond 2^53 neighbouring seeds would be the same.
-        let seed = a.has("seed").then(|| a.integer("seed", 0..=1 << 53, 0)).transpose()?;
+        let seed = a.has("seed").then(|| a.integer("seed", 0..=MAX_SEED, 0)).transpose()?;
         Ok(Synthetic { n, seed, shape: shape(a)? })
     }
 
@@ -165,6 +168,8 @@ impl Synthetic {
     /// # Errors
     /// [`Error::Data`] when it does not fit in memory.
     pub fn draw(&self, default_seed: u64) -> Result<Dataset> {
+        // Only seeds that the text form can hold: the name of the set draws it again.
+        let default_seed = default_seed & (MAX_SEED - 1);
         let name = self.text(default_seed);
         let mut rng = stream(self.seed.unwrap_or(default_seed), "synthetic", 0);
         let (width, noise) = match self.shape {
@@ -319,6 +324,9 @@ mod tests {
             let b = synthesize(a.name(), 1234).unwrap();
             assert_eq!(a.range(0..1000).unwrap(), b.range(0..1000).unwrap(), "{text}");
             assert_eq!(a.name(), b.name());
+            let large = synthesize(text, u64::MAX).unwrap();
+            let again = synthesize(large.name(), 0).unwrap();
+            assert_eq!(large.range(0..1000).unwrap(), again.range(0..1000).unwrap(), "{text}");
             let c = synthesize(text, 10).unwrap();
             assert_ne!(a.range(0..1000).unwrap(), c.range(0..1000).unwrap(), "{text}");
         }
