@@ -6,9 +6,11 @@ use std::{fmt, str::FromStr};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::approx::METHODS;
 use crate::error::{Error, Result};
 use crate::kernel::KernelSpec;
 use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
+use crate::objective::OBJECTIVES;
 
 /// Everything that determines a fit, apart from the data. Every field has a default but the kernel
 /// (or the Gram matrix or features that stand for it).
@@ -53,7 +55,7 @@ pub struct FitSpec {
     pub readout: ReadoutKind,
     /// The most training points a readout streams; its cost grows with the square of them.
     pub readout_points: usize,
-    /// The memory that a readout's matrices may take, in MiB.
+    /// The memory that the networks in training may take, and again a readout's matrices, in MiB.
     pub memory_budget: u64,
     /// Share of the points held out for choosing the truncation and for the certificate.
     pub validation_fraction: f64,
@@ -101,7 +103,8 @@ impl FitSpec {
     /// Checks every range that can be checked without data.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] for the first field out of range.
+    /// [`Error::InvalidParameter`] for the first field out of range; [`Error::Parse`] and
+    /// [`Error::UnknownName`] for methods and objectives.
     pub fn check(&self) -> Result<()> {
         let sources = [self.kernel.is_some(), self.gram.is_some(), self.features.is_some()];
         if sources.iter().filter(|s| **s).count() != 1 {
@@ -112,6 +115,8 @@ impl FitSpec {
                 format!("{got} of them"),
             ));
         }
+        METHODS.build_text(&self.method)?;
+        OBJECTIVES.build_text(&self.objective)?;
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;
         at_least("readout_points", 2, self.readout_points)?;
