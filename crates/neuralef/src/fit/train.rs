@@ -159,12 +159,12 @@ impl<'a> Trainer<'a> {
         if value.is_finite() {
             return Ok(());
         }
-        Err(Error::Diverged {
-            step: self.step,
-            what: what.into(),
-            advice: "the learning rate is probably too high: try a tenth of it, or clip_norm=1"
-                .into(),
-        })
+        let advice = match self.step {
+            // Nothing has been learned yet, so it is not the learning rate.
+            0 => "values of the kernel are probably too large: scale the kernel or the data down",
+            _ => "the learning rate is probably too high: try a tenth of it, or clip_norm=1",
+        };
+        Err(Error::Diverged { step: self.step, what: what.into(), advice: advice.into() })
     }
 
     /// What a failing forward pass means in training: something stopped being finite.
