@@ -112,11 +112,9 @@ impl Model {
     /// # Errors
     /// [`Error::Io`], or [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
         let archive = Archive::read(path)?;
         archive.expect_kind(KIND)?;
         let info: ModelInfo = archive.header_as()?;
-        let damaged = |message: String| Error::ModelFile { path: path.into(), message };
         let load = || {
             let standardizer = match info.spec.standardize {
                 true => Some(Standardizer::new(
@@ -131,7 +129,7 @@ impl Model {
         };
         let (standardizer, map) = load().map_err(|e: Error| match e {
             Error::ModelFile { .. } => e,
-            other => damaged(other.to_string()),
+            other => archive.fault(other.to_string()),
         })?;
         let d = info.n_features;
         let consistent = map.inputs() == d
@@ -139,7 +137,11 @@ impl Model {
             && info.certificate.pairs.len() == info.eigenvalues.len()
             && standardizer.as_ref().is_none_or(|s| s.width() == d);
         if !consistent {
-            return Err(damaged("header and tensors disagree about sizes".into()));
+            return Err(archive.fault("header and tensors disagree about sizes"));
+        }
+        let stored = map.eigenvalues();
+        if stored.is_some_and(|e| e != info.eigenvalues) {
+            return Err(archive.fault("header and tensors disagree about the eigenvalues"));
         }
         Ok(Model { info, standardizer, map })
     }
@@ -183,6 +185,11 @@ impl<'a> Fit<'a> {
     pub fn resume(checkpoint: Checkpoint) -> Self {
         let spec = checkpoint.header.spec.clone();
         Fit { resume: Some(checkpoint), ..Fit::new(spec) }
+    }
+
+    /// What it is going to do.
+    pub fn spec(&self) -> &FitSpec {
+        &self.spec
     }
 
     /// Held-out points of their own, instead of a share of the data: all data train.

@@ -221,7 +221,7 @@ impl Archive {
 
     /// An [`Error::ModelFile`] about this archive, for those who read their parts from it.
     pub fn fault(&self, message: impl Into<String>) -> Error {
-        Error::ModelFile { path: self.path.clone(), message: message.into() }
+        Error::ModelFile { path: self.path.clone(), message: clean(message.into()) }
     }
 
     /// The bytes of the file.
