@@ -1,9 +1,8 @@
 //! Raw arguments, as clap reads them.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 /// Learn the eigenfunctions of a kernel as neural networks, check them, save them and apply them.
 ///
@@ -28,8 +27,8 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     pub json: bool,
     /// Threads to use; all cores by default. Results do not depend on it.
-    #[arg(long, global = true, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,9 +64,8 @@ pub(crate) enum Progress {
 
 #[derive(Debug, Args)]
 pub(crate) struct FitArgs {
-    /// The data: a file, `digits`, or a synthetic set.
-    #[arg(default_value = "digits")]
-    pub data: String,
+    /// The data: a file, `digits`, or a synthetic set [default: digits].
+    pub data: Option<String>,
     /// Kernel, such as `rbf(lengthscale=median)` or `rbf + 0.1*linear` [default: rbf(lengthscale=median)].
     #[arg(long)]
     pub kernel: Option<String>,
@@ -78,7 +76,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub features: Option<PathBuf>,
     /// How many eigenfunctions [default: 10].
-    #[arg(short = 'k', long, value_name = "K")]
+    #[arg(short = 'k', long, value_name = "K", allow_negative_numbers = true)]
     pub n_components: Option<usize>,
     /// `neuralef` or `nystrom(landmarks=1000)` [default: neuralef].
     #[arg(long)]
@@ -93,13 +91,13 @@ pub(crate) struct FitArgs {
     #[arg(long)]
     pub optimizer: Option<String>,
     /// Learning rate; shorthand for the optimiser's lr.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub lr: Option<f64>,
     /// Learning-rate schedule: constant, cosine or warmup_cosine(warmup=100).
     #[arg(long)]
     pub schedule: Option<String>,
     /// Training steps, or `auto`: train only while held-out residuals improve [default: auto].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub steps: Option<neuralef::Steps>,
     /// The most steps that `auto` takes [default: 5000].
     #[arg(long, value_name = "STEPS")]
@@ -108,7 +106,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,
     /// Largest global norm of the gradient; 0 turns clipping off [default: 0].
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, value_name = "NORM", allow_hyphen_values = true)]
     pub clip_norm: Option<f64>,
     /// How eigenfunctions are read out: none, ritz or galerkin [default: galerkin].
     #[arg(long)]
@@ -116,20 +114,21 @@ pub(crate) struct FitArgs {
     /// The most training points that a readout streams [default: 16384].
     #[arg(long, value_name = "N")]
     pub readout_points: Option<usize>,
-    /// Memory for the readout's matrices, in MiB.
+    /// Memory for the networks in training, and again for the readout's matrices, in MiB.
     #[arg(long, value_name = "MIB")]
     pub memory_budget: Option<u64>,
-    /// Held-out points of their own, instead of a share of DATA.
+    /// Held-out points of their own, instead of a share of DATA. A synthetic set without a seed is
+    /// drawn with the next seed after DATA's, so that the points are others.
     #[arg(long, value_name = "DATA", conflicts_with = "validation_fraction")]
     pub validation: Option<String>,
     /// Share of the points held out for the certificate [default: 0.1].
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_hyphen_values = true)]
     pub validation_fraction: Option<f64>,
     /// Scales every feature to mean 0 and variance 1, as part of the model.
     #[arg(long)]
     pub standardize: bool,
-    /// Seed of every random choice [default: 0].
-    #[arg(long)]
+    /// Seed of every random choice, of synthetic DATA too [default: 0].
+    #[arg(long, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// A TOML file with any of these settings (underscores for dashes); options override it.
     #[arg(long, value_name = "FILE")]
@@ -148,7 +147,7 @@ pub(crate) struct FitArgs {
     pub checkpoint_every: u64,
     /// Continues an interrupted run from its checkpoint, to the same bits; DATA and every setting
     /// are the checkpoint's.
-    #[arg(long, value_name = "CKPT", conflicts_with_all = ["kernel", "gram", "features",
+    #[arg(long, value_name = "CKPT", conflicts_with_all = ["data", "kernel", "gram", "features",
         "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
         "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
         "validation", "validation_fraction", "standardize", "seed", "config"])]

@@ -4,11 +4,14 @@ mod args;
 mod commands;
 mod figure;
 mod interrupt;
+mod output;
 mod progress;
 mod report;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 
 use args::{Arguments, Command};
@@ -26,7 +29,8 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("neuralef: {error:#}");
+            // With standard error closed there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "neuralef: {}", output::message(&error));
             let interrupted = matches!(
                 error.downcast_ref::<neuralef::Error>(),
                 Some(neuralef::Error::Interrupted { .. })
@@ -38,7 +42,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads));
+        pool.build_global().with_context(|| format!("--threads {threads}"))?;
     }
     match &arguments.command {
         Command::Fit(args) => commands::fit::run(args, arguments.json),

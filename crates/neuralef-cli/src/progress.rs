@@ -118,7 +118,7 @@ fn print(event: &Event<'_>) {
             json!({"event": "step", "step": step, "loss": loss, "eigenvalues": eigenvalues})
         }
         Event::Checkpoint { step, path } => {
-            json!({"event": "checkpoint", "step": step, "path": path})
+            json!({"event": "checkpoint", "step": step, "path": path.to_string_lossy()})
         }
         Event::AutoCheck { step, residual } => {
             json!({"event": "auto_check", "step": step, "residual": residual})

@@ -22,7 +22,8 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 pub(crate) fn model(info: &ModelInfo) -> String {
     let spec = &info.spec;
     let mut out = String::new();
-    let mut line = |name: &str, value: String| out.push_str(&format!("{name:<12} {value}\n"));
+    let mut line =
+        |name: &str, value: String| out.push_str(&format!("{name:<12} {}\n", plain(&value)));
     line("data", format!("{} ({} × {})", info.data, info.n_samples, info.n_features));
     line("kernel", kernel(info));
     line("method", method(info));
@@ -52,9 +53,14 @@ pub(crate) fn model(info: &ModelInfo) -> String {
         c.training_points
     ));
     for warning in &info.warnings {
-        out.push_str(&format!("\nwarning: {warning}"));
+        out.push_str(&format!("\nwarning: {}", plain(warning)));
     }
     out
+}
+
+/// Text that a file may have brought along, without what could steer a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 pub(crate) fn kernel(info: &ModelInfo) -> String {

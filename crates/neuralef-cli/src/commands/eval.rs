@@ -3,7 +3,9 @@
 use anyhow::Result;
 use neuralef::{Dataset, EvaluateOptions, Evaluation, Model};
 
+use super::expect_width;
 use crate::args::EvalArgs;
+use crate::output::say;
 use crate::report::table;
 
 pub(crate) fn run(args: &EvalArgs, json: bool) -> Result<()> {
@@ -14,6 +16,8 @@ pub(crate) fn run(args: &EvalArgs, json: bool) -> Result<()> {
         (None, true) => Some(data.clone()),
         (None, false) => None,
     };
+    expect_width(&model, &data)?;
+    reference.as_ref().map_or(Ok(()), |points| expect_width(&model, points))?;
     let options = EvaluateOptions {
         reference,
         cluster_gap: args.cluster_gap,
@@ -21,15 +25,10 @@ pub(crate) fn run(args: &EvalArgs, json: bool) -> Result<()> {
         seed: args.seed,
     };
     let evaluation = model.evaluate(&data, &options)?;
-    if json {
-        println!("{}", serde_json::to_string(&evaluation)?);
-    } else {
-        print(&evaluation);
-    }
-    Ok(())
+    if json { say(serde_json::to_string(&evaluation)?) } else { say(text(&evaluation)) }
 }
 
-fn print(e: &Evaluation) {
+fn text(e: &Evaluation) -> String {
     let header = ["j", "eigenvalue", "exact", "relative error", "|cos|", "residual"];
     let exact = e.exact.as_ref().map(|x| &x.comparison);
     let rows = e.eigenvalues.iter().enumerate().map(|(j, mu)| {
@@ -45,20 +44,23 @@ fn print(e: &Evaluation) {
             format!("{:.2e}", e.residuals[j]),
         ]
     });
-    println!("{}", table(&header, rows));
+    let mut lines = vec![table(&header, rows).to_string()];
     if let Some(exact) = &e.exact {
         let (m, n) = (exact.reference_points, e.n_points);
-        println!("exact: eigenpairs of the Gram matrix on {m} points; |cos| over {n} points");
+        lines.push(format!(
+            "exact: eigenpairs of the Gram matrix on {m} points; |cos| over {n} points"
+        ));
         let clusters = &exact.comparison.eigenfunctions.clusters;
         for cluster in clusters.iter().filter(|c| c.len() > 1) {
             let (first, last) = (cluster.start + 1, cluster.end);
-            println!("{first}–{last}: near-equal eigenvalues, compared as one subspace");
+            lines.push(format!("{first}–{last}: near-equal eigenvalues, compared as one subspace"));
         }
         let angles = &exact.comparison.principal_angles;
         let largest = angles.iter().fold(0.0f64, |m, a| m.max(*a));
-        println!("largest principal angle {largest:.2e} rad");
+        lines.push(format!("largest principal angle {largest:.2e} rad"));
     }
-    println!("orthonormality error    {:.2e}", e.orthonormality.max);
-    println!("relative Gram error     {:.2e} over {} pairs", e.gram_error, e.gram_pairs);
-    println!("captured trace          {:.3} %", 100.0 * e.captured_trace);
+    lines.push(format!("orthonormality error    {:.2e}", e.orthonormality.max));
+    lines.push(format!("relative Gram error     {:.2e} over {} pairs", e.gram_error, e.gram_pairs));
+    lines.push(format!("captured trace          {:.3} %", 100.0 * e.captured_trace));
+    lines.join("\n")
 }

@@ -9,9 +9,12 @@ use serde_json::json;
 use crate::args::FitArgs;
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
+use crate::output::say;
 use crate::progress::Display;
 use crate::report;
 
+/// Data when none are named.
+const DATA: &str = "digits";
 /// Kernel when none is named.
 const KERNEL: &str = "rbf(lengthscale=median)";
 
@@ -20,6 +23,10 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     writable(&args.output)?;
     let figure = figure_path(args);
     if let Some(path) = &figure {
+        drawable(path, &args.output)?;
+    }
+    let checkpoint = args.checkpoint.as_ref().or(args.resume.as_ref());
+    if let Some(path) = checkpoint {
         writable(path)?;
     }
     let (location, validation, mut fit) = match &args.resume {
@@ -29,15 +36,20 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
             let validation = header.validation.as_ref().map(|v| v.0.clone());
             (header.data.clone(), validation, Fit::resume(checkpoint))
         }
-        None => (args.data.clone(), args.validation.clone(), Fit::new(spec(args)?)),
+        None => {
+            let location = args.data.as_deref().unwrap_or(DATA);
+            (location.to_string(), args.validation.clone(), Fit::new(spec(args)?))
+        }
     };
-    let data = Dataset::open(&location, args.seed.unwrap_or(0))?;
+    let seed = fit.spec().seed;
+    let data = Dataset::open(&location, seed)?;
     if let Some(location) = validation {
-        fit = fit.validation(Dataset::open(&location, args.seed.unwrap_or(0))?);
+        // Another seed: with the same one a synthetic set would be the training points again.
+        fit = fit.validation(Dataset::open(&location, seed.wrapping_add(1))?);
     }
     let mut display = Display::new(args.progress, Interrupt::install()?);
     fit = fit.observer(&mut display);
-    if let Some(path) = args.checkpoint.as_ref().or(args.resume.as_ref()) {
+    if let Some(path) = checkpoint {
         fit = fit.checkpoint(path, args.checkpoint_every);
     }
     let fitted = fit.run(&data);
@@ -50,8 +62,7 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     if json {
         print_json(args, figure.as_deref(), &model, &timings)
     } else {
-        print_text(args, figure.as_deref(), &model, &timings);
-        Ok(())
+        print_text(args, figure.as_deref(), &model, &timings)
     }
 }
 
@@ -114,12 +125,27 @@ fn figure_path(args: &FitArgs) -> Option<PathBuf> {
     }
 }
 
-/// Fails unless a file can be made in the directory of `path`.
+/// Fails unless a file at `path` can be made, or replaced.
 fn writable(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let refuse = || format!("{}: cannot be written", path.display());
-    anyhow::ensure!(!path.is_dir(), "{}: is a directory", path.display());
-    tempfile::tempfile_in(parent).map(drop).with_context(refuse)
+    let named = path.display();
+    if let Ok(existing) = std::fs::metadata(path) {
+        anyhow::ensure!(!existing.is_dir(), "{named}: is a directory");
+        anyhow::ensure!(existing.is_file(), "{named}: exists and is not a regular file");
+        anyhow::ensure!(!existing.permissions().readonly(), "{named}: is read-only");
+    }
+    tempfile::tempfile_in(parent).map(drop).with_context(|| format!("{named}: cannot be written"))
+}
+
+/// Fails unless a figure at `path` can be made beside the model at `model`.
+fn drawable(path: &Path, model: &Path) -> Result<()> {
+    let named = path.display();
+    let same = path == model;
+    anyhow::ensure!(!same, "{named}: the figure would replace the model; choose another --plot");
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let known = matches!(extension.as_deref(), Some("svg" | "png"));
+    anyhow::ensure!(known, "{named}: expected a figure name ending in .svg or .png");
+    writable(path)
 }
 
 fn print_json(
@@ -129,26 +155,28 @@ fn print_json(
     timings: &Timings,
 ) -> Result<()> {
     let object = json!({
-        "model": args.output,
-        "figure": figure,
+        "model": args.output.to_string_lossy(),
+        "figure": figure.map(Path::to_string_lossy),
         "info": model.info(),
         "timings": timings,
     });
-    println!("{}", serde_json::to_string(&object)?);
-    Ok(())
+    say(object)
 }
 
-fn print_text(args: &FitArgs, figure: Option<&Path>, model: &Model, timings: &Timings) {
-    println!("{}", report::model(model.info()));
-    println!(
+fn print_text(
+    args: &FitArgs,
+    figure: Option<&Path>,
+    model: &Model,
+    timings: &Timings,
+) -> Result<()> {
+    say(report::model(model.info()))?;
+    say(format_args!(
         "{:.2} s: training {:.2}, readout {:.2}, certificate {:.2}",
         timings.total_seconds,
         timings.training_seconds,
         timings.readout_seconds,
         timings.certificate_seconds
-    );
-    println!("model  {}", args.output.display());
-    if let Some(path) = figure {
-        println!("figure {}", path.display());
-    }
+    ))?;
+    say(format_args!("model  {}", args.output.display()))?;
+    figure.map_or(Ok(()), |path| say(format_args!("figure {}", path.display())))
 }

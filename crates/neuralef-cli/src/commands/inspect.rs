@@ -4,14 +4,10 @@ use anyhow::Result;
 use neuralef::Model;
 
 use crate::args::InspectArgs;
+use crate::output::say;
 use crate::report;
 
 pub(crate) fn run(args: &InspectArgs, json: bool) -> Result<()> {
     let model = Model::load(&args.model)?;
-    if json {
-        println!("{}", serde_json::to_string(model.info())?);
-    } else {
-        println!("{}", report::model(model.info()));
-    }
-    Ok(())
+    if json { say(serde_json::to_string(model.info())?) } else { say(report::model(model.info())) }
 }

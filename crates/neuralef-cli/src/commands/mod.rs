@@ -8,3 +8,15 @@ pub(crate) mod list;
 pub(crate) mod plot;
 pub(crate) mod synth;
 pub(crate) mod transform;
+
+use neuralef::{Dataset, Error, Model};
+
+/// Fails, naming the data, unless they have the columns that the model was fitted to.
+fn expect_width(model: &Model, data: &Dataset) -> neuralef::Result<()> {
+    let (expected, got) = (model.info().n_features, data.width());
+    if expected == got {
+        return Ok(());
+    }
+    let (expected, got) = (format!("n × {expected}"), format!("{} × {got}", data.len()));
+    Err(Error::shape(data.name(), expected, got))
+}

@@ -7,8 +7,10 @@ use ndarray::Axis;
 use neuralef::{Dataset, Mat, Mat64, Model};
 use serde_json::json;
 
+use super::expect_width;
 use crate::args::PlotArgs;
 use crate::figure::{self, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum};
+use crate::output::say;
 use crate::report;
 
 /// Points of a curve.
@@ -34,11 +36,10 @@ pub(crate) fn run(args: &PlotArgs, json: bool) -> Result<()> {
         draw(&model, data.as_ref(), &args.output)?;
     }
     if json {
-        println!("{}", json!({"figure": args.output}));
+        say(json!({"figure": args.output.to_string_lossy()}))
     } else {
-        println!("figure {}", args.output.display());
+        say(format_args!("figure {}", args.output.display()))
     }
-    Ok(())
 }
 
 /// Spectrum and eigenfunctions side by side.
@@ -47,6 +48,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
     let Some(data) = data else {
         bail!("DATA is needed to draw eigenfunctions: {} cannot be opened any more", info.data);
     };
+    expect_width(model, data)?;
     let title = format!("Eigenfunctions of {}", report::kernel(info));
     let subtitle = format!("{}, {} points, {}", info.data, info.n_samples, info.spec.method);
     let values = Eigenvalues::of(model);

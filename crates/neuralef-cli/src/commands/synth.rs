@@ -1,23 +1,24 @@
 //! `neuralef synth`: writes a synthetic data set.
 
 use anyhow::Result;
-use neuralef::{Dataset, NpyWriter};
+use neuralef::{NpyWriter, synthesize};
 use serde_json::json;
 
 use crate::args::SynthArgs;
+use crate::output::say;
 
 pub(crate) fn run(args: &SynthArgs, json: bool) -> Result<()> {
-    let data = Dataset::open(&text(args), args.seed)?;
+    let data = synthesize(&text(args), args.seed)?;
     let mut writer = NpyWriter::create(&args.output, data.width())?;
     writer.append(data.range(0..data.len())?.view())?;
     writer.finish()?;
     let (n, d) = (data.len(), data.width());
     if json {
-        println!("{}", json!({"output": args.output, "n_samples": n, "n_features": d}));
+        let output = args.output.to_string_lossy();
+        say(json!({"output": output, "n_samples": n, "n_features": d}))
     } else {
-        println!("{n} × {d} points of {} in {}", data.name(), args.output.display());
+        say(format_args!("{n} × {d} points of {} in {}", data.name(), args.output.display()))
     }
-    Ok(())
 }
 
 /// `two_moons` with `-n 100` becomes `two_moons(n=100)`.

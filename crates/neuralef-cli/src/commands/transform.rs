@@ -6,7 +6,9 @@ use anyhow::Result;
 use neuralef::{Dataset, Model, NpyWriter};
 use serde_json::json;
 
+use super::expect_width;
 use crate::args::TransformArgs;
+use crate::output::say;
 
 /// Rows in memory at a time.
 const ROWS: usize = 16_384;
@@ -14,6 +16,7 @@ const ROWS: usize = 16_384;
 pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     let model = Model::load(&args.model)?;
     let data = Dataset::open(&args.data, 0)?;
+    expect_width(&model, &data)?;
     let started = Instant::now();
     let mut writer = NpyWriter::create(&args.output, model.n_components())?;
     for start in (0..data.len()).step_by(ROWS) {
@@ -29,13 +32,10 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     let (n, k) = (data.len(), model.n_components());
     if json {
         let rate = n as f64 / seconds;
-        println!(
-            "{}",
-            json!({"output": args.output, "n_samples": n, "n_components": k,
-                   "seconds": seconds, "rows_per_second": rate})
-        );
+        say(json!({"output": args.output.to_string_lossy(), "n_samples": n, "n_components": k,
+                   "seconds": seconds, "rows_per_second": rate}))
     } else {
-        println!("{n} × {k} in {} ({:.0} rows/s)", args.output.display(), n as f64 / seconds);
+        let rate = n as f64 / seconds;
+        say(format_args!("{n} × {k} in {} ({rate:.0} rows/s)", args.output.display()))
     }
-    Ok(())
 }
