@@ -101,7 +101,7 @@ impl Dataset {
     /// |---|---|
     /// | `digits` | the embedded handwritten digits, 1,797 × 64, with labels |
     /// | `two_moons(n=1000, noise=0.1, seed=3)` | a synthetic set, see [`SYNTHETIC`]; `seed` serves where the text has none |
-    /// | `x.npy` | a NumPy array of floats, integers or bools; (n, 28, 28) becomes n × 784, (n) becomes n × 1; files of 64 MiB and more in C order are memory-mapped |
+    /// | `x.npy` | a NumPy array of floats, integers or bools; (n, 28, 28) becomes n × 784, (n) becomes n × 1; files of 16 MiB and more in C order are memory-mapped |
     /// | `x.npz`, `x.npz:key` | an array of a NumPy archive; the key may be left out when there is one array |
     /// | `x.csv`, `x.tsv`, also with `.gz` | numbers, with or without a header line |
     /// | `x.parquet` | numeric columns without missing values |

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::matrix::Mat;
 
 /// Files at least this large are mapped, smaller ones read.
-pub(super) const MAP_FROM: u64 = 64 << 20;
+pub(super) const MAP_FROM: u64 = 16 << 20;
 /// Longest header accepted; NumPy's own limit is 10,000 characters.
 const MAX_HEADER: usize = 1 << 16;
 
