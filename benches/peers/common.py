@@ -50,9 +50,8 @@ def neuralef(binary, *arguments):
 
 
 def eigenvalues(report):
-    """Eigenvalues of a fit report, descending, whether plain numbers or objects."""
-    values = report["eigenvalues"]
-    return np.array([v["value"] if isinstance(v, dict) else v for v in values], dtype=np.float64)
+    """Eigenvalues of a fit report, descending."""
+    return np.array(report["info"]["eigenvalues"], dtype=np.float64)
 
 
 def median(values):

@@ -47,7 +47,7 @@ def main():
         report, _ = neuralef(
             binary, "fit", folder / "x.npy", "--kernel", f"rbf(lengthscale={lengthscale!r})",
             "-k", k, "--method", f"nystrom(landmarks={landmarks})", "--seed", seed,
-            "--validation-fraction", 0, "--threads", options.threads, "-o", model,
+            "--validation", folder / "x.npy", "--memory-budget", 4096, "--threads", options.threads, "-o", model,
         )
         neuralef(binary, "transform", model, folder / "x.npy", "-o", out)
         return eigenvalues(report), np.load(out).astype(np.float64)

@@ -198,6 +198,7 @@ def main():
                     "--network", network, "--steps", options.steps, "--batch-size", BATCH,
                     "--optimizer", f"adam(lr={RATE})", "--schedule", "cosine",
                     "--seed", options.seed, "--threads", options.threads, "-o", model,
+                    "--plot", "none",
                 )
                 neuralef(binary, "transform", model, test, "-o", out, "--eigenfunctions")
                 values = np.load(out).astype(np.float64)

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fit::checkpoint::{get_parameters, put_parameters};
 use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
+use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::Network;
 use crate::persist::Archive;
@@ -72,19 +73,11 @@ impl Eigenfunctions {
     fn block(&self, x: MatRef<'_>, scale: &[f64]) -> Result<Mat64> {
         let basis =
             Basis { network: &*self.network, conditioner: &self.conditioner, kind: self.readout };
-        let h = basis.at(x)?;
-        // Row by row in a fixed order: a general matrix product picks its path by the number of
-        // rows, and the value at a point must not depend on its neighbours.
-        let k = self.weights.ncols();
-        let mut psi = Mat64::zeros((x.nrows(), k));
-        pulp::Arch::new().dispatch(|| {
-            for (mut out, h) in psi.axis_iter_mut(Axis(0)).zip(h.axis_iter(Axis(0))) {
-                for (h, w) in h.iter().zip(self.weights.axis_iter(Axis(0))) {
-                    out.iter_mut().zip(w).for_each(|(o, w)| *o += h * w);
-                }
-                out.iter_mut().zip(scale).for_each(|(o, s)| *o *= s);
-            }
-        });
+        // A row of this product has the same bits in any company.
+        let mut psi = linalg::matmul_f64(basis.at(x)?.view(), self.weights.view())?;
+        for (mut column, factor) in psi.axis_iter_mut(Axis(1)).zip(scale) {
+            column *= *factor;
+        }
         Ok(psi)
     }
 

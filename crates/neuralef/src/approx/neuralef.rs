@@ -124,9 +124,11 @@ struct Training<'a> {
     trainer: Trainer<'a>,
     sample: ReadoutSample,
     auto: AutoState,
-    /// The best parameters of an automatic run, with their readout if it is at hand.
-    best: Option<(Parameters, Option<Readout>)>,
+    best: Option<Best>,
 }
+
+/// The best parameters of an automatic run, with their readout if it is at hand.
+type Best = (Parameters, Option<Readout>);
 
 impl<'a> Training<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
@@ -147,10 +149,7 @@ impl<'a> Training<'a> {
         Ok(Training { problem, trainer, sample, auto, best })
     }
 
-    fn saved_best(
-        saved: &Checkpoint,
-        trainer: &Trainer<'_>,
-    ) -> Result<(AutoState, Option<(Parameters, Option<Readout>)>)> {
+    fn saved_best(saved: &Checkpoint, trainer: &Trainer<'_>) -> Result<(AutoState, Option<Best>)> {
         match saved.header.auto.clone() {
             Some(auto) => {
                 let best = saved.best(trainer.network.parameters())?;

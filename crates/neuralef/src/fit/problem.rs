@@ -178,12 +178,15 @@ impl Problem {
     }
 }
 
+/// The operator to decompose, and the kernel where it has one.
+type Source = (Arc<dyn KernelOperator>, Option<Arc<dyn Kernel>>);
+
 fn operator(
     data: &Dataset,
     sample: &Dataset,
     standardizer: Option<&Standardizer>,
     spec: &FitSpec,
-) -> Result<(Arc<dyn KernelOperator>, Option<Arc<dyn Kernel>>)> {
+) -> Result<Source> {
     let matching = |what: &str, rows: usize| {
         if rows == data.len() {
             return Ok(());

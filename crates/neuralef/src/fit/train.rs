@@ -82,7 +82,7 @@ impl<'a> Trainer<'a> {
             let eigenvalues = self.running_eigenvalues();
             let event = Event::Step { step: self.step, loss, eigenvalues: &eigenvalues };
             let stop = observer.observe(&event) == Control::Stop;
-            let due = every > 0 && self.step % every == 0;
+            let due = every > 0 && self.step.is_multiple_of(every);
             if let Some(path) = checkpoint.filter(|_| stop || due) {
                 save(self, path)?;
                 observer.observe(&Event::Checkpoint { step: self.step, path });

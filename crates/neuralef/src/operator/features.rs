@@ -28,7 +28,7 @@ impl FeatureOperator {
     /// # Errors
     /// When the number of rows is not a multiple of `outputs`.
     pub fn new(features: Dataset, outputs: usize) -> Result<Self> {
-        if outputs == 0 || features.len() % outputs != 0 || features.width() == 0 {
+        if outputs == 0 || !features.len().is_multiple_of(outputs) || features.width() == 0 {
             let got = format!("{} × {}", features.len(), features.width());
             return Err(Error::shape("features", format!("(N·{outputs}) × S"), got));
         }
