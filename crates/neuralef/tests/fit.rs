@@ -1,5 +1,7 @@
 //! The fit as users meet it: right answers, the same bits, honest errors.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 use ndarray::Array2;

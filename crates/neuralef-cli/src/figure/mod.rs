@@ -1,23 +1,23 @@
 //! Figures: plain functions from arrays to an SVG or PNG file, chosen by the file's extension.
 //!
-//! Every figure is drawn once, as SVG; a PNG is that SVG rasterised at twice its size with the
-//! fonts embedded in the program. Files appear whole or not at all.
+//! Every figure is drawn once, by `plotters`, as SVG; a PNG is that SVG rasterised by `resvg` at
+//! twice its size with the fonts embedded in the program. Files appear whole or not at all.
 
 mod axes;
-mod canvas;
-mod colour;
 mod contours;
 mod curves;
-mod file;
+mod page;
 mod scatter;
 mod spectrum;
+mod style;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::path::{Path, PathBuf};
 
-use canvas::{Canvas, Rect};
+use page::page;
+use plotters::drawing::DrawingAreaErrorKind;
+use style::UNIT;
 
 /// Why a figure could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -66,10 +66,10 @@ pub(crate) enum FigureError {
         /// The value found.
         value: f64,
     },
-    /// The SVG could not be turned into a PNG.
-    #[error("cannot make a PNG of this figure: {message}")]
-    Raster {
-        /// What the rasteriser said.
+    /// The drawing failed, or could not be turned into a PNG.
+    #[error("cannot draw this figure: {message}")]
+    Draw {
+        /// What the drawing library or the rasteriser said.
         message: String,
     },
 }
@@ -127,10 +127,8 @@ pub(crate) struct Contours<'a> {
 pub(crate) enum Colouring<'a> {
     /// Nothing: all points alike.
     None,
-    /// Classes. More than ten distinct ones are shown as values.
+    /// Classes. More than ten distinct ones get the colours of a scale.
     Labels(&'a [i64]),
-    /// A quantity and its name.
-    Values(&'a str, &'a [f64]),
 }
 
 /// Points in their first one, two or three coordinates, as pairwise plots.
@@ -172,60 +170,21 @@ pub(crate) enum Body<'a> {
     Scatter(Scatter<'a>),
 }
 
-/// Draws functions of one variable, dashed references over them.
-///
-/// # Errors
-/// [`FigureError`]: nothing to draw, lengths that differ, values that are not finite, a file that
-/// cannot be written. The same holds for every function here.
-pub(crate) fn curves(path: &Path, figure: &Curves<'_>) -> Result<()> {
-    figure.check()?;
-    let (width, height) = figure.size(2);
-    page(path, width, height, figure.title, figure.subtitle, |canvas, area| {
-        figure.draw(canvas, area, 2);
-    })
-}
-
-/// Draws functions of two variables as coloured small multiples with contour lines.
-///
-/// # Errors
-/// As [`curves()`].
-pub(crate) fn contours(path: &Path, figure: &Contours<'_>) -> Result<()> {
-    figure.check()?;
-    let (width, height) = figure.size(false);
-    page(path, width, height, figure.title, figure.subtitle, |canvas, area| {
-        figure.draw(canvas, area, false);
-    })
-}
-
-/// Draws points in their first three coordinates.
-///
-/// # Errors
-/// As [`curves()`].
-pub(crate) fn scatter(path: &Path, figure: &Scatter<'_>) -> Result<()> {
-    figure.check()?;
-    let (width, height) = figure.size();
-    page(path, width, height, figure.title, &figure.full_subtitle(), |canvas, area| {
-        figure.draw(canvas, area);
-    })
-}
-
 /// Draws eigenvalues with error bars on a logarithmic axis.
 ///
 /// # Errors
-/// As [`curves()`]; a spectrum without any positive value is empty.
+/// [`FigureError`]: nothing to draw, lengths that differ, values that are not finite, a file that
+/// cannot be written; a spectrum without any positive value is empty.
 pub(crate) fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
     figure.check()?;
-    let (width, height) = figure.size();
-    page(path, width, height, figure.title, figure.subtitle, |canvas, area| {
-        figure.draw(canvas, area);
-    })
+    page(path, (560, 400), figure.title, figure.subtitle, |area| figure.draw(area))
 }
 
 /// Draws the spectrum with the eigenfunctions beside it, under one heading: `title` and
 /// `subtitle` of the parts become the headings of the two halves.
 ///
 /// # Errors
-/// As [`curves()`].
+/// As [`spectrum()`].
 pub(crate) fn panel(
     path: &Path,
     title: &str,
@@ -233,78 +192,55 @@ pub(crate) fn panel(
     left: &Spectrum<'_>,
     right: &Body<'_>,
 ) -> Result<()> {
-    const GAP: f64 = 30.0;
-    const CELL: f64 = 440.0;
-    const CELL_HEIGHT: f64 = 380.0;
+    const GAP: i32 = 30;
+    const CELL: i32 = 440;
+    const CELL_HEIGHT: i32 = 380;
     left.check()?;
     let (size, heading, note) = match right {
-        Body::Curves(f) => (f.check().map(|()| f.size(1))?, f.title, f.subtitle.to_string()),
-        Body::Contours(f) => (f.check().map(|()| f.size(true))?, f.title, f.subtitle.to_string()),
+        Body::Curves(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle),
+        Body::Contours(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle),
         Body::Scatter(f) => {
             f.check()?;
             // Three plots and the spectrum make two rows of two.
-            let rows = f.plots().div_ceil(2) as f64;
-            let size = (CELL + f.bar_width(), rows * (CELL_HEIGHT + GAP) - GAP);
-            (size, f.title, f.full_subtitle())
+            let rows = f.pairs().len().div_ceil(2) as i32;
+            ((CELL, rows * (CELL_HEIGHT + GAP) - GAP), f.title, f.subtitle)
         }
     };
-    let (body_width, body_height) = (size.0, size.1.max(330.0));
-    let lead = if note.is_empty() && left.subtitle.is_empty() { 36.0 } else { 56.0 };
-    let (width, height) = (CELL + GAP + body_width, lead + body_height);
-    page(path, width, height, title, subtitle, |canvas, area| {
-        let right_x = area.x + CELL + GAP;
-        text::heading(canvas, area.x, area.y + 10.0, left.title, left.subtitle);
-        text::heading(canvas, right_x, area.y + 10.0, heading, &note);
-        let y = area.y + lead;
-        let body = Rect { x: right_x, y, width: body_width, height: body_height };
-        let beside = Rect { x: area.x, y, width: CELL, height: body_height };
+    let lead = if note.is_empty() && left.subtitle.is_empty() { 36 } else { 56 };
+    let (width, height) = (size.0, size.1.max(330));
+    page(path, (CELL + GAP + width, lead + height), title, subtitle, |area| {
+        let place = |x: i32, y: i32, width: i32, height: i32| {
+            area.clone().shrink((x * UNIT, y * UNIT), (width * UNIT, height * UNIT))
+        };
+        let east = CELL + GAP;
+        for (x, heading, note) in [(0, left.title, left.subtitle), (east, heading, note)] {
+            area.draw_text(heading, &style::part(), (x * UNIT, 8 * UNIT))?;
+            area.draw_text(note, &style::note(), (x * UNIT, 29 * UNIT))?;
+        }
+        let tallest = if matches!(right, Body::Scatter(_)) { CELL_HEIGHT } else { 480 };
+        left.draw(&place(0, lead, CELL, height.min(tallest)))?;
+        let body = place(east, lead, width, height);
         match right {
-            Body::Curves(figure) => {
-                left.draw(canvas, Rect { height: body_height.min(600.0), ..beside });
-                figure.draw(canvas, body, 1);
-            }
-            Body::Contours(figure) => {
-                left.draw(canvas, Rect { height: body_height.min(480.0), ..beside });
-                figure.draw(canvas, body, true);
-            }
+            Body::Curves(figure) => figure.draw(&body),
+            Body::Contours(figure) => figure.draw(&body),
             Body::Scatter(figure) => {
-                let cell = Rect { x: right_x, y, width: CELL, height: CELL_HEIGHT };
-                let below = y + CELL_HEIGHT + GAP;
-                let cells = [cell, Rect { x: area.x, y: below, ..cell }, Rect { y: below, ..cell }];
-                left.draw(canvas, Rect { x: area.x, ..cell });
-                let bar = Rect { x: cell.right(), width: figure.bar_width(), ..body };
-                figure.draw_in(canvas, &cells, bar);
+                let below = lead + CELL_HEIGHT + GAP;
+                let cells = [(east, lead), (0, below), (east, below)];
+                figure.draw(&cells.map(|(x, y)| place(x, y, CELL, CELL_HEIGHT)))
             }
         }
     })
 }
 
-/// A page with margins and a heading, `width` × `height` of which belong to `draw`.
-fn page(
-    path: &Path,
-    width: f64,
-    height: f64,
-    title: &str,
-    subtitle: &str,
-    draw: impl FnOnce(&mut Canvas, Rect),
-) -> Result<()> {
-    const MARGIN: f64 = 24.0;
-    let format = file::Format::of(path)?;
-    let title_width = text::width(title, text::TITLE).max(text::width(subtitle, text::NOTE));
-    let width = width.max(title_width);
-    let mut lead = 0.0;
-    if !title.is_empty() {
-        lead += 28.0;
+/// What the libraries that draw have to say, as an error of ours.
+fn undrawn(message: impl std::fmt::Display) -> FigureError {
+    FigureError::Draw { message: message.to_string() }
+}
+
+impl From<DrawingAreaErrorKind<std::io::Error>> for FigureError {
+    fn from(error: DrawingAreaErrorKind<std::io::Error>) -> Self {
+        undrawn(error)
     }
-    if !subtitle.is_empty() {
-        lead += 20.0;
-    }
-    let mut canvas = Canvas::new(width + 2.0 * MARGIN, height + lead + 2.0 * MARGIN);
-    canvas.text(MARGIN, MARGIN + 15.0, title, text::TITLE);
-    let under = if title.is_empty() { 12.0 } else { 37.0 };
-    canvas.text(MARGIN, MARGIN + under, subtitle, text::NOTE);
-    draw(&mut canvas, Rect { x: MARGIN, y: MARGIN + lead, width, height });
-    file::write(path, format, &canvas)
 }
 
 /// Refuses arrays that no axis can show.

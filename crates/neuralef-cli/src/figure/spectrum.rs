@@ -1,16 +1,14 @@
 //! Eigenvalues on a logarithmic axis, error bars of one standard error, references as bars.
 
-use super::axes::{Mark, Plot, Scale, legend, range};
-use super::canvas::{Canvas, Rect, Stroke};
-use super::colour::{AXIS, INK, class};
+use plotters::prelude::*;
+
+use super::axes::{Area, Axis, Mark, legend, plot, range};
+use super::style::{INK, UNIT, class};
 use super::{FigureError, Result, Spectrum, check_length, check_values};
 
 impl Spectrum<'_> {
     pub(super) fn check(&self) -> Result<()> {
         let values = self.eigenvalues.values;
-        if values.is_empty() {
-            return Err(FigureError::Empty { what: "eigenvalues" });
-        }
         check_values(self.eigenvalues.name, values)?;
         if !values.iter().any(|v| *v > 0.0) {
             return Err(FigureError::Empty { what: "positive eigenvalues" });
@@ -19,75 +17,45 @@ impl Spectrum<'_> {
             check_length("standard errors", values.len(), self.standard_errors.len())?;
             check_values("standard errors", self.standard_errors)?;
         }
-        if let Some(reference) = &self.reference {
-            check_values(reference.name, reference.values)?;
-        }
-        Ok(())
+        self.reference.map_or(Ok(()), |r| check_values(r.name, r.values))
     }
 
-    pub(super) fn size(&self) -> (f64, f64) {
-        (560.0, 400.0)
-    }
-
-    pub(super) fn draw(&self, canvas: &mut Canvas, area: Rect) {
+    pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
         let values = self.eigenvalues.values;
         let reference = self.reference.map_or(&[][..], |r| r.values);
-        let shown = values.iter().chain(reference.iter().take(values.len()));
-        let (low, high) = range(shown.filter(|v| **v > 0.0).map(|v| v.log10()));
-        let plot = Plot {
-            frame: Rect {
-                x: area.x + 62.0,
-                y: area.y + 26.0,
-                width: area.width - 68.0,
-                height: area.height - 72.0,
-            },
-            x: Scale::ordinal(values.len(), 12),
-            y: Scale::exponents(low - 0.3, high + 0.3, 7),
-        };
-        plot.grid(canvas, false);
-        plot.labels(canvas, "index j", "eigenvalue μ");
-        let floor = plot.frame.bottom();
-        let spacing = plot.frame.width / (values.len() as f64 + 0.2);
-        let radius = (0.3 * spacing).clamp(1.2, 4.5);
-        let half = (0.36 * spacing).clamp(1.5, 11.0);
-        let height = |value: f64| {
-            if value > 0.0 { plot.at(1.0, value.log10()).1.min(floor) } else { floor }
-        };
-        for (j, value) in reference.iter().enumerate().take(values.len()) {
-            if *value > 0.0 {
-                let (x, y) = (plot.at((j + 1) as f64, 0.0).0, height(*value));
-                canvas.line((x - half, y), (x + half, y), Stroke::solid(INK, 2.0));
-            }
-        }
+        let reference = &reference[..reference.len().min(values.len())];
+        let shown = values.iter().chain(reference).filter(|v| **v > 0.0);
+        let (low, high) = range(shown.map(|v| v.log10()));
+        let (low, high) = (low - 0.3, high + 0.3);
+        // The logarithm, kept inside the plot.
+        let height = |v: f64| if v > 0.0 { v.log10().clamp(low, high) } else { low };
+        let place = |(j, v): (usize, &f64)| ((j + 1) as f64, *v);
+        let (x, y) =
+            (Axis::ordinal(values.len(), "index j"), Axis::powers(low, high, "eigenvalue μ"));
+        let mut plot = plot(&area.margin(26 * UNIT, 0, 0, 6 * UNIT), x, y, (62, 46))?;
+        let bars = reference.iter().enumerate().map(place).filter(|(_, v)| *v > 0.0);
+        plot.draw_series(bars.map(|(x, v)| {
+            PathElement::new([(x - 0.34, height(v)), (x + 0.34, height(v))], INK.stroke_width(8))
+        }))?;
         let colour = class(0);
-        let mut below = false;
-        for (j, value) in values.iter().enumerate() {
-            let x = plot.at((j + 1) as f64, 0.0).0;
-            if *value <= 0.0 {
-                canvas.triangle_down((x, floor - 1.0), 2.0 * radius, class(4));
-                below = true;
-                continue;
-            }
-            if let Some(error) = self.standard_errors.get(j).map(|e| e.abs()) {
-                let (top, bottom) = (height(value + error), height(value - error));
-                let top = top.max(plot.frame.y);
-                canvas.line((x, top), (x, bottom), Stroke::solid(colour, 1.6));
-                for y in [top, bottom] {
-                    if y < floor {
-                        let cap = 0.6 * half;
-                        canvas.line((x - cap, y), (x + cap, y), Stroke::solid(colour, 1.6));
-                    }
-                }
-            }
-            canvas.disc((x, height(*value)), radius, colour, 1.0);
+        let spacing = plot.plotting_area().dim_in_pixel().0 as f64 / (values.len() as f64 + 0.2);
+        let diameter = (0.6 * spacing).clamp(10.0, 36.0) as u32;
+        let errors = self.standard_errors.iter().chain(std::iter::repeat(&0.0));
+        let positive =
+            values.iter().enumerate().map(place).zip(errors).filter(|((_, v), _)| *v > 0.0);
+        plot.draw_series(positive.map(|((x, v), error)| {
+            let (below, above) = (height(v - error.abs()), height(v + error.abs()));
+            let style = colour.filled().stroke_width(6);
+            ErrorBar::new_vertical(x, below, height(v), above, style, diameter)
+        }))?;
+        let others = values.iter().enumerate().map(place).filter(|(_, v)| *v <= 0.0);
+        let cross = |(x, _)| Cross::new((x, low), diameter / 3, class(4).stroke_width(9));
+        plot.draw_series(others.map(cross))?;
+        let mut entries = vec![(Mark::Disc, colour, self.eigenvalues.name)];
+        entries.extend(self.reference.map(|r| (Mark::Line, INK, r.name)));
+        if values.iter().any(|v| *v <= 0.0) {
+            entries.push((Mark::Cross, class(4), "zero or negative"));
         }
-        canvas.line((plot.frame.x, floor), (plot.frame.right(), floor), Stroke::solid(AXIS, 1.0));
-        let mut entries = vec![(Mark::Disc(colour), self.eigenvalues.name)];
-        entries.extend(self.reference.map(|r| (Mark::Bar(INK), r.name)));
-        if below {
-            entries.push((Mark::Triangle(class(4)), "zero or negative"));
-        }
-        let frame = plot.frame;
-        legend(canvas, frame.x, frame.right(), frame.y - 14.0, &entries);
+        legend(area, &entries)
     }
 }

@@ -64,7 +64,7 @@ fn kill_and_resume(dir: &Folder, line: &str, most: u64) {
     let (status, _) = run.end();
     assert!(!status.success() && !dir.path("killed").exists(), "it was done before it was killed");
     let done = steps_done(dir, "c");
-    assert!(done % 10 == 0 && done < most, "{done}");
+    assert!(done.is_multiple_of(10) && done < most, "{done}");
     let resumed = dir.ok("fit --resume c -o resumed --plot none --progress json");
     let first = resumed.stderr.lines().find(|l| l.contains("\"training\"")).unwrap();
     assert!(first.contains(&format!("\"from\":{done}")), "{first}");

@@ -1,0 +1,99 @@
+//! A page with a heading, from the drawing to a file: SVG as it is, PNG rasterised.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use plotters::prelude::*;
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{self, fontdb};
+
+use super::axes::Area;
+use super::style::{self, REGULAR, SEMIBOLD, UNIT};
+use super::{FigureError, Result, undrawn};
+
+/// Pixels of a PNG for one pixel of the figure.
+pub(super) const PNG_SCALE: u32 = 2;
+const MARGIN: i32 = 24;
+
+/// Draws a page with margins and a heading, `width` × `height` pixels of which belong to `draw`,
+/// and writes it; on an error nothing is left behind and an existing file stays as it was.
+pub(super) fn page(
+    path: &Path,
+    (width, height): (i32, i32),
+    title: &str,
+    subtitle: &str,
+    draw: impl FnOnce(&Area<'_>) -> Result<()>,
+) -> Result<()> {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    let raster = match extension.as_deref() {
+        Some("svg") => false,
+        Some("png") => true,
+        _ => return Err(FigureError::Format { path: path.to_path_buf() }),
+    };
+    style::register_fonts()?;
+    let mut wide = 0;
+    for (line, style) in [(title, style::title()), (subtitle, style::note())] {
+        wide = style.font.box_size(line).map_err(undrawn)?.0.max(wide);
+    }
+    let lead = if title.is_empty() { 0 } else { 28 } + if subtitle.is_empty() { 0 } else { 20 };
+    let wide = i32::try_from(wide).map_err(undrawn)?.min(16_000) / UNIT + 1;
+    let (width, height) = (width.max(wide) + 2 * MARGIN, height + lead + 2 * MARGIN);
+    let mut drawing = String::new();
+    let size = ((width * UNIT) as u32, (height * UNIT) as u32);
+    let root = SVGBackend::with_string(&mut drawing, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    let inner = root.margin(MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT);
+    inner.draw_text(title, &style::title(), (0, 0))?;
+    let under = if title.is_empty() { 0 } else { 25 * UNIT };
+    inner.draw_text(subtitle, &style::note(), (0, under))?;
+    draw(&inner.margin(lead * UNIT, 0, 0, 0))?;
+    root.present()?;
+    drop((inner, root));
+    let (w, h) = size;
+    let svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {w} {h}\" stroke-linejoin=\"round\">\n{drawing}</svg>\n"
+    );
+    // Names may hold what XML forbids.
+    let forbidden = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{fffe}' | '\u{ffff}');
+    let svg = svg.replace(forbidden, "\u{fffd}");
+    write(path, &if raster { png(&svg)? } else { svg.into_bytes() })
+}
+
+/// Writes beside the file and renames.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |source| FigureError::Io { path: path.to_path_buf(), source };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".figure-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // What any other new file gets: the process's mask still applies.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// The figure rasterised with the embedded fonts.
+fn png(svg: &str) -> Result<Vec<u8>> {
+    let mut fonts = fontdb::Database::new();
+    fonts.load_font_data(REGULAR.to_vec());
+    fonts.load_font_data(SEMIBOLD.to_vec());
+    let options = usvg::Options { fontdb: Arc::new(fonts), ..usvg::Options::default() };
+    let tree = usvg::Tree::from_str(svg, &options).map_err(undrawn)?;
+    let size = tree.size().to_int_size();
+    let (width, height) = (size.width() * PNG_SCALE, size.height() * PNG_SCALE);
+    let too_many = || undrawn(format!("{width} × {height} pixels are too many or none"));
+    let mut pixels = Pixmap::new(width, height).ok_or_else(too_many)?;
+    let scale = PNG_SCALE as f32;
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    pixels.encode_png().map_err(undrawn)
+}
