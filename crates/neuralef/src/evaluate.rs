@@ -80,7 +80,7 @@ pub struct ExactComparison {
 }
 
 impl Model {
-    /// The kernel, with every parameter resolved, on points as [`prepare`](Model::prepare) gives them.
+    /// The kernel, with every parameter resolved, on points as the kernel sees them.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for models of a Gram matrix or of features.

@@ -1,12 +1,12 @@
 //! Learn the eigenfunctions of a kernel as neural networks, check them, save them and apply them.
 //!
-//! A kernel κ with data distribution q has an integral operator (Tψ)(x) = E_{x'~q}[κ(x, x')ψ(x')]
-//! with eigenvalues μ₁ ≥ μ₂ ≥ … ≥ 0 and eigenfunctions Tψ_j = μ_jψ_j, E[ψ_iψ_j] = δ_ij, so that
+//! A kernel κ with data distribution q has an integral operator (Tψ)(x) = E κ(x, x')ψ(x'), x' ~ q,
+//! with eigenvalues μ₁ ≥ μ₂ ≥ … ≥ 0 and eigenfunctions Tψ_j = μ_jψ_j, E ψ_iψ_j = δ_ij, so that
 //!
 //! > κ(x, x') = Σ_j μ_j ψ_j(x) ψ_j(x') (Mercer).
 //!
 //! NeuralEF (Deng, Shi, Zhu, ICML 2022) learns the first k as networks on mini-batches. With
-//! R_ij = E[ψ_i Tψ_j] network j maximises R_jj − Σ_{i<j} R_ij²/R_ii subject to E[ψ_j²] = 1, held by
+//! R_ij = E ψ_i·Tψ_j network j maximises R_jj − Σ_{i<j} R_ij²/R_ii subject to E ψ_j² = 1, held by
 //! L2 batch normalisation. A readout then solves the eigenproblem within the span of the trained
 //! features (Rayleigh–Ritz) in double precision, and a certificate measures the result on held-out
 //! points. The features φ_j = √μ_j ψ_j reproduce the kernel: φ(x)ᵀφ(x') ≈ κ(x, x').

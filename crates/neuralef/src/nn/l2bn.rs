@@ -74,7 +74,7 @@ impl L2Batch {
 }
 
 /// Running estimate of σ for use outside training: a bias-corrected exponential moving average of σ²
-/// (of the variance, not of σ, so that it is unbiased for E[h²]).
+/// (of the variance, not of σ, so that it is unbiased for E h²).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunningScale {
     decay: f64,

@@ -38,7 +38,7 @@ pub enum Estimator {
     Unbiased,
 }
 
-/// See the [module](self).
+/// The NeuralEF objective of Deng, Shi and Zhu (2022).
 ///
 /// With R = ψᵀTψ/B the gradient for column j, with ψ_i (i < j) held fixed, is
 /// −2/B·(Tψ_j − Σ_{i<j} (R_ij/R_ii) Tψ_i); cost O(Bk²).
