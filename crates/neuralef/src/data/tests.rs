@@ -118,7 +118,7 @@ fn split_is_a_deterministic_partition() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn views_of_views_gather_the_right_rows(
+    fn prop_views_of_views_gather_the_right_rows(
         n in 1usize..40,
         picks in proptest::collection::vec(any::<usize>(), 1..20),
         again in proptest::collection::vec(any::<usize>(), 1..20),

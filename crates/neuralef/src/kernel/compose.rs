@@ -148,12 +148,14 @@ impl Kernel for Product {
     }
 
     fn text(&self) -> String {
-        let factor = (self.factor != 1.0).then(|| number(self.factor));
-        let parts = self.parts.iter().map(|part| {
-            let text = part.text();
-            // Only sums hold this; brackets around anything else would do no harm.
-            if text.contains(" + ") { format!("({text})") } else { text }
-        });
+        let texts: Vec<String> = self.parts.iter().map(|part| part.text()).collect();
+        // Only sums hold this; brackets around anything else would do no harm.
+        let sum = |text: &str| text.contains(" + ");
+        // The factor of a lone sum is kept even if it is 1: without it the sum would melt into a
+        // sum around it, whose order of addition is another.
+        let shown = self.factor != 1.0 || matches!(&texts[..], [only] if sum(only));
+        let factor = shown.then(|| number(self.factor));
+        let parts = texts.iter().map(|t| if sum(t) { format!("({t})") } else { t.clone() });
         factor.into_iter().chain(parts).collect::<Vec<_>>().join("*")
     }
 

@@ -34,6 +34,8 @@ const CASES: &[(&str, &str)] = &[
     ("sum", "rbf + 1"),
     ("product", "2*(rbf + linear(coef0=1))*periodic(period=1.5)"),
     ("product", "3*2*(0.5*(matern*cosine))"),
+    // A sum scaled by 1 stays a part of its own.
+    ("sum", "0.5 + (linear + 0.25)*1"),
     ("constant", "1.5"),
 ];
 

@@ -397,12 +397,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,60}") {
+    fn any_text_never_panics(text in "\\PC{0,60}") {
         let _ = KernelSpec::parse(&text);
     }
 
     #[test]
-    fn no_nearly_valid_text_panics(
+    fn nearly_valid_text_never_panics(
         text in "(rbf|linear|matern|polynomial|[-+*(),=.0-9e ]|lengthscale|gamma|median|nu){0,20}"
     ) {
         if let Ok(spec) = KernelSpec::parse(&text) {
@@ -414,7 +414,7 @@ proptest! {
     }
 
     #[test]
-    fn valid_kernels_round_trip(text in kernel_text()) {
+    fn prop_valid_kernels_round_trip(text in kernel_text()) {
         // A factor of 0 inside a product is refused, as it should be.
         let Ok(spec) = KernelSpec::parse(&text) else { return Ok(()) };
         let again = KernelSpec::parse(&spec.to_string()).unwrap();

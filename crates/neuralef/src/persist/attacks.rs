@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_put_comes_back(
+    fn prop_what_is_put_comes_back(
         names in proptest::collection::btree_set("\\PC{1,12}", 0..6),
         seed in any::<u32>(),
     ) {
