@@ -12,7 +12,7 @@
 //! points. The features φ_j = √μ_j ψ_j reproduce the kernel: φ(x)ᵀφ(x') ≈ κ(x, x').
 //!
 //! ```
-//! use neuralef::{Dataset, FitSpec, Model, fit};
+//! use neuralef::{Dataset, FitSpec, fit};
 //!
 //! let data = Dataset::open("two_moons(n=500)", 0)?;
 //! let model = fit(&data, &FitSpec::new("rbf(lengthscale=0.5)", 5)?)?;

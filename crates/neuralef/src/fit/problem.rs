@@ -11,12 +11,10 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::matrix::Mat;
 use crate::operator::{
-    Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
+    BLOCK, Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
 };
 use crate::rng;
 
-/// Points in a streamed block.
-pub(crate) const BLOCK: usize = 1024;
 /// The most held-out points that choose a truncation, and again that a certificate looks at.
 const HELD_OUT: usize = 2048;
 /// The fewest held-out points.

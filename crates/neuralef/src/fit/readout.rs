@@ -9,14 +9,13 @@
 use ndarray::{Axis, s};
 use serde::{Deserialize, Serialize};
 
-use super::problem::BLOCK;
 use super::spec::ReadoutKind;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::nn::Network;
-use crate::operator::{Batch, Image, KernelOperator};
+use crate::operator::{BLOCK, Batch, Image, KernelOperator};
 
 /// Truncations tried, relative to the largest eigenvalue of C: 10⁻¹ … 10⁻¹⁴.
 const DECADES: std::ops::RangeInclusive<i32> = 1..=14;

@@ -6,7 +6,6 @@ use std::{fmt, str::FromStr};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::approx::METHODS;
 use crate::error::{Error, Result};
 use crate::kernel::KernelSpec;
 use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
@@ -115,7 +114,6 @@ impl FitSpec {
                 format!("{got} of them"),
             ));
         }
-        METHODS.build_text(&self.method)?;
         OBJECTIVES.build_text(&self.objective)?;
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;

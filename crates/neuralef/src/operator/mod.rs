@@ -13,6 +13,9 @@ pub use explicit::ExplicitOperator;
 pub use features::FeatureOperator;
 pub use precomputed::PrecomputedOperator;
 
+/// Points in a streamed block.
+pub(crate) const BLOCK: usize = 1024;
+
 /// Some points of a dataset: their row numbers and their values.
 #[derive(Debug, Clone)]
 pub struct Batch {
