@@ -198,7 +198,7 @@ def main():
                     "--network", network, "--steps", options.steps, "--batch-size", BATCH,
                     "--optimizer", f"adam(lr={RATE})", "--schedule", "cosine",
                     "--seed", options.seed, "--threads", options.threads, "-o", model,
-                    "--plot", "none",
+                    "--plot", "none", "--validation", f"uniform(n=1024, d=1, low=-2, high=2, seed={options.seed + 1})",
                 )
                 neuralef(binary, "transform", model, test, "-o", out, "--eigenfunctions")
                 values = np.load(out).astype(np.float64)

@@ -139,14 +139,15 @@ pub(crate) struct FitArgs {
     /// The figure to write, .svg or .png; `none` for no figure [default: the model's name with .svg].
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
-    /// Where to keep a checkpoint while training.
+    /// Where to keep a checkpoint while training [default: the model's name with .ckpt, written
+    /// only when the run is interrupted].
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// Steps between checkpoints.
     #[arg(long, value_name = "STEPS", default_value_t = 500)]
     pub checkpoint_every: u64,
     /// Continues an interrupted run from its checkpoint, to the same bits; DATA and every setting
-    /// are the checkpoint's.
+    /// of the fit are the checkpoint's, the files to write are not.
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["data", "kernel", "gram", "features",
         "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
         "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
@@ -186,7 +187,7 @@ pub(crate) struct EvalArgs {
     /// Eigenvalues closer than this (relative) are compared as one subspace.
     #[arg(long, value_name = "GAP", default_value_t = 0.05)]
     pub cluster_gap: f64,
-    /// Memory for a Gram matrix, in MiB; beyond it the matrix is recomputed block by block.
+    /// Memory for the Gram matrix of the reference, in MiB; a larger one is refused.
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     pub memory_budget: u64,
     /// Seed for synthetic DATA and for the pairs of the Gram error.
@@ -204,7 +205,8 @@ pub(crate) struct InspectArgs {
 pub(crate) struct PlotArgs {
     /// The model file.
     pub model: PathBuf,
-    /// Points to draw [default: a grid for one or two columns; required for more].
+    /// Points to draw, and that ranges of curves and contours are taken from [default: the training
+    /// data, if they are still where they were].
     pub data: Option<String>,
     /// The figure, .svg or .png.
     #[arg(short, long, value_name = "FILE")]

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Prints a line. A closed pipe, as `neuralef list | head` leaves it, is silently accepted; any
 /// other refusal, such as a full disk, is an error.
@@ -25,4 +26,27 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Fails when one of the files to write is another one of them, or one of those to be read.
+pub(crate) fn distinct<'a>(
+    outputs: &[(&str, Option<&Path>)],
+    inputs: impl Iterator<Item = &'a Path>,
+) -> Result<()> {
+    let mut taken: Vec<PathBuf> = inputs.filter(|path| path.exists()).map(place).collect();
+    for (option, output) in outputs.iter().filter_map(|(name, path)| Some((name, (*path)?))) {
+        let place = place(output);
+        let free = !taken.contains(&place);
+        let named = output.display();
+        ensure!(free, "{named}: {option} would replace another file of this run");
+        taken.push(place);
+    }
+    Ok(())
+}
+
+/// Where a path leads, whether there is a file yet or not.
+fn place(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = || Some(parent.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.to_path_buf())
 }

@@ -112,7 +112,18 @@ impl Model {
     /// # Errors
     /// [`Error::Io`], or [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let archive = Archive::read(path)?;
+        Model::from_archive(&Archive::read(path)?)
+    }
+
+    /// Reads a model from the bytes of a model file.
+    ///
+    /// # Errors
+    /// As [`load`](Model::load).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Model::from_archive(&Archive::from_bytes(bytes)?)
+    }
+
+    fn from_archive(archive: &Archive) -> Result<Self> {
         archive.expect_kind(KIND)?;
         let info: ModelInfo = archive.header_as()?;
         let load = || {
@@ -124,7 +135,7 @@ impl Model {
                 false => None,
             };
             let method = METHODS.build_text(&info.spec.method)?;
-            let map = method.load(&archive, &info.spec, info.kernel.as_deref())?;
+            let map = method.load(archive, &info.spec, info.kernel.as_deref())?;
             Ok((standardizer, map))
         };
         let (standardizer, map) = load().map_err(|e: Error| match e {
@@ -244,7 +255,8 @@ impl<'a> Fit<'a> {
         run.observer.observe(&Event::Phase { name: "certificate" });
         let certificate = timed(&mut run.timings.certificate_seconds, || {
             let train = problem.blocks(&fitted.sample)?;
-            certify(&problem, &|x| fitted.map.eigenfunctions(x), &eigenvalues, &train)
+            let evaluate = |x: MatRef<'_>| fitted.map.eigenfunctions(x);
+            certify(&problem, &evaluate, &eigenvalues, &train, fitted.points)
         })?;
         let warnings = [problem.warnings.clone(), fitted.record.warnings.clone()].concat();
         for message in &warnings {

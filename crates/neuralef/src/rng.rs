@@ -17,7 +17,7 @@ pub(crate) fn stream(seed: u64, component: &str, counter: u64) -> Rng {
 }
 
 /// FNV-1a, 64 bit: a fixed hash of the component's name (std's hasher is not stable across builds).
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))

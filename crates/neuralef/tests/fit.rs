@@ -6,7 +6,8 @@ use std::path::Path;
 
 use ndarray::Array2;
 use neuralef::{
-    Checkpoint, Control, Dataset, Error, Event, Fit, FitSpec, Model, ReadoutKind, Steps, fit,
+    Checkpoint, Control, Dataset, Error, EvaluateOptions, Event, Fit, FitSpec, Model, ReadoutKind,
+    Steps, fit,
 };
 
 fn spec(kernel: &str, k: usize, steps: u64) -> FitSpec {
@@ -88,6 +89,117 @@ fn raw_training_alone_learns_the_leading_eigenfunctions() {
         let own = psi.column(j);
         let cosine = (sine.dot(&own) / sine.dot(&sine).sqrt() / own.dot(&own).sqrt()).abs();
         assert!(cosine > 0.98, "{j}: {cosine}");
+    }
+}
+
+/// Fits without training and compares with the exact eigenpairs on all training points, at fresh ones.
+fn compare_with_exact(data: &str, kernel: &str, usable: usize) {
+    let draw = |n: usize, seed: u64| Dataset::open(&format!("{data}, n={n})"), seed).unwrap();
+    let (train, validation, fresh) = (draw(2000, 1), draw(400, 2), draw(1000, 3));
+    let mut spec = spec(kernel, 10, 0);
+    spec.network = "mlp(hidden=[32, 32], activation=sin_cos)".parse().unwrap();
+    let (model, _) = Fit::new(spec).validation(validation).run(&train).unwrap();
+    assert_eq!(model.n_components(), usable, "{:?}", model.eigenvalues());
+    let options = EvaluateOptions { reference: Some(train), ..EvaluateOptions::default() };
+    let exact = model.evaluate(&fresh, &options).unwrap().exact.unwrap().comparison;
+    for j in 0..usable {
+        let (cosine, error) =
+            (exact.eigenfunctions.subspace_cosines[j], exact.eigenvalue_errors[j]);
+        assert!(cosine >= 0.9999 && error <= 1e-4, "{kernel} {j}: {cosine} {error}");
+    }
+}
+
+#[test]
+fn ten_eigenpairs_of_known_kernels_are_those_of_the_gram_matrix() {
+    compare_with_exact("uniform(d=1, low=-2, high=2", "rbf(lengthscale=1)", 10);
+    compare_with_exact(
+        "uniform(d=1, low=-1, high=1",
+        "polynomial(degree=4, gamma=1, coef0=1.5)",
+        5,
+    );
+    compare_with_exact("uniform(d=1, low=0, high=1", "brownian", 10);
+    // Hermite products: pairs and triples of near-equal eigenvalues, compared as subspaces.
+    compare_with_exact("gaussian(d=2", "rbf(lengthscale=1)", 10);
+}
+
+#[test]
+fn digits_untrained_are_within_a_hundredth_of_nystrom() {
+    let digits = Dataset::open("digits", 0).unwrap();
+    let spec = FitSpec {
+        validation_fraction: 0.25,
+        steps: Steps::Exactly(0),
+        ..FitSpec::new("rbf(lengthscale=median)", 10).unwrap()
+    };
+    let split = spec.split(digits.len());
+    let nystrom = FitSpec { method: "nystrom(landmarks=100000)".into(), ..spec.clone() };
+    let test = digits.subset(split.certificate).unwrap();
+    let options = EvaluateOptions { reference: Some(digits.clone()), ..EvaluateOptions::default() };
+    let cosines = |spec: &FitSpec| {
+        let exact = fit(&digits, spec).unwrap().evaluate(&test, &options).unwrap().exact;
+        exact.unwrap().comparison.eigenfunctions.subspace_cosines
+    };
+    for (j, (own, peer)) in cosines(&spec).iter().zip(cosines(&nystrom)).enumerate() {
+        assert!(peer - own < 0.01, "{j}: {own} against {peer}");
+    }
+}
+
+#[test]
+fn training_lowers_the_residual_of_the_outputs() {
+    let data = Dataset::open("uniform(n=1000, d=1, low=0, high=1)", 4).unwrap();
+    let residual = |steps: u64| {
+        let mut spec = spec("brownian", 3, steps);
+        spec.readout = ReadoutKind::Ritz;
+        fit(&data, &spec).unwrap().info().record.readout.clone().unwrap().residual
+    };
+    let (before, after) = (residual(0), residual(1000));
+    assert!(after < before / 2.0, "{before} {after}");
+}
+
+#[test]
+fn automatic_training_of_raw_outputs_goes_on_while_it_pays() {
+    let data = Dataset::open("uniform(n=1000, d=1, low=0, high=1)", 4).unwrap();
+    let mut spec = spec("brownian", 2, 0);
+    (spec.readout, spec.steps, spec.max_steps) = (ReadoutKind::None, Steps::Auto, 2000);
+    spec.optimizer = "adam(lr=3e-3)".parse().unwrap();
+    let record = fit(&data, &spec).unwrap().info().record.clone();
+    let looks = record.auto_checks;
+    // It looks on past the first stall, and keeps the best of all looks.
+    assert!(record.steps > 0 && looks.len() > 3, "{looks:?}");
+    assert!(record.readout.unwrap().residual < 0.5 * looks[0].1, "{looks:?}");
+}
+
+#[test]
+fn a_gram_matrix_keeps_the_pairs_its_kernel_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::open("uniform(n=600, d=1, low=-2, high=2)", 1).unwrap();
+    let x = data.range(0..600).unwrap();
+    let gram = Array2::from_shape_fn((600, 600), |(i, j)| {
+        (-0.5 * (f64::from(x[[i, 0]]) - f64::from(x[[j, 0]])).powi(2)).exp() as f32
+    });
+    let path = folder.path().join("gram.npy");
+    neuralef::write_npy(&path, gram.view()).unwrap();
+    let by_kernel = fit(&data, &spec("rbf(lengthscale=1)", 9, 0)).unwrap();
+    let spec = FitSpec { kernel: None, gram: Some(path), ..spec("rbf", 9, 0) };
+    let by_gram = fit(&data, &spec).unwrap();
+    assert_eq!(by_gram.n_components(), 9, "{:?}", by_gram.info().warnings);
+    for (a, b) in by_gram.eigenvalues().iter().zip(by_kernel.eigenvalues()) {
+        assert!((a - b).abs() < 1e-3 * b, "{a} {b}");
+    }
+}
+
+#[test]
+fn the_certificate_of_few_landmarks_shows_their_error() {
+    let data = Dataset::open("gaussian(n=2000, d=4)", 1).unwrap();
+    for selection in ["uniform", "kmeans"] {
+        let rms = |landmarks: usize| {
+            let mut spec = FitSpec::new("rbf(lengthscale=2)", 4).unwrap();
+            spec.method = format!("nystrom(landmarks={landmarks}, selection={selection})");
+            let model = fit(&data, &spec).unwrap();
+            let square = |p: &neuralef::PairCertificate| p.residual.powi(2);
+            model.certificate().pairs.iter().map(square).sum::<f64>().sqrt()
+        };
+        let (few, many) = (rms(50), rms(800));
+        assert!(few > 0.02 && many < 0.7 * few, "{selection}: {few} {many}");
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::FitArgs;
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
-use crate::output::say;
+use crate::output::{distinct, say};
 use crate::progress::Display;
 use crate::report;
 
@@ -23,12 +23,13 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     writable(&args.output)?;
     let figure = figure_path(args);
     if let Some(path) = &figure {
-        drawable(path, &args.output)?;
+        drawable(path)?;
     }
-    let checkpoint = args.checkpoint.as_ref().or(args.resume.as_ref());
-    if let Some(path) = checkpoint {
-        writable(path)?;
-    }
+    // Without a path of its own a checkpoint is written only when the run is interrupted.
+    let asked = args.checkpoint.as_ref().or(args.resume.as_ref());
+    let checkpoint = asked.cloned().unwrap_or_else(|| args.output.with_extension("ckpt"));
+    let every = if asked.is_some() { args.checkpoint_every } else { 0 };
+    writable(&checkpoint)?;
     let (location, validation, mut fit) = match &args.resume {
         Some(path) => {
             let checkpoint = Checkpoint::read(path)?;
@@ -41,6 +42,16 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
             (location.to_string(), args.validation.clone(), Fit::new(spec(args)?))
         }
     };
+    let inputs = [args.data.as_deref(), args.validation.as_deref()].into_iter().flatten();
+    let files = [&args.gram, &args.features, &args.config].into_iter().flatten();
+    distinct(
+        &[
+            ("--output", Some(args.output.as_path())),
+            ("--plot", figure.as_deref()),
+            ("--checkpoint", Some(&checkpoint)),
+        ],
+        inputs.map(Path::new).chain(files.map(PathBuf::as_path)),
+    )?;
     let seed = fit.spec().seed;
     let data = Dataset::open(&location, seed)?;
     if let Some(location) = validation {
@@ -49,9 +60,7 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     }
     let mut display = Display::new(args.progress, Interrupt::install()?);
     fit = fit.observer(&mut display);
-    if let Some(path) = checkpoint {
-        fit = fit.checkpoint(path, args.checkpoint_every);
-    }
+    fit = fit.checkpoint(&checkpoint, every);
     let fitted = fit.run(&data);
     display.finish();
     let (model, timings) = fitted?;
@@ -113,7 +122,13 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 fn read_config(path: &Path) -> Result<FitSpec> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
+        let before = text.get(..e.span().map_or(0, |span| span.start)).unwrap_or_default();
+        let number = 1 + before.matches('\n').count();
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        let message = e.message().replace('\n', " ");
+        anyhow::anyhow!("{}: line {number}, `{line}`: {message}", path.display())
+    })
 }
 
 /// Where the figure goes: as asked, nowhere for `none`, else beside the model.
@@ -137,11 +152,9 @@ fn writable(path: &Path) -> Result<()> {
     tempfile::tempfile_in(parent).map(drop).with_context(|| format!("{named}: cannot be written"))
 }
 
-/// Fails unless a figure at `path` can be made beside the model at `model`.
-fn drawable(path: &Path, model: &Path) -> Result<()> {
+/// Fails unless a figure at `path` can be made.
+fn drawable(path: &Path) -> Result<()> {
     let named = path.display();
-    let same = path == model;
-    anyhow::ensure!(!same, "{named}: the figure would replace the model; choose another --plot");
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
     let known = matches!(extension.as_deref(), Some("svg" | "png"));
     anyhow::ensure!(known, "{named}: expected a figure name ending in .svg or .png");

@@ -110,16 +110,43 @@ fn ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_bits() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_without_a_checkpoint_leaves_nothing() {
+fn ctrl_c_without_a_checkpoint_leaves_one_beside_the_model() {
     let dir = Folder::new();
-    let mut run = Running::start(&dir, &format!("{LONG} --progress json"));
+    dir.ok(&format!("{LONG} -o whole"));
+    let mut run = Running::start(&dir, &format!("{LONG} -o m.safetensors --progress json"));
     let mut lines = BufReader::new(run.0.stderr.take().unwrap()).lines();
     lines.find(|l| l.as_ref().unwrap().contains("\"step\"")).unwrap().unwrap();
     run.interrupt();
     let last = lines.map(Result::unwrap).last().unwrap();
     assert_eq!(run.0.wait().unwrap().code(), Some(130), "{last}");
-    assert!(last.starts_with("neuralef: interrupted at step ") && !last.contains("--resume"));
-    assert_eq!(dir.files(), [""; 0]);
+    assert!(last.ends_with("; continue with --resume m.ckpt"), "{last}");
+    assert_eq!(dir.files(), ["m.ckpt", "whole"]);
+    dir.ok("fit --resume m.ckpt -o resumed --plot none");
+    assert!(dir.bytes("resumed") == dir.bytes("whole"));
+}
+
+#[test]
+fn other_values_of_the_same_shape_are_not_resumed() {
+    let dir = Folder::new();
+    dir.npy("x.npy", &points(100, 2));
+    dir.ok(&format!("fit x.npy {TINY} --checkpoint c --checkpoint-every 10"));
+    let mut other = points(100, 2);
+    other[[50, 1]] += 0.5;
+    dir.npy("x.npy", &other);
+    dir.refused("fit --resume c -o m2", &["data of the resumed run", "other values"]);
+}
+
+#[test]
+fn outputs_do_not_replace_inputs_or_one_another() {
+    let dir = Folder::new();
+    dir.npy("x.npy", &points(100, 2));
+    let refuse = |line: &str| dir.refused(line, &["would replace another file of this run"]);
+    refuse(&format!("fit x.npy {TINY} -o x.npy"));
+    refuse("fit x.npy -k 3 --steps 0 -o ./m.svg --plot m.svg");
+    refuse(&format!("fit x.npy {TINY} -o m --checkpoint ./m"));
+    dir.ok(&format!("fit x.npy {TINY} -o m"));
+    refuse("transform m x.npy -o m");
+    refuse("transform m x.npy -o ./x.npy");
 }
 
 #[test]

@@ -87,8 +87,10 @@ pub trait Method: Send + Sync + Debug {
 pub struct Fitted {
     /// The map, on points as the kernel sees them.
     pub map: Box<dyn FeatureMap>,
-    /// Training rows that the eigenvalues were computed from.
+    /// Training rows whose operator the certificate measures against.
     pub sample: Vec<usize>,
+    /// Number of training points behind the eigenvalues: what their standard errors go by.
+    pub points: usize,
     /// How it went.
     pub record: MethodRecord,
 }

@@ -72,7 +72,7 @@ impl Method for NeuralEfMethod {
             readout.weights,
             readout.eigenvalues,
         )?;
-        Ok(Fitted { map: Box::new(map), sample: sample.rows, record })
+        Ok(Fitted { map: Box::new(map), points: sample.rows.len(), sample: sample.rows, record })
     }
 
     fn load(

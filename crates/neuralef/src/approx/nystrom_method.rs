@@ -104,9 +104,9 @@ impl Method for NystromMethod {
             let (rows, weights) = self.choose(problem)?;
             let x = problem.batch(&rows)?.x;
             let map = Nystrom::fit_weighted(kernel.clone(), x, &weights, components)?;
-            Ok::<_, Error>((rows, map))
+            Ok::<_, Error>(map)
         });
-        let (sample, map) = fitted?;
+        let map = fitted?;
         let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
         if map.dropped() > 0 {
             record.warnings.push(format!(
@@ -115,7 +115,9 @@ impl Method for NystromMethod {
                 map.components()
             ));
         }
-        Ok(Fitted { map: Box::new(map), sample, record })
+        // Not the landmarks: for their own operator the pairs are exact whatever they are worth.
+        let sample = problem.training_sample(problem.spec.readout_points);
+        Ok(Fitted { map: Box::new(map), sample, points: m, record })
     }
 
     fn load(

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rand::seq::SliceRandom as _;
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
@@ -212,6 +213,35 @@ impl Dataset {
         let got = out.len();
         Mat::from_shape_vec((count, self.width), out)
             .map_err(|_| Error::shape(&*self.name, format!("{count} × {}", self.width), got))
+    }
+
+    /// Reads all values that are not yet known to be finite. O(n d) for a mapped file.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] with row and column.
+    pub fn check_finite(&self) -> Result<()> {
+        const ROWS: usize = 16_384;
+        if !self.is_mapped() {
+            return Ok(());
+        }
+        let starts: Vec<usize> = (0..self.len()).step_by(ROWS).collect();
+        starts
+            .par_iter()
+            .try_for_each(|start| self.range(*start..(start + ROWS).min(self.len())).map(drop))
+    }
+
+    /// A checksum of up to 4,096 evenly spaced rows and the size: tells one set of points from
+    /// another.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] from a mapped file.
+    pub fn fingerprint(&self) -> Result<String> {
+        let step = self.len().div_ceil(4096);
+        let rows: Vec<usize> = (0..self.len()).step_by(step).collect();
+        let mut bytes: Vec<u8> =
+            [self.len(), self.width].iter().flat_map(|n| (*n as u64).to_le_bytes()).collect();
+        bytes.extend(self.rows(&rows)?.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(format!("{:016x}", crate::rng::fnv1a(&bytes)))
     }
 
     fn push_row(&self, row: usize, out: &mut Vec<f32>) -> Result<()> {

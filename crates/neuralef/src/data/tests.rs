@@ -116,7 +116,6 @@ fn split_is_a_deterministic_partition() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn prop_views_of_views_gather_the_right_rows(
         n in 1usize..40,

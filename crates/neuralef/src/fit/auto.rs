@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Steps of the first round of training; every later round doubles the steps done.
 const FIRST: u64 = 250;
-/// Training stops when a round lowers the residual by less than this share.
+/// Training stops when two rounds in a row lower the residual by less than this share.
 const WORTHWHILE: f64 = 0.1;
 /// Training is not needed below this relative residual: the sampling error of eigenvalues is
 /// larger for any training set of fewer than ten thousand points.
@@ -34,8 +34,11 @@ impl AutoState {
     pub(crate) fn next(&self, most: u64) -> Option<u64> {
         let Some(&(step, residual)) = self.checks.last() else { return Some(0) };
         let enough = residual <= ENOUGH || step >= most;
-        let previous = self.checks[..self.checks.len() - 1].iter().map(|c| c.1);
-        let stalled = previous.reduce(f64::min).is_some_and(|p| residual > (1.0 - WORTHWHILE) * p);
+        let stalled = self.checks.len() > 2
+            && (self.checks.len() - 2..self.checks.len()).all(|i| {
+                let before = self.checks[..i].iter().map(|c| c.1).fold(f64::INFINITY, f64::min);
+                self.checks[i].1 > (1.0 - WORTHWHILE) * before
+            });
         if enough || stalled {
             return None;
         }
@@ -60,8 +63,8 @@ mod tests {
     #[test]
     fn looks_first_and_stops_when_training_does_not_pay() {
         assert_eq!(run(|_| 0.005), (vec![0], 0));
-        assert_eq!(run(|_| 0.2), (vec![0, 250], 0));
-        assert_eq!(run(|s| 0.2 + s as f64), (vec![0, 250], 0));
+        assert_eq!(run(|_| 0.2), (vec![0, 250, 500], 0));
+        assert_eq!(run(|s| 0.2 + s as f64), (vec![0, 250, 500], 0));
     }
 
     #[test]
@@ -69,7 +72,10 @@ mod tests {
         let halves = |s: u64| 0.5 / (1.0 + s as f64 / 100.0);
         assert_eq!(run(halves), (vec![0, 250, 500, 1000, 2000, 3000], 3000));
         let worse_again = |s: u64| if s > 500 { 0.3 } else { halves(s) };
-        assert_eq!(run(worse_again), (vec![0, 250, 500, 1000], 500));
+        assert_eq!(run(worse_again), (vec![0, 250, 500, 1000, 2000], 500));
+        // A slow start is no reason to stop.
+        let late = |s: u64| if s < 500 { 0.5 } else { halves(s) };
+        assert_eq!(run(late).1, 3000);
         // A count of steps from a hostile checkpoint does not overflow.
         let huge = AutoState { checks: vec![(u64::MAX - 1, 0.5)] };
         assert_eq!(huge.next(u64::MAX), Some(u64::MAX));

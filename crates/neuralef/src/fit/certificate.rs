@@ -1,25 +1,27 @@
 //! The certificate: how accurate a fit is, measured on points that took no part in it.
 
-use ndarray::{Axis, s};
+use ndarray::{Array1, Axis, s};
 use serde::{Deserialize, Serialize};
 
-use super::problem::Problem;
+use super::problem::{Problem, every};
 use super::readout::relative_residuals;
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
-use crate::operator::Batch;
+use crate::operator::{Batch, Image};
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
+/// Training points on which the spread of influences is measured, about.
+const INFLUENCE: usize = 2048;
 
 /// How accurate one eigenpair is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairCertificate {
     /// μ, the eigenvalue of the integral operator.
     pub eigenvalue: f64,
-    /// Its standard error from the finite sample: μ·sd(ψ²)/√n, as the influence of a point x on μ
-    /// is μ(ψ(x)² − 1). Never negative.
+    /// Its standard error from the finite sample: the standard deviation over training points of
+    /// the influence 2ψTψ − μψ² − μ of a point, which is μ(ψ² − 1) for an exact pair, over √n.
     pub standard_error: f64,
     /// ‖T̂ψ − μψ‖/μ on held-out points, T̂ the operator of the training sample: the error of the
     /// approximation, exact up to rounding (no sampling enters T̂).
@@ -39,7 +41,7 @@ pub struct Certificate {
     /// One for each eigenpair, in order.
     pub pairs: Vec<PairCertificate>,
     /// Σμ_j/E κ(x,x), the share of the kernel's trace on the training points that the features
-    /// capture: at most 1 for a positive semi-definite kernel.
+    /// capture: at most 1 for a positive semi-definite kernel after a ritz or galerkin readout.
     pub captured_trace: f64,
     /// E κ(x, x) over the same training points.
     pub trace: f64,
@@ -47,8 +49,10 @@ pub struct Certificate {
     pub orthonormality_error: f64,
     /// Held-out points that took part.
     pub held_out_points: usize,
-    /// Training points behind T̂ and the standard errors.
+    /// Training points behind T̂.
     pub training_points: usize,
+    /// Training points (landmarks, for Nyström) behind the eigenvalues and their standard errors.
+    pub eigenvalue_points: usize,
 }
 
 /// ψ at points as the kernel sees them, n × k.
@@ -64,6 +68,7 @@ pub(crate) fn certify(
     eigenfunctions: &Evaluate<'_>,
     eigenvalues: &[f64],
     train: &[Batch],
+    points: usize,
 ) -> Result<Certificate> {
     let held_out = problem.blocks(&problem.certificate)?;
     let psi = values(eigenfunctions, &held_out)?;
@@ -71,23 +76,24 @@ pub(crate) fn certify(
     let (m, n) = (psi.nrows(), train_psi.nrows());
 
     let image = problem.operator.image(train, train_psi.clone())?;
-    let parts: Vec<Mat64> = held_out.iter().map(|b| image.at(b)).collect::<Result<_>>()?;
-    let residuals = relative_residuals(&psi, &stack(&parts)?, eigenvalues);
+    let residuals = relative_residuals(&psi, &images(&*image, &held_out)?, eigenvalues);
+    // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ.
+    let rows: Vec<usize> = train.iter().flat_map(|b| b.indices.iter().copied()).collect();
+    let some = problem.blocks(&every(&rows, INFLUENCE))?;
+    let (own, parts) = (values(eigenfunctions, &some)?, images(&*image, &some)?);
+    let influence = 2.0 * &own * &parts - &(&own * &own * &Array1::from(eigenvalues.to_vec()));
     drop(image);
 
     let population = population_residuals(problem, &psi, eigenvalues)?;
     let pairs = eigenvalues
         .iter()
         .enumerate()
-        .map(|(j, &eigenvalue)| {
-            let squares = train_psi.column(j).mapv(|v| v * v);
-            PairCertificate {
-                eigenvalue,
-                standard_error: eigenvalue.abs() * squares.std(1.0) / (n as f64).sqrt(),
-                residual: residuals[j],
-                population_residual_squared: population[j].0,
-                population_residual_squared_error: population[j].1,
-            }
+        .map(|(j, &eigenvalue)| PairCertificate {
+            eigenvalue,
+            standard_error: influence.column(j).std(1.0) / (points as f64).sqrt(),
+            residual: residuals[j],
+            population_residual_squared: population[j].0,
+            population_residual_squared_error: population[j].1,
         })
         .collect();
 
@@ -104,6 +110,7 @@ pub(crate) fn certify(
         orthonormality_error: off.iter().fold(0.0, |m, v| v.abs().max(m)),
         held_out_points: m,
         training_points: n,
+        eigenvalue_points: points,
     };
     let finite = |p: &PairCertificate| {
         [p.eigenvalue, p.standard_error, p.residual].iter().all(|v| v.is_finite())
@@ -121,6 +128,10 @@ fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
     let parts: Vec<Mat64> =
         points.iter().map(|b| eigenfunctions(b.x.view())).collect::<Result<_>>()?;
     stack(&parts)
+}
+
+fn images(image: &dyn Image, points: &[Batch]) -> Result<Mat64> {
+    stack(&points.iter().map(|b| image.at(b)).collect::<Result<Vec<_>>>()?)
 }
 
 fn stack(parts: &[Mat64]) -> Result<Mat64> {

@@ -26,6 +26,8 @@ pub struct CheckpointHeader {
     pub data_shape: (usize, usize),
     /// Name and number of the validation points, where the fit was given some.
     pub validation: Option<(String, usize)>,
+    /// Checksums of the data, and of validation, Gram matrix and features where the fit has them.
+    pub fingerprints: Vec<String>,
     /// Steps done.
     pub step: u64,
     pub(crate) auto: Option<AutoState>,
@@ -72,7 +74,11 @@ impl Checkpoint {
             return Err(Error::shape("validation of the resumed run", points(before), points(now)));
         }
         if shape == self.header.data_shape {
-            return Ok(());
+            if fingerprints(data, validation, &self.header.spec)? == self.header.fingerprints {
+                return Ok(());
+            }
+            let expected = "the values that the interrupted run was fitted to";
+            return Err(Error::parameter("data of the resumed run", expected, "other values"));
         }
         let (n, d) = self.header.data_shape;
         Err(Error::shape(
@@ -105,6 +111,20 @@ impl Checkpoint {
     }
 }
 
+/// Checksums of everything a fit reads.
+fn fingerprints(
+    data: &Dataset,
+    validation: Option<&Dataset>,
+    spec: &FitSpec,
+) -> Result<Vec<String>> {
+    let mut sums = vec![data.fingerprint()?];
+    sums.extend(validation.map(Dataset::fingerprint).transpose()?);
+    for path in [&spec.gram, &spec.features].into_iter().flatten() {
+        sums.push(Dataset::open(&path.to_string_lossy(), spec.seed)?.fingerprint()?);
+    }
+    Ok(sums)
+}
+
 /// Writes a checkpoint, whole or not at all.
 pub(crate) fn write(
     path: &Path,
@@ -119,6 +139,7 @@ pub(crate) fn write(
         data: data.name().to_string(),
         data_shape: (data.len(), data.width()),
         validation: validation.map(|v| (v.name().to_string(), v.len())),
+        fingerprints: fingerprints(data, validation, spec)?,
         step: trainer.step,
         auto: auto.map(|(state, _)| state.clone()),
     };

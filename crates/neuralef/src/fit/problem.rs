@@ -51,6 +51,8 @@ impl Problem {
     ) -> Result<Self> {
         spec.check()?;
         let whole = validation.map_or_else(|| Ok(data.clone()), |v| data.chain(v))?;
+        // A bad value in a file that is read on demand should not depend on luck to be found.
+        whole.check_finite()?;
         let (n, data) = (whole.len(), &whole);
         let mut warnings = Vec::new();
         if spec.n_components > n {
@@ -252,7 +254,7 @@ impl FitSpec {
 }
 
 /// All of `rows`, or about `most` of them evenly spaced.
-fn every(rows: &[usize], most: usize) -> Vec<usize> {
+pub(crate) fn every(rows: &[usize], most: usize) -> Vec<usize> {
     rows.iter().copied().step_by(rows.len().div_ceil(most).max(1)).collect()
 }
 

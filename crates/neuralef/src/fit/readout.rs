@@ -70,7 +70,8 @@ pub struct ReadoutRecord {
     pub truncation: Option<f64>,
     /// Every truncation tried, as (truncation, rank, rms relative residual on held-out points).
     pub candidates: Vec<(f64, usize, f64)>,
-    /// Root mean square over the k pairs of min(1, relative held-out residual), missing pairs counting 1.
+    /// Root mean square over the k pairs of r/√(1 + r²), r the relative held-out residual, missing
+    /// pairs counting 1.
     pub residual: f64,
 }
 
@@ -183,7 +184,8 @@ fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Rea
     let held_out = HeldOut::new(basis, sample, &whiten, &*image)?;
     drop(image);
 
-    let floor = n.max(p) as f64 * sample.operator.unit_roundoff();
+    // Rounding of our own sums, and of the kernel values.
+    let floor = n.max(p) as f64 * f64::EPSILON + sample.operator.unit_roundoff();
     let mut best: Option<(f64, Mat64, Vec<f64>, f64)> = None;
     let mut candidates: Vec<(f64, usize, f64)> = Vec::new();
     for truncation in DECADES.map(|d| 10f64.powi(-d)) {
@@ -292,15 +294,15 @@ impl HeldOut {
         Ok(HeldOut { values, images })
     }
 
-    /// Root mean square over k pairs of min(1, ‖T̂ψ − μψ‖/μ), for ψ = basis·vectors; missing
-    /// pairs count 1.
+    /// Root mean square over k pairs of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ, for ψ = basis·vectors: the
+    /// sine of the angle between Tψ and μψ where the residual is orthogonal. Missing pairs count 1.
     fn score(&self, vectors: &Mat64, eigenvalues: &[f64], k: usize) -> f64 {
         let r = vectors.nrows();
         let psi = self.values.slice(s![.., ..r]).dot(vectors);
         let t_psi = self.images.slice(s![.., ..r]).dot(vectors);
         let residuals = relative_residuals(&psi, &t_psi, eigenvalues);
-        let capped: f64 = residuals.iter().map(|r| r.min(1.0).powi(2)).sum();
-        ((capped + (k - eigenvalues.len()) as f64) / k as f64).sqrt()
+        let bounded: f64 = residuals.iter().map(|r| 1.0 - 1.0 / (1.0 + r * r)).sum();
+        ((bounded + (k - eigenvalues.len()) as f64) / k as f64).sqrt()
     }
 }
 

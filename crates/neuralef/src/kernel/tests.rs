@@ -394,8 +394,6 @@ fn kernel_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
-
     #[test]
     fn any_text_never_panics(text in "\\PC{0,60}") {
         let _ = KernelSpec::parse(&text);

@@ -118,10 +118,6 @@ impl KernelOperator for FeatureOperator {
             .map(|rows| rows.iter().map(square).sum::<f64>() * scale)
             .collect())
     }
-
-    fn unit_roundoff(&self) -> f64 {
-        f64::from(f32::EPSILON)
-    }
 }
 
 struct FeatureImage<'a> {
