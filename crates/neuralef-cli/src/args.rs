@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 #[command(name = "neuralef", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\
 Exit codes: 0 done; 1 bad input, file error or numerical failure; 2 wrong usage; 130 interrupted
-(a checkpoint was written if --checkpoint was given).
+(a fit then leaves a checkpoint for --resume).
 
 Examples:
   neuralef fit                                          the embedded digits, all defaults

@@ -28,6 +28,12 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
     text
 }
 
+/// The file that a location of data names: `x.npz` for `x.npz:key`.
+pub(crate) fn file(location: &str) -> &Path {
+    let archive = location.rsplit_once(".npz:").map(|(stem, _)| stem.len() + ".npz".len());
+    Path::new(archive.map_or(location, |end| &location[..end]))
+}
+
 /// Fails when one of the files to write is another one of them, or one of those to be read.
 pub(crate) fn distinct<'a>(
     outputs: &[(&str, Option<&Path>)],

@@ -204,6 +204,38 @@ fn the_certificate_of_few_landmarks_shows_their_error() {
 }
 
 #[test]
+fn the_population_residual_has_no_bias_of_squared_noise() {
+    // Few landmarks are a known, large error: against the operator of many training points it is
+    // measured without noise, and the held-out points alone must find the same square.
+    let (mut found, mut variance, mut known) = (0.0, 0.0, 0.0);
+    for seed in 0..20 {
+        let data = Dataset::open("gaussian(n=6000, d=2)", seed).unwrap();
+        let mut spec = FitSpec { seed, ..FitSpec::new("rbf(lengthscale=1)", 1).unwrap() };
+        spec.method = "nystrom(landmarks=20)".into();
+        let pair = fit(&data, &spec).unwrap().certificate().pairs[0].clone();
+        found += pair.population_residual_squared;
+        variance += pair.population_residual_squared_error.powi(2);
+        known += pair.residual.powi(2);
+    }
+    let error = variance.sqrt();
+    assert!((found - known).abs() < 4.0 * error, "{found} ± {error}, not {known}");
+    assert!(known > 6.0 * error, "not resolved: {known} ± {error}");
+}
+
+#[test]
+fn coinciding_points_make_fewer_landmarks() {
+    let x = Array2::from_shape_fn((240, 1), |(i, _)| (i % 12) as f32);
+    let data = Dataset::from_array("twelve", x).unwrap();
+    for selection in ["uniform", "kmeans"] {
+        let mut spec = FitSpec::new("rbf(lengthscale=1)", 20).unwrap();
+        spec.method = format!("nystrom(landmarks=60, selection={selection})");
+        let model = fit(&data, &spec).unwrap();
+        assert_eq!(model.n_components(), 12, "{selection}");
+        assert!(model.info().warnings.iter().any(|w| w.contains("only 12 of 20")), "{selection}");
+    }
+}
+
+#[test]
 fn a_kernel_of_low_rank_keeps_its_usable_directions() {
     let data = Dataset::open("uniform(n=600, d=1, low=-1, high=1)", 1).unwrap();
     let model = fit(&data, &spec("polynomial(degree=2, gamma=1, coef0=1)", 6, 50)).unwrap();

@@ -29,7 +29,8 @@ pub(crate) fn run(args: &EvalArgs, json: bool) -> Result<()> {
 }
 
 fn text(e: &Evaluation) -> String {
-    let header = ["j", "eigenvalue", "exact", "relative error", "|cos|", "residual"];
+    let header =
+        ["j", "eigenvalue", "exact", "relative error", "|cos|", "|cos| in cluster", "residual"];
     let exact = e.exact.as_ref().map(|x| &x.comparison);
     let rows = e.eigenvalues.iter().enumerate().map(|(j, mu)| {
         let cell = |values: Option<&Vec<f64>>, show: fn(f64) -> String| {
@@ -40,6 +41,7 @@ fn text(e: &Evaluation) -> String {
             format!("{mu:.6e}"),
             cell(exact.map(|x| &x.reference_eigenvalues), |v| format!("{v:.6e}")),
             cell(exact.map(|x| &x.eigenvalue_errors), |v| format!("{v:.1e}")),
+            cell(exact.map(|x| &x.eigenfunctions.cosines), |v| format!("{v:.6}")),
             cell(exact.map(|x| &x.eigenfunctions.subspace_cosines), |v| format!("{v:.6}")),
             format!("{:.2e}", e.residuals[j]),
         ]
@@ -56,8 +58,8 @@ fn text(e: &Evaluation) -> String {
             lines.push(format!("{first}–{last}: near-equal eigenvalues, compared as one subspace"));
         }
         let angles = &exact.comparison.principal_angles;
-        let largest = angles.iter().fold(0.0f64, |m, a| m.max(*a));
-        lines.push(format!("largest principal angle {largest:.2e} rad"));
+        let angles: Vec<String> = angles.iter().map(|a| format!("{a:.1e}")).collect();
+        lines.push(format!("principal angles of the spans, rad: {}", angles.join(" ")));
     }
     lines.push(format!("orthonormality error    {:.2e}", e.orthonormality.max));
     lines.push(format!("relative Gram error     {:.2e} over {} pairs", e.gram_error, e.gram_pairs));

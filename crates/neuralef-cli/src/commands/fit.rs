@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::FitArgs;
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, say};
+use crate::output::{distinct, file, say};
 use crate::progress::Display;
 use crate::report;
 
@@ -42,15 +42,16 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
             (location.to_string(), args.validation.clone(), Fit::new(spec(args)?))
         }
     };
-    let inputs = [args.data.as_deref(), args.validation.as_deref()].into_iter().flatten();
-    let files = [&args.gram, &args.features, &args.config].into_iter().flatten();
+    let spec = fit.spec();
+    let points = [Some(&location), validation.as_ref()].into_iter().flatten().map(|l| file(l));
+    let files = [&spec.gram, &spec.features, &args.config].into_iter().flatten();
     distinct(
         &[
             ("--output", Some(args.output.as_path())),
             ("--plot", figure.as_deref()),
-            ("--checkpoint", Some(&checkpoint)),
+            ("the checkpoint", Some(&checkpoint)),
         ],
-        inputs.map(Path::new).chain(files.map(PathBuf::as_path)),
+        points.chain(files.map(PathBuf::as_path)),
     )?;
     let seed = fit.spec().seed;
     let data = Dataset::open(&location, seed)?;

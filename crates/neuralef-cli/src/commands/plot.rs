@@ -10,7 +10,7 @@ use serde_json::json;
 use super::expect_width;
 use crate::args::PlotArgs;
 use crate::figure::{self, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum};
-use crate::output::{distinct, say};
+use crate::output::{distinct, file, say};
 use crate::report;
 
 /// Points of a curve.
@@ -23,7 +23,7 @@ const POINTS: usize = 2000;
 const FUNCTIONS: usize = 6;
 
 pub(crate) fn run(args: &PlotArgs, json: bool) -> Result<()> {
-    let data = args.data.as_deref().map(Path::new);
+    let data = args.data.as_deref().map(file);
     distinct(&[("--output", Some(&args.output))], data.into_iter().chain([args.model.as_path()]))?;
     let model = Model::load(&args.model)?;
     if args.spectrum {

@@ -1,6 +1,5 @@
 //! `neuralef transform`: streams points through a model into a .npy file.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,7 +8,7 @@ use serde_json::json;
 
 use super::expect_width;
 use crate::args::TransformArgs;
-use crate::output::{distinct, say};
+use crate::output::{distinct, file, say};
 
 /// Rows in memory at a time.
 const ROWS: usize = 16_384;
@@ -17,7 +16,7 @@ const ROWS: usize = 16_384;
 pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     distinct(
         &[("--output", Some(&args.output))],
-        [args.model.as_path(), Path::new(&args.data)].into_iter(),
+        [args.model.as_path(), file(&args.data)].into_iter(),
     )?;
     let model = Model::load(&args.model)?;
     let data = Dataset::open(&args.data, 0)?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -113,7 +114,6 @@ pub(super) fn plot<'a>(
     y: Axis,
     (left, bottom): (i32, i32),
 ) -> Result<Plot<'a>> {
-    let (across, up) = (x.range(), y.range());
     let (x_name, y_name) = (x.name.clone(), y.name.clone());
     let mut plot = ChartBuilder::on(area)
         .y_label_area_size(left * UNIT)
@@ -123,27 +123,34 @@ pub(super) fn plot<'a>(
         .bold_line_style(GRID.stroke_width(UNIT as u32))
         .axis_style(AXIS.stroke_width(UNIT as u32))
         .set_all_tick_mark_size(4 * UNIT)
-        .label_style(style::tick())
-        .axis_desc_style(style::label())
+        .label_style(style::text(style::TICK))
+        .axis_desc_style(style::text(style::LABEL))
         // The library centres on half the x-height, a little above half a figure's height.
         .y_label_offset(UNIT)
         .x_desc(x_name)
         .y_desc(y_name)
         .draw()?;
-    let inside = |range: &Range<f64>| range.start < 0.0 && 0.0 < range.end;
-    let lines = [
-        inside(&up).then_some([(across.start, 0.0), (across.end, 0.0)]),
-        inside(&across).then_some([(0.0, up.start), (0.0, up.end)]),
-    ];
-    let stroke = AXIS.stroke_width(UNIT as u32);
-    plot.draw_series(lines.into_iter().flatten().map(|line| PathElement::new(line, stroke)))?;
     Ok(plot)
 }
 
+/// Stronger lines at zero, where zero is inside the plot.
+pub(super) fn zero_lines(plot: &mut Plot<'_>) -> Result<()> {
+    let (x, y) = (plot.x_range(), plot.y_range());
+    let inside = |range: &Range<f64>| range.start < 0.0 && 0.0 < range.end;
+    let lines = [
+        inside(&y).then_some([(x.start, 0.0), (x.end, 0.0)]),
+        inside(&x).then_some([(0.0, y.start), (0.0, y.end)]),
+    ];
+    let stroke = AXIS.stroke_width(UNIT as u32);
+    plot.draw_series(lines.into_iter().flatten().map(|line| PathElement::new(line, stroke)))?;
+    Ok(())
+}
+
 /// The mark of a legend entry.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Mark {
     Line,
+    Dashes,
     Disc,
     Cross,
 }
@@ -151,11 +158,11 @@ pub(super) enum Mark {
 /// A row of entries along the top of `area`, from its right edge; the first are left out where there
 /// is no room for all.
 pub(super) fn legend(area: &Area<'_>, entries: &[(Mark, RGBColor, &str)]) -> Result<()> {
-    let style = style::label().pos(Pos::new(HPos::Left, VPos::Center));
+    let style = style::text(style::LABEL).pos(Pos::new(HPos::Left, VPos::Center));
     let y = 9 * UNIT;
     let mut x = i32::try_from(area.dim_in_pixel().0).map_err(undrawn)?;
     for (mark, colour, name) in entries.iter().rev() {
-        let length = if *mark == Mark::Line { 22 * UNIT } else { 10 * UNIT };
+        let length = if matches!(mark, Mark::Line | Mark::Dashes) { 22 * UNIT } else { 10 * UNIT };
         let width = i32::try_from(area.estimate_text_size(name, &style)?.0).map_err(undrawn)?;
         x -= length + 6 * UNIT + width;
         if x < 0 {
@@ -165,6 +172,10 @@ pub(super) fn legend(area: &Area<'_>, entries: &[(Mark, RGBColor, &str)]) -> Res
         let centre = (x + length / 2, y);
         match mark {
             Mark::Line => area.draw(&PathElement::new([(x, y), (x + length, y)], stroke))?,
+            Mark::Dashes => {
+                let (line, style) = ([(x, y), (x + length, y)], colour.stroke_width(5));
+                area.draw(&DashedPathElement::new(line, 5 * UNIT, 4 * UNIT, style))?;
+            }
             Mark::Disc => area.draw(&Circle::new(centre, 18, colour.filled()))?,
             Mark::Cross => area.draw(&Cross::new(centre, 14, stroke))?,
         }

@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axes::{Area, Axis, plot};
 use super::style::{self, AXIS, INK, UNIT, diverging};
-use super::{Contours, FigureError, Result, check_length, check_values, undrawn};
+use super::{Contours, FigureError, Result, check_series, check_values, undrawn};
 
 /// Width of a plot.
 const CELL: i32 = 160;
@@ -43,10 +43,7 @@ impl Contours<'_> {
         if !(x.0 < x.1 && y.0 < y.1) {
             return Err(FigureError::Empty { what: "a grid of positive width and height" });
         }
-        for function in self.functions {
-            check_length(function.name, nx.saturating_mul(ny), function.values.len())?;
-            check_values(function.name, function.values)?;
-        }
+        check_series(self.functions, nx.saturating_mul(ny))?;
         self.points.iter().try_for_each(|point| check_values("data points", point))
     }
 
@@ -72,7 +69,7 @@ impl Contours<'_> {
 
     pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
         let (columns, height, unit) = (self.columns(), self.height(), self.unit());
-        let name_style = style::label().pos(Pos::new(HPos::Center, VPos::Center));
+        let name_style = style::text(style::LABEL).pos(Pos::new(HPos::Center, VPos::Center));
         for (index, function) in self.functions.iter().enumerate() {
             let (row, column) = ((index / columns) as i32, (index % columns) as i32);
             // Numbers only on the outside of the array of plots.
@@ -94,8 +91,8 @@ impl Contours<'_> {
         let (x, y) = (Axis::linear((0.0, 1.0), 2, ""), Axis::linear((-unit, unit), 5, ""));
         let mut bar = plot(&bar, x, y, (40, 0))?;
         bar.draw_series(levels().take(2 * BANDS as usize).map(|(_, level)| {
-            let next = (level + 1.0 / f64::from(BANDS)).min(1.0);
-            Rectangle::new([(0.0, level * unit), (1.0, next * unit)], above(level).filled())
+            // Over what the last has painted: no seams.
+            Rectangle::new([(0.0, level * unit), (1.0, unit)], above(level).filled())
         }))?;
         Ok(())
     }
@@ -122,36 +119,38 @@ impl Contours<'_> {
             .y_origin(up.start - 0.5 * step_y);
         let inside =
             |x: f64, y: f64| (x.clamp(across.start, across.end), y.clamp(up.start, up.end));
+        let near = |a: f64, b: f64, step: f64| (a - b).abs() < 1e-6 * step;
+        let framed = |&(x, y): &(f64, f64)| {
+            let side = near(x, across.start, step_x) || near(x, across.end, step_x);
+            side || near(y, up.start, step_y) || near(y, up.end, step_y)
+        };
         let mut plot = plot(area, x, y, room)?;
         let corners = [(across.start, up.start), (across.end, up.end)];
         plot.draw_series([Rectangle::new(corners, diverging(-1.0).filled())])?;
         let thresholds: Vec<f64> = levels().map(|(_, level)| level * unit).collect();
         let mut strokes = Vec::new();
-        for (lines, (index, level)) in
-            builder.lines(values, &thresholds).map_err(undrawn)?.iter().zip(levels())
-        {
+        let lines = builder.lines(values, &thresholds).map_err(undrawn)?;
+        for (line, (index, level)) in lines.iter().zip(levels()) {
             let mut outline = Vec::new();
-            for ring in &lines.geometry().0 {
+            for ring in &line.geometry().0 {
                 let ring: Vec<_> = ring.0.iter().map(|p| inside(p.x, p.y)).collect();
                 // Rings round holes turn the other way: one outline through a common point fills
                 // all rings but the holes, and the ways to that point and back cancel.
                 outline.extend_from_slice(&ring);
-                outline.extend(ring.first());
                 outline.push(*outline.first().unwrap_or(&corners[0]));
                 if index % 3 == 0 {
-                    let style = if index == 0 {
-                        INK.mix(0.75).stroke_width(5)
-                    } else {
-                        INK.mix(0.22).stroke_width(3)
-                    };
-                    strokes.push(PathElement::new(ring, style));
+                    let (opacity, width) = if index == 0 { (0.75, 5) } else { (0.22, 3) };
+                    let style = INK.mix(opacity).stroke_width(width);
+                    // Not along the frame, where the rings are closed.
+                    let runs = ring.chunk_by(|a, b| !(framed(a) && framed(b)));
+                    let runs = runs.filter(|run| run.len() > 1);
+                    strokes.extend(runs.map(|run| PathElement::new(run.to_vec(), style)));
                 }
             }
             plot.draw_series([Polygon::new(outline, above(level).filled())])?;
         }
         plot.draw_series(strokes)?;
-        let within =
-            |p: &&[f64; 2]| corners[0] == inside(p[0], p[1]) || inside(p[0], p[1]) == (p[0], p[1]);
+        let within = |p: &&[f64; 2]| inside(p[0], p[1]) == (p[0], p[1]);
         let stride = self.points.len().div_ceil(MOST_POINTS).max(1);
         let points = self.points.iter().step_by(stride).filter(within);
         plot.draw_series(points.map(|p| Circle::new((p[0], p[1]), UNIT, INK.mix(0.35).filled())))?;

@@ -2,9 +2,9 @@
 
 use plotters::prelude::*;
 
-use super::axes::{Area, Axis, Mark, legend, plot, range};
+use super::axes::{Area, Axis, Mark, legend, plot, range, zero_lines};
 use super::style::{INK, UNIT, class};
-use super::{Curves, FigureError, Result, check_length, check_values};
+use super::{Curves, FigureError, Result, check_series, check_values};
 
 const PER_PLOT: usize = 5;
 
@@ -17,11 +17,8 @@ impl Curves<'_> {
             return Err(FigureError::Empty { what: "abscissas of curves" });
         }
         check_values(self.x_label, self.x)?;
-        for series in self.series.iter().chain(self.reference) {
-            check_length(series.name, self.x.len(), series.values.len())?;
-            check_values(series.name, series.values)?;
-        }
-        Ok(())
+        check_series(self.series, self.x.len())?;
+        check_series(self.reference, self.x.len())
     }
 
     /// Plots, one above the other.
@@ -30,7 +27,7 @@ impl Curves<'_> {
     }
 
     pub(super) fn size(&self) -> (i32, i32) {
-        if self.plots() == 1 { (680, 400) } else { (560, 298 * self.plots() as i32) }
+        if self.plots() == 1 { (680, 412) } else { (560, 310 * self.plots() as i32) }
     }
 
     pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
@@ -40,9 +37,11 @@ impl Curves<'_> {
         let trace =
             |values: &[f64]| self.x.iter().copied().zip(values.to_vec()).collect::<Vec<_>>();
         for (index, cell) in area.split_evenly((self.plots(), 1)).iter().enumerate() {
+            let cell = cell.margin(0, 0, 0, 6 * UNIT);
             let x = Axis::linear(range(self.x.iter().copied()), 9, self.x_label);
             let y = Axis::around([low, high].into_iter(), 7, "");
-            let mut plot = plot(&cell.margin(26 * UNIT, 6 * UNIT, 0, 6 * UNIT), x, y, (46, 46))?;
+            let mut plot = plot(&cell.margin(26 * UNIT, 18 * UNIT, 0, 0), x, y, (46, 42))?;
+            zero_lines(&mut plot)?;
             let mut entries = Vec::new();
             for (colour, series) in
                 self.series.iter().skip(index * members).take(members).enumerate()
@@ -55,10 +54,10 @@ impl Curves<'_> {
             for reference in self.reference.iter().skip(index * members).take(entries.len()) {
                 let (points, style) = (trace(reference.values), INK.stroke_width(5));
                 plot.draw_series(DashedLineSeries::new(points, 5 * UNIT, 4 * UNIT, style))?;
-                named = Some((Mark::Line, INK, reference.name));
+                named = Some((Mark::Dashes, INK, reference.name));
             }
             entries.extend(named);
-            legend(&cell.margin(0, 0, 0, 6 * UNIT), &entries)?;
+            legend(&cell, &entries)?;
         }
         Ok(())
     }

@@ -192,42 +192,31 @@ pub(crate) fn panel(
     left: &Spectrum<'_>,
     right: &Body<'_>,
 ) -> Result<()> {
+    const LEFT: i32 = 440;
     const GAP: i32 = 30;
-    const CELL: i32 = 440;
-    const CELL_HEIGHT: i32 = 380;
     left.check()?;
-    let (size, heading, note) = match right {
+    let ((width, height), heading, note) = match right {
         Body::Curves(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle),
         Body::Contours(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle),
-        Body::Scatter(f) => {
-            f.check()?;
-            // Three plots and the spectrum make two rows of two.
-            let rows = f.pairs().len().div_ceil(2) as i32;
-            ((CELL, rows * (CELL_HEIGHT + GAP) - GAP), f.title, f.subtitle)
-        }
+        Body::Scatter(f) => (f.check().map(|()| f.size())?, f.title, f.subtitle),
     };
     let lead = if note.is_empty() && left.subtitle.is_empty() { 36 } else { 56 };
-    let (width, height) = (size.0, size.1.max(330));
-    page(path, (CELL + GAP + width, lead + height), title, subtitle, |area| {
-        let place = |x: i32, y: i32, width: i32, height: i32| {
-            area.clone().shrink((x * UNIT, y * UNIT), (width * UNIT, height * UNIT))
-        };
-        let east = CELL + GAP;
-        for (x, heading, note) in [(0, left.title, left.subtitle), (east, heading, note)] {
-            area.draw_text(heading, &style::part(), (x * UNIT, 8 * UNIT))?;
-            area.draw_text(note, &style::note(), (x * UNIT, 29 * UNIT))?;
+    let height = height.max(330);
+    page(path, (LEFT + GAP + width, lead + height), title, subtitle, |area| {
+        let halves = [(0, left.title, left.subtitle), (LEFT + GAP, heading, note)];
+        for (x, heading, note) in halves {
+            area.draw_text(heading, &style::text(style::PART), (x * UNIT, 8 * UNIT))?;
+            area.draw_text(note, &style::text(style::NOTE), (x * UNIT, 29 * UNIT))?;
         }
-        let tallest = if matches!(right, Body::Scatter(_)) { CELL_HEIGHT } else { 480 };
-        left.draw(&place(0, lead, CELL, height.min(tallest)))?;
-        let body = place(east, lead, width, height);
+        let place = |x: i32, width: i32, height: i32| {
+            area.clone().shrink((x * UNIT, lead * UNIT), (width * UNIT, height * UNIT))
+        };
+        left.draw(&place(0, LEFT, height.min(480)))?;
+        let body = place(LEFT + GAP, width, height);
         match right {
             Body::Curves(figure) => figure.draw(&body),
             Body::Contours(figure) => figure.draw(&body),
-            Body::Scatter(figure) => {
-                let below = lead + CELL_HEIGHT + GAP;
-                let cells = [(east, lead), (0, below), (east, below)];
-                figure.draw(&cells.map(|(x, y)| place(x, y, CELL, CELL_HEIGHT)))
-            }
+            Body::Scatter(figure) => figure.draw(&body),
         }
     })
 }
@@ -251,6 +240,14 @@ fn check_values(what: &str, values: &[f64]) -> Result<()> {
             Err(FigureError::Value { what: what.to_string(), index, value: values[index] })
         }
     }
+}
+
+/// Refuses series that no axis can show, or that have not `length` values each.
+fn check_series(series: &[Series<'_>], length: usize) -> Result<()> {
+    series.iter().try_for_each(|s| {
+        check_length(s.name, length, s.values.len())?;
+        check_values(s.name, s.values)
+    })
 }
 
 /// Refuses arrays of the wrong length.

@@ -33,7 +33,8 @@ pub(super) fn page(
     };
     style::register_fonts()?;
     let mut wide = 0;
-    for (line, style) in [(title, style::title()), (subtitle, style::note())] {
+    for (line, style) in [(title, style::text(style::TITLE)), (subtitle, style::text(style::NOTE))]
+    {
         wide = style.font.box_size(line).map_err(undrawn)?.0.max(wide);
     }
     let lead = if title.is_empty() { 0 } else { 28 } + if subtitle.is_empty() { 0 } else { 20 };
@@ -44,9 +45,9 @@ pub(super) fn page(
     let root = SVGBackend::with_string(&mut drawing, size).into_drawing_area();
     root.fill(&WHITE)?;
     let inner = root.margin(MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT);
-    inner.draw_text(title, &style::title(), (0, 0))?;
+    inner.draw_text(title, &style::text(style::TITLE), (0, 0))?;
     let under = if title.is_empty() { 0 } else { 25 * UNIT };
-    inner.draw_text(subtitle, &style::note(), (0, under))?;
+    inner.draw_text(subtitle, &style::text(style::NOTE), (0, under))?;
     draw(&inner.margin(lead * UNIT, 0, 0, 0))?;
     root.present()?;
     drop((inner, root));

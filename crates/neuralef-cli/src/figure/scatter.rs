@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use plotters::prelude::*;
 
-use super::axes::{Area, Axis, Mark, legend, plot};
-use super::style::{CLASSES, UNIT, class};
-use super::{Colouring, FigureError, Result, Scatter, check_length, check_values};
+use super::axes::{Area, Axis, Mark, legend, plot, zero_lines};
+use super::style::{CLASS_COLOURS, UNIT, class};
+use super::{Colouring, FigureError, Result, Scatter, check_length, check_series};
 
 impl Scatter<'_> {
     pub(super) fn check(&self) -> Result<()> {
@@ -16,10 +16,7 @@ impl Scatter<'_> {
         if first.values.is_empty() {
             return Err(FigureError::Empty { what: "points" });
         }
-        for series in self.coordinates.iter().take(3) {
-            check_length(series.name, first.values.len(), series.values.len())?;
-            check_values(series.name, series.values)?;
-        }
+        check_series(self.coordinates, first.values.len())?;
         match self.colouring {
             Colouring::None => Ok(()),
             Colouring::Labels(labels) => check_length("labels", first.values.len(), labels.len()),
@@ -27,12 +24,17 @@ impl Scatter<'_> {
     }
 
     /// The pairs of coordinates that are drawn; a lone coordinate is drawn against the position.
-    pub(super) fn pairs(&self) -> &'static [(usize, usize)] {
+    fn pairs(&self) -> &'static [(usize, usize)] {
         match self.coordinates.len() {
             0 | 1 => &[(0, 0)],
             2 => &[(0, 1)],
             _ => &[(0, 1), (0, 2), (1, 2)],
         }
+    }
+
+    pub(super) fn size(&self) -> (i32, i32) {
+        let plots = self.pairs().len() as i32;
+        (plots * if plots == 1 { 440 } else { 350 }, 380)
     }
 
     /// The colour of every point and the entries of the legend.
@@ -43,7 +45,7 @@ impl Scatter<'_> {
         };
         let distinct: Vec<i64> =
             labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let many = distinct.len() > CLASSES.len();
+        let many = distinct.len() > CLASS_COLOURS;
         let colour = |rank: usize| {
             if many {
                 ViridisRGB.get_color(rank as f64 / (distinct.len() - 1) as f64)
@@ -59,10 +61,11 @@ impl Scatter<'_> {
         (of_points.collect(), named.collect())
     }
 
-    /// One plot into each of `cells`, the legend above the first.
-    pub(super) fn draw(&self, cells: &[Area<'_>]) -> Result<()> {
+    /// Plots side by side, the legend above them.
+    pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
         let (colours, names) = self.colours();
         let radius = if colours.len() > 500 { 9 } else { 13 };
+        let cells = area.split_evenly((1, self.pairs().len()));
         for (cell, (i, j)) in cells.iter().zip(self.pairs()) {
             let horizontal = self.coordinates[*i];
             let positions: Vec<f64>;
@@ -74,7 +77,8 @@ impl Scatter<'_> {
             };
             let x = Axis::around(horizontal.values.iter().copied(), 7, horizontal.name);
             let y = Axis::around(vertical.iter().copied(), 7, name);
-            let mut plot = plot(&cell.margin(26 * UNIT, 0, 0, 6 * UNIT), x, y, (56, 46))?;
+            let mut plot = plot(&cell.margin(26 * UNIT, 0, 0, 6 * UNIT), x, y, (56, 42))?;
+            zero_lines(&mut plot)?;
             let points = horizontal.values.iter().zip(vertical).zip(&colours);
             plot.draw_series(
                 points.map(|((x, y), colour)| {
@@ -83,6 +87,6 @@ impl Scatter<'_> {
             )?;
         }
         let entries: Vec<_> = names.iter().map(|(c, n)| (Mark::Disc, *c, n.as_str())).collect();
-        cells.first().map_or(Ok(()), |cell| legend(&cell.margin(0, 0, 0, 6 * UNIT), &entries))
+        legend(&area.margin(0, 0, 0, 6 * UNIT), &entries)
     }
 }

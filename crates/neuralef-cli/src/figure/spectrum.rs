@@ -21,6 +21,7 @@ impl Spectrum<'_> {
     }
 
     pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
+        let area = &area.margin(0, 0, 0, 6 * UNIT);
         let values = self.eigenvalues.values;
         let reference = self.reference.map_or(&[][..], |r| r.values);
         let reference = &reference[..reference.len().min(values.len())];
@@ -32,7 +33,7 @@ impl Spectrum<'_> {
         let place = |(j, v): (usize, &f64)| ((j + 1) as f64, *v);
         let (x, y) =
             (Axis::ordinal(values.len(), "index j"), Axis::powers(low, high, "eigenvalue μ"));
-        let mut plot = plot(&area.margin(26 * UNIT, 0, 0, 6 * UNIT), x, y, (62, 46))?;
+        let mut plot = plot(&area.margin(26 * UNIT, 0, 0, 0), x, y, (68, 42))?;
         let bars = reference.iter().enumerate().map(place).filter(|(_, v)| *v > 0.0);
         plot.draw_series(bars.map(|(x, v)| {
             PathElement::new([(x - 0.34, height(v)), (x + 0.34, height(v))], INK.stroke_width(8))

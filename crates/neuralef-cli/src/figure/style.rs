@@ -15,48 +15,38 @@ pub(super) const SEMIBOLD: &[u8] = include_bytes!("../../assets/FigureSans-SemiB
 const FAMILY: &str = "Figure Sans, Inter, Helvetica Neue, Helvetica, Arial, sans-serif";
 
 /// Text.
-pub(super) const INK: RGBColor = RGBColor(27, 36, 48);
+pub(super) const INK: RGBColor = rgb(0x1b2430);
 /// Secondary text.
-const MUTED: RGBColor = RGBColor(90, 102, 117);
+const MUTED: RGBColor = rgb(0x5a6675);
 /// Grid lines.
-pub(super) const GRID: RGBColor = RGBColor(231, 234, 238);
+pub(super) const GRID: RGBColor = rgb(0xe7eaee);
 /// Axis lines, and the line at zero.
-pub(super) const AXIS: RGBColor = RGBColor(180, 188, 197);
+pub(super) const AXIS: RGBColor = rgb(0xb4bcc5);
 
-/// Ten classes that colour-blind readers can tell apart: Okabe and Ito's palette (2008) without its
+/// Classes that colour-blind readers can tell apart: Okabe and Ito's palette (2008) without its
 /// yellow, which is lost on white, and four colours of Paul Tol's muted scheme.
-pub(super) const CLASSES: [RGBColor; 10] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(213, 94, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(51, 34, 136),
-    RGBColor(153, 153, 51),
-    RGBColor(136, 34, 85),
-    RGBColor(125, 136, 148),
+const CLASSES: [u32; CLASS_COLOURS] = [
+    0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0xd55e00, 0x56b4e9, 0x332288, 0x999933, 0x882255,
+    0x7d8894,
 ];
+/// How many classes have a colour of their own.
+pub(super) const CLASS_COLOURS: usize = 10;
+/// Blue through near-white to red.
+const DIVERGING: [u32; 9] =
+    [0x08306b, 0x1d65aa, 0x569bcf, 0xabcfe8, 0xf7f7f7, 0xfac9a8, 0xe6855c, 0xbe3a2d, 0x6e0620];
+
+const fn rgb(code: u32) -> RGBColor {
+    RGBColor((code >> 16) as u8, (code >> 8) as u8, code as u8)
+}
 
 /// Colour of class `index`, cycling.
 pub(super) fn class(index: usize) -> RGBColor {
-    CLASSES[index % CLASSES.len()]
+    rgb(CLASSES[index % CLASS_COLOURS])
 }
 
-/// Colour of a signed value in −1 … 1: blue through near-white to red.
+/// Colour of a signed value in −1 … 1.
 pub(super) fn diverging(value: f64) -> RGBColor {
-    DerivedColorMap::new(&[
-        RGBColor(8, 48, 107),
-        RGBColor(29, 101, 170),
-        RGBColor(86, 155, 207),
-        RGBColor(171, 207, 232),
-        RGBColor(247, 247, 247),
-        RGBColor(250, 201, 168),
-        RGBColor(230, 133, 92),
-        RGBColor(190, 58, 45),
-        RGBColor(110, 6, 32),
-    ])
-    .get_color_normalized(value, -1.0, 1.0)
+    DerivedColorMap::new(&DIVERGING.map(rgb)).get_color_normalized(value, -1.0, 1.0)
 }
 
 /// Makes the fonts known to the drawing library.
@@ -67,34 +57,22 @@ pub(super) fn register_fonts() -> Result<()> {
     Ok(())
 }
 
-fn text(size: f64, style: FontStyle, colour: &'static RGBColor) -> TextStyle<'static> {
-    // The library takes the height of a line and has 1.24 of it to the size of the type.
-    TextStyle::from((FAMILY, 1.24 * size * f64::from(UNIT), style)).color(colour)
-}
-
+/// Size in pixels, weight and colour of text.
+pub(super) type Type = (f64, FontStyle, &'static RGBColor);
 /// Heading of a page.
-pub(super) fn title() -> TextStyle<'static> {
-    text(19.0, FontStyle::Bold, &INK)
-}
-
+pub(super) const TITLE: Type = (19.0, FontStyle::Bold, &INK);
 /// Heading of a part of a page.
-pub(super) fn part() -> TextStyle<'static> {
-    text(14.5, FontStyle::Bold, &INK)
-}
-
+pub(super) const PART: Type = (14.5, FontStyle::Bold, &INK);
 /// The line under a heading.
-pub(super) fn note() -> TextStyle<'static> {
-    text(13.0, FontStyle::Normal, &MUTED)
-}
-
+pub(super) const NOTE: Type = (13.0, FontStyle::Normal, &MUTED);
 /// Names of axes, legends.
-pub(super) fn label() -> TextStyle<'static> {
-    text(13.0, FontStyle::Normal, &INK)
-}
-
+pub(super) const LABEL: Type = (13.0, FontStyle::Normal, &INK);
 /// Numbers on axes.
-pub(super) fn tick() -> TextStyle<'static> {
-    text(12.0, FontStyle::Normal, &MUTED)
+pub(super) const TICK: Type = (12.0, FontStyle::Normal, &MUTED);
+
+/// The text style; the library takes the height of a line, 1.24 times the size of the type.
+pub(super) fn text((size, weight, colour): Type) -> TextStyle<'static> {
+    TextStyle::from((FAMILY, 1.24 * size * f64::from(UNIT), weight)).color(colour)
 }
 
 /// A number for an axis whose ticks are `step` apart: `−0.25`, `2.5×10⁸`.

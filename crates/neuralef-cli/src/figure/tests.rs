@@ -9,15 +9,18 @@ use resvg::usvg::roxmltree::{Document, Node};
 use super::*;
 
 /// Where figures go: `$FIGURE_DIR` to look at them, else a directory that vanishes.
-struct Out(#[allow(dead_code, reason = "keeps the directory")] Option<tempfile::TempDir>, PathBuf);
+struct Out {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
 
 fn out() -> Out {
     match std::env::var_os("FIGURE_DIR") {
-        Some(folder) => Out(None, PathBuf::from(folder)),
+        Some(folder) => Out { path: PathBuf::from(folder), _temporary: None },
         None => {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().to_path_buf();
-            Out(Some(folder), path)
+            Out { path, _temporary: Some(folder) }
         }
     }
 }
@@ -112,7 +115,7 @@ fn curves_hold_every_point_and_both_dashes_and_names() {
     let title = "Eigenfunctions of the Brownian kernel <min(s, t)> & more";
     let errors: Vec<f64> = mu.iter().map(|m| 0.2 * m).collect();
     let draw = |figure: Curves<'_>, name| {
-        both(&out.1, name, |path| {
+        both(&out.path, name, |path| {
             panel(path, title, "on U[0, 1]", &spectrum_of(&mu, &errors), &Body::Curves(figure))
         })
     };
@@ -151,7 +154,7 @@ fn spectrum_places_values_on_a_logarithmic_axis() {
     let exact: Vec<f64> = mu.iter().map(|m| 1.01 * m).collect();
     let reference = Some(Series { name: "exact", values: &exact });
     let figure = Spectrum { reference, ..spectrum_of(&mu, &errors) };
-    let text = both(&out.1, "spectrum", |path| spectrum(path, &figure));
+    let text = both(&out.path, "spectrum", |path| spectrum(path, &figure));
     let document = Document::parse(&text).unwrap();
     let read = |n: &Node<'_, '_>, a| n.attribute(a).unwrap().parse::<i32>().unwrap();
     let discs: Vec<(i32, i32)> = document
@@ -179,7 +182,7 @@ fn spectrum_places_values_on_a_logarithmic_axis() {
     }
     // Values that a logarithm can't show are marked, not dropped.
     let figure = spectrum_of(&[1.0, 0.1, 0.0, -1e-9], &[0.5, 0.2, 0.1, 0.1]);
-    let text = both(&out.1, "spectrum-signed", |path| spectrum(path, &figure));
+    let text = both(&out.path, "spectrum-signed", |path| spectrum(path, &figure));
     let document = Document::parse(&text).unwrap();
     assert!(says(&document, "zero or negative"));
     assert!(says(&document, "5×10⁻¹"), "less than two decades have ticks between");
@@ -216,7 +219,7 @@ fn contours_show_every_function_and_the_points() {
         points: &points,
     };
     let draw = |figure: Contours<'_>, name| {
-        both(&out.1, name, |path| beside(path, &Body::Contours(figure)))
+        both(&out.path, name, |path| beside(path, &Body::Contours(figure)))
     };
     let text = draw(figure, "contours");
     let document = Document::parse(&text).unwrap();
@@ -248,8 +251,8 @@ fn colours_of_contours_are_where_the_values_are() {
         functions: &[Series { name: "ring", values: &values }],
         points: &[],
     };
-    both(&out.1, "ring", |path| beside(path, &Body::Contours(figure)));
-    let image = Pixmap::load_png(out.1.join("ring.png")).unwrap();
+    both(&out.path, "ring", |path| beside(path, &Body::Contours(figure)));
+    let image = Pixmap::load_png(out.path.join("ring.png")).unwrap();
     // The plot begins after margin, spectrum, gap and numbers, below heading and name.
     let (x0, y0, side) = (24 + 470 + 44, 24 + 36 + 22, 160);
     let colour = |x: f64, y: f64| {
@@ -289,7 +292,7 @@ fn scatter_colours_by_class() {
         colouring: Colouring::Labels(&labels),
     };
     let draw = |figure: Scatter<'_>, name| {
-        let text = both(&out.1, name, |path| {
+        let text = both(&out.path, name, |path| {
             panel(path, "Digits", "", &spectrum_of(&[1.0], &[]), &Body::Scatter(figure))
         });
         let discs = text.matches("<circle").count() - 2;

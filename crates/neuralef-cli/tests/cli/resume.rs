@@ -145,6 +145,8 @@ fn outputs_do_not_replace_inputs_or_one_another() {
     refuse("fit x.npy -k 3 --steps 0 -o ./m.svg --plot m.svg");
     refuse(&format!("fit x.npy {TINY} -o m --checkpoint ./m"));
     dir.ok(&format!("fit x.npy {TINY} -o m"));
+    dir.ok(&format!("fit x.npy {TINY} -o m2 --checkpoint c --checkpoint-every 10"));
+    refuse("fit --resume c -o x.npy");
     refuse("transform m x.npy -o m");
     refuse("transform m x.npy -o ./x.npy");
 }

@@ -113,6 +113,14 @@ impl ReadoutSample {
                 spec.memory_budget
             ));
         }
+        if rows.len() < problem.train.len() && affordable >= wanted {
+            warnings.push(format!(
+                "the readout streams {} of {} training points: eigenvalues have the sampling error \
+                 of these; readout_points sets their number",
+                rows.len(),
+                problem.train.len()
+            ));
+        }
         let train = problem.blocks(&rows)?;
         Ok(ReadoutSample { rows, train, selection: problem.blocks(&problem.selection)?, warnings })
     }

@@ -3,7 +3,7 @@
 use super::landmarks::{self, Landmarks};
 use super::{FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, timed};
 use crate::error::{Error, Result};
-use crate::fit::{Event, FitSpec, Problem};
+use crate::fit::{Control, Event, FitSpec, Problem};
 use crate::kernel::KernelSpec;
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
@@ -85,7 +85,9 @@ impl Method for NystromMethod {
                 reason: "it has no training steps to resume".into(),
             });
         }
-        run.observer.observe(&Event::Phase { name: "nystrom" });
+        if run.observer.observe(&Event::Phase { name: "nystrom" }) == Control::Stop {
+            return Err(Error::Interrupted { step: 0, checkpoint: None });
+        }
         let m = self.landmarks.min(problem.train.len());
         let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
         if needed > problem.spec.memory_budget {
@@ -103,12 +105,14 @@ impl Method for NystromMethod {
         let fitted = timed(&mut run.timings.readout_seconds, || {
             let (rows, weights) = self.choose(problem)?;
             let x = problem.batch(&rows)?.x;
+            // Points that coincide make fewer landmarks.
+            let components = components.min(rows.len());
             let map = Nystrom::fit_weighted(kernel.clone(), x, &weights, components)?;
-            Ok::<_, Error>(map)
+            Ok::<_, Error>((rows.len(), map))
         });
-        let map = fitted?;
+        let (m, map) = fitted?;
         let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
-        if map.dropped() > 0 {
+        if map.components() < components {
             record.warnings.push(format!(
                 "only {} of {components} directions are usable: the kernel's further eigenvalues \
                  on these points are zero to rounding",

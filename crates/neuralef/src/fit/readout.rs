@@ -134,7 +134,7 @@ pub(crate) fn compute(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Resul
     }
 }
 
-/// The outputs themselves, scaled to E[ψ²] = 1, with their Rayleigh quotients.
+/// The outputs themselves, scaled to E[ψ²] = 1, with their Rayleigh quotients, in their order.
 fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
     let (n, p) = (sample.points(), basis.width());
     let covariance = covariance(basis, sample)?;
@@ -151,10 +151,15 @@ fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
     }
     let values = project(basis, sample.train, &weights)?;
     let image = sample.operator.image(sample.train, values.clone())?;
-    let eigenvalues = quadratic_form(sample, &values, &*image)?.diag().to_vec();
+    let quotients = quadratic_form(sample, &values, &*image)?.diag().to_vec();
     let held_out = HeldOut::new(basis, sample, &weights, &*image)?;
-    let residual = held_out.score(&Mat64::eye(weights.ncols()), &eigenvalues, k);
-    orient(&mut weights, &values, &Mat64::eye(values.ncols()));
+    let mut order: Vec<usize> = (0..quotients.len()).collect();
+    order.sort_by(|a, b| quotients[*b].total_cmp(&quotients[*a]));
+    let eigenvalues: Vec<f64> = order.iter().map(|&j| quotients[j]).collect();
+    let sorted = Mat64::eye(order.len()).select(Axis(1), &order);
+    let residual = held_out.score(&sorted, &eigenvalues, k);
+    let mut weights = weights.select(Axis(1), &order);
+    orient(&mut weights, &values, &sorted);
     let record = ReadoutRecord {
         kind: basis.kind,
         points: n,
