@@ -23,7 +23,8 @@ Examples:
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub command: Command,
-    /// Prints one JSON object for programs instead of text for people.
+    /// Prints one JSON object for programs instead of text for people; after a failure it is
+    /// {"error": MESSAGE}.
     #[arg(long, global = true)]
     pub json: bool,
     /// Threads to use; all cores by default. Results do not depend on it.

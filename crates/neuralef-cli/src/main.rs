@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if arguments.json {
+                let _ = output::say(serde_json::json!({"error": output::message(&error)}));
+            }
             // With standard error closed there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "neuralef: {}", output::message(&error));
             let interrupted = matches!(

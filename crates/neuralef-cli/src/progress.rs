@@ -55,7 +55,7 @@ impl Display {
     }
 
     fn show(&mut self, event: &Event<'_>) {
-        if matches!(event, Event::Step { .. }) && !self.due() {
+        if matches!(event, Event::Step { .. } | Event::Progress { .. }) && !self.due() {
             return;
         }
         match &self.sink {
@@ -86,6 +86,7 @@ fn draw(bar: &ProgressBar, event: &Event<'_>) {
     match event {
         Event::Phase { name } => {
             bar.set_prefix(*name);
+            bar.set_message("");
             bar.tick();
         }
         Event::Training { from, total } => {
@@ -99,6 +100,10 @@ fn draw(bar: &ProgressBar, event: &Event<'_>) {
             let first: Vec<String> =
                 eigenvalues.iter().take(3).map(|m| format!("{m:.3e}")).collect();
             bar.set_message(format!("loss {loss:.4}  μ {}", first.join(" ")));
+        }
+        Event::Progress { done, total } => {
+            bar.set_length(*total as u64);
+            bar.set_position(*done as u64);
         }
         Event::AutoCheck { step, residual } => {
             bar.println(format!("after {step} steps: held-out residual {residual:.4}"));
@@ -116,6 +121,9 @@ fn print(event: &Event<'_>) {
         }
         Event::Step { step, loss, eigenvalues } => {
             json!({"event": "step", "step": step, "loss": loss, "eigenvalues": eigenvalues})
+        }
+        Event::Progress { done, total } => {
+            json!({"event": "progress", "done": done, "total": total})
         }
         Event::Checkpoint { step, path } => {
             json!({"event": "checkpoint", "step": step, "path": path.to_string_lossy()})

@@ -59,8 +59,8 @@ pub struct Evaluation {
     pub residuals: Vec<f64>,
     /// ψᵀψ/n − I on these points.
     pub orthonormality: Orthonormality,
-    /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over pairs of different points.
-    pub gram_error: f64,
+    /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over pairs of different points; none for a single point.
+    pub gram_error: Option<f64>,
     /// Pairs behind `gram_error`.
     pub gram_pairs: usize,
     /// Σμ/E κ(x, x) over these points.
@@ -133,19 +133,24 @@ impl Model {
     }
 
     /// Over the pairs of the first half with the second half of (some of) the points.
-    fn gram_error(&self, kernel: &dyn Kernel, x: &Mat, psi: &Mat64) -> Result<(f64, usize)> {
+    fn gram_error(
+        &self,
+        kernel: &dyn Kernel,
+        x: &Mat,
+        psi: &Mat64,
+    ) -> Result<(Option<f64>, usize)> {
         let roots =
             ndarray::Array1::from_iter(self.eigenvalues().iter().map(|m| m.max(0.0).sqrt()));
         let half = (x.nrows() / 2).min(GRAM_POINTS);
         if half == 0 {
-            return Ok((0.0, 0));
+            return Ok((None, 0));
         }
         let (first, second) = (s![..half, ..], s![x.nrows() - half.., ..]);
         let mut gram = Mat64::zeros((half, half));
         kernel.gram(x.slice(first), x.slice(second), gram.view_mut())?;
         let phi = psi * &roots;
         let error = metrics::gram_error(phi.slice(first), phi.slice(second), gram.view())?;
-        Ok((error, half * half))
+        Ok((Some(error), half * half))
     }
 
     fn compare(

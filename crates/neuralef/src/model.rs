@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::approx::{FeatureMap, METHODS, MethodRecord, Run, Timings, timed};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
+use crate::fit::checkpoint::Inputs;
 use crate::fit::{Certificate, Checkpoint, Event, FitSpec, Observer, Problem, Silent, certify};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
@@ -239,14 +240,13 @@ impl<'a> Fit<'a> {
         let observer = self.observer.unwrap_or(&mut silent);
         let method = METHODS.build_text(&self.spec.method)?;
         let problem = Problem::new(data, self.validation.as_ref(), &self.spec)?;
+        let inputs = Inputs::new(data, self.validation.as_ref(), &self.spec);
         let mut run = Run {
             observer,
             checkpoint: self.checkpoint.as_deref(),
             checkpoint_every: self.checkpoint_every,
             resume: self.resume,
-            data,
-            validation: self.validation.as_ref(),
-            spec: &self.spec,
+            inputs: &inputs,
             timings: Timings::default(),
         };
         let fitted = method.fit(&problem, &mut run)?;

@@ -330,6 +330,33 @@ fn a_run_stopped_between_its_steps_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_run_stopped_in_the_middle_of_its_last_readout_resumes_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fit.ckpt");
+    // More points than a look streams: the readout of the best parameters comes after the looks.
+    let data = Dataset::open("two_moons(n=5000)", 0).unwrap();
+    let network = "mlp(hidden=[3], activation=tanh)".parse().unwrap();
+    let (readout, steps) = (ReadoutKind::Ritz, Steps::Auto);
+    let spec = spec("rbf(lengthscale=0.5)", 2, 0);
+    let spec = FitSpec { network, readout, steps, max_steps: 20, ..spec };
+    let mut blocks = 0;
+    let mut stopper = |event: &Event<'_>| match event {
+        Event::Progress { done: 3, total: 5 } => Control::Stop,
+        Event::Progress { total, .. } => {
+            blocks = blocks.max(*total);
+            Control::Continue
+        }
+        _ => Control::Continue,
+    };
+    let stopped =
+        Fit::new(spec.clone()).observer(&mut stopper).checkpoint(&path, 0).run(&data).map(|r| r.1);
+    assert!(matches!(stopped, Err(Error::Interrupted { step: 20, .. })), "{stopped:?}, {blocks}");
+    let (model, _) = Fit::resume(Checkpoint::read(&path).unwrap()).run(&data).unwrap();
+    let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
+    assert!(bytes(&model, directory.path()) == whole);
+}
+
+#[test]
 fn a_saved_model_gives_the_same_bits_and_rows_are_independent() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");

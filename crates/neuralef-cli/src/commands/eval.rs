@@ -62,7 +62,9 @@ fn text(e: &Evaluation) -> String {
         lines.push(format!("principal angles of the spans, rad: {}", angles.join(" ")));
     }
     lines.push(format!("orthonormality error    {:.2e}", e.orthonormality.max));
-    lines.push(format!("relative Gram error     {:.2e} over {} pairs", e.gram_error, e.gram_pairs));
+    if let Some(error) = e.gram_error {
+        lines.push(format!("relative Gram error     {error:.2e} over {} pairs", e.gram_pairs));
+    }
     lines.push(format!("captured trace          {:.3} %", 100.0 * e.captured_trace));
     lines.join("\n")
 }

@@ -19,6 +19,16 @@ fn tiny_without(name: &str) -> String {
 }
 
 #[test]
+fn programs_get_an_object_for_a_failure_too() {
+    let dir = Folder::new();
+    let ran = dir.run("fit missing.npy --json");
+    let object: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let message = object["error"].as_str().unwrap();
+    assert!(message.contains("missing.npy"), "{ran:?}");
+    assert_eq!((ran.code, ran.stderr.trim_end()), (Some(1), &*format!("neuralef: {message}")));
+}
+
+#[test]
 fn non_finite_values_are_found() {
     let dir = Folder::new();
     for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Dataset;
 use crate::error::Result;
+use crate::fit::checkpoint::Inputs;
 use crate::fit::{Checkpoint, FitSpec, Observer, Problem, ReadoutRecord};
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::persist::Archive;
@@ -120,9 +120,7 @@ pub struct Run<'a> {
     pub(crate) checkpoint_every: u64,
     pub(crate) resume: Option<Checkpoint>,
     /// The data and the spec as the user gave them, for checkpoints.
-    pub(crate) data: &'a Dataset,
-    pub(crate) validation: Option<&'a Dataset>,
-    pub(crate) spec: &'a FitSpec,
+    pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) timings: Timings,
 }
 

@@ -3,6 +3,7 @@
 use super::{Eigenfunctions, FeatureMap, Fitted, Method, MethodRecord, Run, timed};
 use crate::error::{Error, Result};
 use crate::fit::auto::AutoState;
+use crate::fit::problem::every;
 use crate::fit::readout::{self, Basis, Readout, Sample};
 use crate::fit::train::Trainer;
 use crate::fit::{Checkpoint, Control, Event, FitSpec, Problem, Steps, checkpoint};
@@ -22,6 +23,9 @@ pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
 fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
     Ok(Box::new(NeuralEfMethod))
 }
+
+/// The most points that a look of `steps = auto` streams.
+const LOOK: usize = 4096;
 
 /// Announces a readout.
 const READOUT: Event<'static> = Event::Phase { name: "readout" };
@@ -53,7 +57,7 @@ impl Method for NeuralEfMethod {
             steps,
             auto_checks: auto.checks,
             running_eigenvalues: trainer.running_eigenvalues(),
-            warnings: sample.warnings,
+            warnings: [problem.training_warnings.clone(), sample.warnings].concat(),
             ..MethodRecord::default()
         };
         if readout.eigenvalues.len() < spec.n_components {
@@ -93,6 +97,8 @@ impl Method for NeuralEfMethod {
 struct ReadoutSample {
     rows: Vec<usize>,
     train: Vec<Batch>,
+    /// Fewer points for the looks of `steps = auto`, where those of the readout are many.
+    look: Option<Vec<Batch>>,
     selection: Vec<Batch>,
     warnings: Vec<String>,
 }
@@ -101,7 +107,8 @@ impl ReadoutSample {
     fn new(problem: &Problem, basis: usize) -> Result<Self> {
         let spec = &problem.spec;
         let budget = spec.memory_budget.saturating_mul(1 << 20);
-        let affordable = readout::affordable_points(budget, basis, problem.selection.len())?;
+        let (width, held_out) = (problem.data.width(), problem.selection.len());
+        let affordable = readout::affordable_points(budget, basis, width, held_out)?;
         let wanted = spec.readout_points.min(problem.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
         let mut warnings = Vec::new();
@@ -122,7 +129,12 @@ impl ReadoutSample {
             ));
         }
         let train = problem.blocks(&rows)?;
-        Ok(ReadoutSample { rows, train, selection: problem.blocks(&problem.selection)?, warnings })
+        let look = match spec.steps {
+            Steps::Auto if rows.len() > LOOK => Some(problem.blocks(&every(&rows, LOOK))?),
+            _ => None,
+        };
+        let selection = problem.blocks(&problem.selection)?;
+        Ok(ReadoutSample { rows, train, look, selection, warnings })
     }
 }
 
@@ -142,7 +154,7 @@ impl<'a> Training<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
         let saved = run.resume.take();
         if let Some(saved) = &saved {
-            saved.check_data(run.data, run.validation)?;
+            saved.check_data(run.inputs)?;
             saved.check_size(total)?;
         }
         problem.affordable_training()?;
@@ -169,11 +181,10 @@ impl<'a> Training<'a> {
 
     /// Trains to `until` steps in all, writing checkpoints on the way.
     fn train(&mut self, until: u64, run: &mut Run<'_>) -> Result<()> {
-        let (auto, best) = (&self.auto, &self.best);
-        let (data, validation, spec) = (run.data, run.validation, run.spec);
+        let (auto, best, inputs) = (&self.auto, &self.best, run.inputs);
         let mut save = |trainer: &Trainer<'_>, path: &std::path::Path| {
             let best = best.as_ref().map(|(parameters, _)| (auto, parameters));
-            checkpoint::write(path, data, validation, spec, trainer, best)
+            checkpoint::write(path, inputs, trainer, best)
         };
         self.trainer.run(until, run.observer, run.checkpoint, run.checkpoint_every, &mut save)
     }
@@ -181,36 +192,57 @@ impl<'a> Training<'a> {
     /// Tells the observer of `event`; when it wants to stop, writes a checkpoint and returns
     /// [`Error::Interrupted`].
     fn tell(&self, event: &Event<'_>, run: &mut Run<'_>) -> Result<()> {
-        if run.observer.observe(event) == Control::Continue {
-            return Ok(());
+        match run.observer.observe(event) {
+            Control::Continue => Ok(()),
+            Control::Stop => Err(self.stopped(run)),
         }
+    }
+
+    /// Writes a checkpoint; the error that says where.
+    fn stopped(&self, run: &Run<'_>) -> Error {
         if let Some(path) = run.checkpoint {
             let best = self.best.as_ref().map(|(parameters, _)| (&self.auto, parameters));
-            checkpoint::write(path, run.data, run.validation, run.spec, &self.trainer, best)?;
+            if let Err(error) = checkpoint::write(path, run.inputs, &self.trainer, best) {
+                return error;
+            }
         }
         let checkpoint = run.checkpoint.map(std::path::Path::to_path_buf);
-        Err(Error::Interrupted { step: self.trainer.step, checkpoint })
+        Error::Interrupted { step: self.trainer.step, checkpoint }
     }
 
+    /// The readout on all points it is to stream.
     fn readout(&self, run: &mut Run<'_>) -> Result<Readout> {
         self.tell(&READOUT, run)?;
-        self.compute(run)
+        let found = self.compute(&self.sample.train, run);
+        self.or_stopped(found, run)
     }
 
-    fn compute(&self, run: &mut Run<'_>) -> Result<Readout> {
+    /// Makes the error of an interrupted computation one with a checkpoint.
+    fn or_stopped<T>(&self, found: Result<T>, run: &Run<'_>) -> Result<T> {
+        found.map_err(|error| match error {
+            Error::Interrupted { .. } => self.stopped(run),
+            other => other,
+        })
+    }
+
+    /// A readout on `train`; when the observer wants to stop, [`Error::Interrupted`].
+    fn compute(&self, train: &[Batch], run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
         let basis = Basis {
             network: &*self.trainer.network,
             conditioner: &self.trainer.conditioner,
             kind: spec.readout,
         };
-        let sample = Sample {
-            operator: &*self.problem.operator,
-            train: &self.sample.train,
-            selection: &self.sample.selection,
+        let operator = &*self.problem.operator;
+        let sample = Sample { operator, train, selection: &self.sample.selection };
+        let step = self.trainer.step;
+        let observer = &mut *run.observer;
+        let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
+            Control::Continue => Ok(()),
+            Control::Stop => Err(Error::Interrupted { step, checkpoint: None }),
         };
         timed(&mut run.timings.readout_seconds, || {
-            readout::compute(&basis, &sample, spec.n_components)
+            readout::compute(&basis, &sample, spec.n_components, &mut tick)
         })
     }
 
@@ -218,24 +250,32 @@ impl<'a> Training<'a> {
     fn auto(&mut self, run: &mut Run<'_>) -> Result<Readout> {
         while let Some(step) = self.auto.next(self.problem.spec.max_steps) {
             self.train(step, run)?;
-            let readout = self.readout(run)?;
+            self.tell(&READOUT, run)?;
+            let points = self.sample.look.as_ref().unwrap_or(&self.sample.train);
+            let found = self.compute(points, run);
+            let readout = self.or_stopped(found, run)?;
             let residual = readout.record.residual;
             if self.auto.note(step, residual) {
-                self.best = Some((self.trainer.network.parameters().clone(), Some(readout)));
+                let whole = self.sample.look.is_none().then_some(readout);
+                self.best = Some((self.trainer.network.parameters().clone(), whole));
             }
             self.tell(&Event::AutoCheck { step, residual }, run)?;
         }
         match self.best.take() {
-            Some((parameters, readout)) => {
-                *self.trainer.network.parameters_mut() = parameters;
-                readout.map_or_else(
-                    || {
-                        // Too late to stop: the trainer is not where a resumed run would go on.
-                        run.observer.observe(&READOUT);
-                        self.compute(run)
-                    },
-                    Ok,
-                )
+            Some((mut best, Some(readout))) => {
+                std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                Ok(readout)
+            }
+            Some((mut best, None)) => {
+                std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                run.observer.observe(&READOUT);
+                let found = self.compute(&self.sample.train, run);
+                if matches!(found, Err(Error::Interrupted { .. })) {
+                    // A resumed run goes on from the last parameters, not from the best.
+                    std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                    self.best = Some((best, None));
+                }
+                self.or_stopped(found, run)
             }
             None => self.readout(run),
         }

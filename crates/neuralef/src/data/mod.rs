@@ -231,7 +231,7 @@ impl Dataset {
     }
 
     /// A checksum of up to 4,096 evenly spaced rows and the size: tells one set of points from
-    /// another.
+    /// another, though not from one that differs in other rows only.
     ///
     /// # Errors
     /// [`Error::NonFinite`] from a mapped file.

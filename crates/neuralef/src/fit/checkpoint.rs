@@ -1,6 +1,7 @@
 //! Checkpoints: everything an interrupted run needs to continue to the same bits.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,8 +65,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Fails unless the data have the shapes of the interrupted run's.
-    pub(crate) fn check_data(&self, data: &Dataset, validation: Option<&Dataset>) -> Result<()> {
+    /// Fails unless the data are the interrupted run's.
+    pub(crate) fn check_data(&self, inputs: &Inputs<'_>) -> Result<()> {
+        let (data, validation) = (inputs.data, inputs.validation);
         let shape = (data.len(), data.width());
         let (before, now) =
             (self.header.validation.as_ref().map(|v| v.1), validation.map(Dataset::len));
@@ -74,7 +76,7 @@ impl Checkpoint {
             return Err(Error::shape("validation of the resumed run", points(before), points(now)));
         }
         if shape == self.header.data_shape {
-            if fingerprints(data, validation, &self.header.spec)? == self.header.fingerprints {
+            if inputs.fingerprints()? == self.header.fingerprints {
                 return Ok(());
             }
             let expected = "the values that the interrupted run was fitted to";
@@ -111,35 +113,52 @@ impl Checkpoint {
     }
 }
 
-/// Checksums of everything a fit reads.
-fn fingerprints(
-    data: &Dataset,
-    validation: Option<&Dataset>,
-    spec: &FitSpec,
-) -> Result<Vec<String>> {
-    let mut sums = vec![data.fingerprint()?];
-    sums.extend(validation.map(Dataset::fingerprint).transpose()?);
-    for path in [&spec.gram, &spec.features].into_iter().flatten() {
-        sums.push(Dataset::open(&path.to_string_lossy(), spec.seed)?.fingerprint()?);
+/// What the user gave a fit.
+pub(crate) struct Inputs<'a> {
+    data: &'a Dataset,
+    validation: Option<&'a Dataset>,
+    spec: &'a FitSpec,
+    fingerprints: OnceLock<Vec<String>>,
+}
+
+impl<'a> Inputs<'a> {
+    pub(crate) fn new(
+        data: &'a Dataset,
+        validation: Option<&'a Dataset>,
+        spec: &'a FitSpec,
+    ) -> Self {
+        Inputs { data, validation, spec, fingerprints: OnceLock::new() }
     }
-    Ok(sums)
+
+    /// Checksums of everything the fit reads, worked out once.
+    fn fingerprints(&self) -> Result<&[String]> {
+        if let Some(sums) = self.fingerprints.get() {
+            return Ok(sums);
+        }
+        let mut sums = vec![self.data.fingerprint()?];
+        sums.extend(self.validation.map(Dataset::fingerprint).transpose()?);
+        for path in [&self.spec.gram, &self.spec.features].into_iter().flatten() {
+            let file = Dataset::open(&path.to_string_lossy(), self.spec.seed)?;
+            sums.push(file.fingerprint()?);
+        }
+        Ok(self.fingerprints.get_or_init(|| sums))
+    }
 }
 
 /// Writes a checkpoint, whole or not at all.
 pub(crate) fn write(
     path: &Path,
-    data: &Dataset,
-    validation: Option<&Dataset>,
-    spec: &FitSpec,
+    inputs: &Inputs<'_>,
     trainer: &Trainer<'_>,
     auto: Option<(&AutoState, &Parameters)>,
 ) -> Result<()> {
+    let Inputs { data, validation, spec, .. } = inputs;
     let header = CheckpointHeader {
-        spec: spec.clone(),
+        spec: (*spec).clone(),
         data: data.name().to_string(),
         data_shape: (data.len(), data.width()),
         validation: validation.map(|v| (v.name().to_string(), v.len())),
-        fingerprints: fingerprints(data, validation, spec)?,
+        fingerprints: inputs.fingerprints()?.to_vec(),
         step: trainer.step,
         auto: auto.map(|(state, _)| state.clone()),
     };

@@ -25,6 +25,13 @@ pub enum Event<'a> {
         /// Running (EMA) eigenvalue estimates.
         eigenvalues: &'a [f64],
     },
+    /// Part of a phase that is not training is done.
+    Progress {
+        /// Blocks done.
+        done: usize,
+        /// Blocks in all.
+        total: usize,
+    },
     /// A checkpoint was written.
     Checkpoint {
         /// Steps done.

@@ -37,6 +37,8 @@ pub struct Problem {
     pub(crate) kernel: Option<Arc<dyn Kernel>>,
     pub(crate) spec: FitSpec,
     pub(crate) warnings: Vec<String>,
+    /// Of these a method that does not train has no need.
+    pub(crate) training_warnings: Vec<String>,
 }
 
 impl Problem {
@@ -54,7 +56,7 @@ impl Problem {
         // A bad value in a file that is read on demand should not depend on luck to be found.
         whole.check_finite()?;
         let (n, data) = (whole.len(), &whole);
-        let mut warnings = Vec::new();
+        let (mut warnings, mut training_warnings) = (Vec::new(), Vec::new());
         if spec.n_components > n {
             let expected = format!("at most the number of points, {n}");
             return Err(Error::parameter("n_components", expected, spec.n_components));
@@ -77,7 +79,7 @@ impl Problem {
         }
         let mut spec = spec.clone();
         if spec.batch_size > train.len() {
-            warnings.push(format!(
+            training_warnings.push(format!(
                 "batch_size reduced from {} to the number of training points, {}",
                 spec.batch_size,
                 train.len()
@@ -107,6 +109,7 @@ impl Problem {
             kernel,
             spec,
             warnings,
+            training_warnings,
         })
     }
 
@@ -141,6 +144,7 @@ impl Problem {
         affordable_points(
             budget,
             usize::try_from(basis).unwrap_or(usize::MAX),
+            self.data.width(),
             self.selection.len(),
         )
         .map(|_| ())
@@ -196,11 +200,13 @@ fn operator(
     if let Some(path) = &spec.gram {
         let gram = Dataset::open(&path.to_string_lossy(), spec.seed)?;
         matching("gram", gram.len())?;
+        gram.check_finite()?;
         return Ok((Arc::new(PrecomputedOperator::new(gram)?), None));
     }
     if let Some(path) = &spec.features {
         let features = Dataset::open(&path.to_string_lossy(), spec.seed)?;
         matching("features", features.len())?;
+        features.check_finite()?;
         return Ok((Arc::new(FeatureOperator::new(features, 1)?), None));
     }
     let Some(text) = &spec.kernel else {

@@ -98,23 +98,34 @@ impl Sample<'_> {
     }
 }
 
-/// Training points that a readout of `p` functions can stream within `memory` bytes: it holds two
-/// copies of the basis at those points, three p × p matrices and the values at `held_out` points.
+/// Told (blocks done, blocks in all) between the blocks of a readout; an error ends it.
+pub(crate) type Tick<'t> = dyn FnMut(usize, usize) -> Result<()> + 't;
+
+/// Training points of `width` columns that a readout of `p` functions can stream within `memory`
+/// bytes: it holds two copies of the basis and of the points themselves, three p × p matrices and
+/// the values at `held_out` points.
 ///
 /// # Errors
 /// [`Error::MemoryBudget`] when not even p points fit.
-pub(crate) fn affordable_points(memory: u64, p: usize, held_out: usize) -> Result<usize> {
-    let (p, held_out) = (p as u64, held_out as u64);
+pub(crate) fn affordable_points(
+    memory: u64,
+    p: usize,
+    width: usize,
+    held_out: usize,
+) -> Result<usize> {
+    let (p, width, held_out) = (p as u64, width as u64, held_out as u64);
     let rows = held_out.saturating_mul(3).saturating_add(BLOCK as u64);
     let columns = p.saturating_mul(3).saturating_add(rows);
     let fixed = p.saturating_mul(columns).saturating_mul(8);
-    let points = memory.saturating_sub(fixed) / p.max(1).saturating_mul(16);
+    let fixed = fixed.saturating_add(held_out.saturating_mul(width).saturating_mul(4));
+    let point = p.max(1).saturating_mul(16).saturating_add(width.saturating_mul(8));
+    let points = memory.saturating_sub(fixed) / point;
     if points >= p.max(2) {
         return Ok(usize::try_from(points).unwrap_or(usize::MAX));
     }
     Err(Error::MemoryBudget {
         what: format!("a readout of {p} basis functions"),
-        needed_mib: fixed.saturating_add(p.saturating_mul(p).saturating_mul(16)).div_ceil(1 << 20),
+        needed_mib: fixed.saturating_add(p.saturating_mul(point)).div_ceil(1 << 20),
         budget_mib: memory >> 20,
     })
 }
@@ -127,15 +138,20 @@ pub(crate) fn affordable_points(memory: u64, p: usize, held_out: usize) -> Resul
 /// # Errors
 /// [`Error::Numerical`] when no direction is usable, and what the
 /// operator reports.
-pub(crate) fn compute(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
+pub(crate) fn compute(
+    basis: &Basis<'_>,
+    sample: &Sample<'_>,
+    k: usize,
+    tick: &mut Tick<'_>,
+) -> Result<Readout> {
     match basis.kind {
-        ReadoutKind::None => raw(basis, sample, k),
-        _ => rayleigh_ritz(basis, sample, k),
+        ReadoutKind::None => raw(basis, sample, k, tick),
+        _ => rayleigh_ritz(basis, sample, k, tick),
     }
 }
 
-/// The outputs themselves, scaled to E[ψ²] = 1, with their Rayleigh quotients, in their order.
-fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
+/// The outputs themselves, scaled to E[ψ²] = 1, in the order of their Rayleigh quotients.
+fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize, tick: &mut Tick<'_>) -> Result<Readout> {
     let (n, p) = (sample.points(), basis.width());
     let covariance = covariance(basis, sample)?;
     let mut weights = Mat64::zeros((p, k.min(p)));
@@ -151,7 +167,7 @@ fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
     }
     let values = project(basis, sample.train, &weights)?;
     let image = sample.operator.image(sample.train, values.clone())?;
-    let quotients = quadratic_form(sample, &values, &*image)?.diag().to_vec();
+    let quotients = quadratic_form(sample, &values, &*image, tick)?.diag().to_vec();
     let held_out = HeldOut::new(basis, sample, &weights, &*image)?;
     let mut order: Vec<usize> = (0..quotients.len()).collect();
     order.sort_by(|a, b| quotients[*b].total_cmp(&quotients[*a]));
@@ -172,7 +188,12 @@ fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
     Ok(Readout { weights, eigenvalues, record })
 }
 
-fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Readout> {
+fn rayleigh_ritz(
+    basis: &Basis<'_>,
+    sample: &Sample<'_>,
+    k: usize,
+    tick: &mut Tick<'_>,
+) -> Result<Readout> {
     let (n, p) = (sample.points(), basis.width());
     // The whitened basis, most significant direction first: a truncation keeps leading columns.
     let whitening = linalg::Whitening::new(covariance(basis, sample)?.view())?;
@@ -185,7 +206,7 @@ fn rayleigh_ritz(basis: &Basis<'_>, sample: &Sample<'_>, k: usize) -> Result<Rea
     }
     let values = project(basis, sample.train, &whiten)?;
     let image = sample.operator.image(sample.train, values.clone())?;
-    let galerkin = quadratic_form(sample, &values, &*image)?;
+    let galerkin = quadratic_form(sample, &values, &*image, tick)?;
     let held_out = HeldOut::new(basis, sample, &whiten, &*image)?;
     drop(image);
 
@@ -264,10 +285,16 @@ fn project(basis: &Basis<'_>, points: &[Batch], weights: &Mat64) -> Result<Mat64
 }
 
 /// Bᵀ(T̂B)/n for the values B at the training points, symmetrised.
-fn quadratic_form(sample: &Sample<'_>, values: &Mat64, image: &dyn Image) -> Result<Mat64> {
+fn quadratic_form(
+    sample: &Sample<'_>,
+    values: &Mat64,
+    image: &dyn Image,
+    tick: &mut Tick<'_>,
+) -> Result<Mat64> {
     let mut sum = Mat64::zeros((values.ncols(), values.ncols()));
     let mut row = 0;
-    for batch in sample.train {
+    for (done, batch) in sample.train.iter().enumerate() {
+        tick(done, sample.train.len())?;
         let t_values = image.at(batch)?;
         let own = values.slice(s![row..row + t_values.nrows(), ..]);
         sum += &linalg::tr_matmul_f64(own, t_values.view())?;
