@@ -71,7 +71,10 @@ pub use nn::{
     OptimizerSpec, OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape,
     TensorLayout, clip, l2_normalise,
 };
-pub use objective::{Estimator, NeuralEf, OBJECTIVES, Objective, Step};
+pub use objective::{
+    EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,
+    ObjectiveState, Outputs, Spin, Step, Variant,
+};
 pub use operator::{
     Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, PrecomputedOperator,
 };

@@ -156,6 +156,41 @@ fn training_lowers_the_residual_of_the_outputs() {
 }
 
 #[test]
+fn every_objective_learns_the_leading_eigenfunctions() {
+    let data = Dataset::open("uniform(n=1000, d=1, low=0, high=1)", 4).unwrap();
+    for objective in ["mu_eigengame", "nested_lora", "nested_lora(nesting=joint)", "spin(beta=0.1)"]
+    {
+        let mut spec = spec("brownian", 2, 1500);
+        (spec.readout, spec.objective) = (ReadoutKind::None, objective.into());
+        spec.optimizer = "adam(lr=3e-3)".parse().unwrap();
+        let model = fit(&data, &spec).unwrap();
+        for j in 0..2 {
+            let mu = 1.0 / ((j as f64 + 0.5) * std::f64::consts::PI).powi(2);
+            let (got, residual) = (model.eigenvalues()[j], model.certificate().pairs[j].residual);
+            assert!((got / mu - 1.0).abs() < 0.1 && residual < 0.25, "{objective} {j}: {got} {mu}");
+        }
+    }
+}
+
+#[test]
+fn eigengame_gives_the_spectrum_of_the_linear_kernel() {
+    let data = Dataset::open("gaussian(n=2000, d=4)", 1).unwrap();
+    let x = data.range(0..2000).unwrap();
+    let stretch = ndarray::arr1(&[2.0f32, 1.2, 0.6, 0.1]);
+    let data = Dataset::from_array("stretched", &x * &stretch).unwrap();
+    let mut spec = spec("linear", 2, 2000);
+    spec.network = "mlp(hidden=[])".parse().unwrap();
+    spec.optimizer = "sgd(lr=0.05, momentum=0)".parse().unwrap();
+    (spec.objective, spec.readout) = ("eigengame_pca".into(), ReadoutKind::None);
+    let model = fit(&data, &spec).unwrap();
+    let exact = fit(&data, &FitSpec { method: "nystrom(landmarks=2000)".into(), ..spec }).unwrap();
+    for (j, (got, mu)) in model.eigenvalues().iter().zip(exact.eigenvalues()).enumerate() {
+        assert!((got / mu - 1.0).abs() < 1e-3, "{j}: {got} {mu}");
+        assert!(model.certificate().pairs[j].residual < 0.05, "{:?}", model.certificate());
+    }
+}
+
+#[test]
 fn automatic_training_of_raw_outputs_goes_on_while_it_pays() {
     let data = Dataset::open("uniform(n=1000, d=1, low=0, high=1)", 4).unwrap();
     let mut spec = spec("brownian", 2, 0);
@@ -280,7 +315,9 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     // A basis too small to be good enough untrained, so that training goes on.
     let mut auto = FitSpec { steps: Steps::Auto, max_steps: 600, ..exact.clone() };
     auto.network = "mlp(hidden=[4], activation=tanh)".parse().unwrap();
-    for (spec, stop_at) in [(exact, 47), (auto.clone(), 47), (auto, 250)] {
+    // An objective with a memory of its own.
+    let spin = FitSpec { objective: "spin(beta=0.1)".into(), ..exact.clone() };
+    for (spec, stop_at) in [(exact, 47), (auto.clone(), 47), (auto, 250), (spin, 47)] {
         let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
         let mut stopper = |event: &Event<'_>| match event {
             Event::Step { step, .. } if *step == stop_at => Control::Stop,

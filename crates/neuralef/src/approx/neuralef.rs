@@ -4,7 +4,7 @@ use super::{Eigenfunctions, FeatureMap, Fitted, Method, MethodRecord, Run, timed
 use crate::error::{Error, Result};
 use crate::fit::auto::AutoState;
 use crate::fit::problem::every;
-use crate::fit::readout::{self, Basis, Readout, Sample};
+use crate::fit::readout::{self, Basis, Readout, Sample, Wanted};
 use crate::fit::train::Trainer;
 use crate::fit::{Checkpoint, Control, Event, FitSpec, Problem, Steps, checkpoint};
 use crate::nn::Parameters;
@@ -42,7 +42,7 @@ impl Method for NeuralEfMethod {
             Steps::Auto => spec.max_steps,
         };
         let mut training = Training::start(problem, total, run)?;
-        run.observer.observe(&Event::Training { from: training.trainer.step, total });
+        run.observer.observe(&Event::Training { from: training.trainer.step(), total });
         let readout = match spec.steps {
             Steps::Exactly(_) => {
                 training.train(total, run)?;
@@ -52,7 +52,7 @@ impl Method for NeuralEfMethod {
         };
         run.timings.training_seconds += training.trainer.seconds;
         let Training { trainer, auto, sample, .. } = training;
-        let steps = auto.best().map_or(trainer.step, |(step, _)| step);
+        let steps = auto.best().map_or(trainer.step(), |(step, _)| step);
         let mut record = MethodRecord {
             steps,
             auto_checks: auto.checks,
@@ -70,7 +70,7 @@ impl Method for NeuralEfMethod {
         }
         record.readout = Some(readout.record);
         let map = Eigenfunctions::new(
-            trainer.network,
+            trainer.learner.network,
             trainer.conditioner,
             spec.readout,
             readout.weights,
@@ -159,7 +159,7 @@ impl<'a> Training<'a> {
         }
         problem.affordable_training()?;
         let mut trainer = Trainer::new(problem, total)?;
-        let basis = readout::width(&*trainer.network, problem.spec.readout);
+        let basis = readout::width(&*trainer.learner.network, problem.spec.readout);
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
         if let Some(saved) = saved {
@@ -172,7 +172,7 @@ impl<'a> Training<'a> {
     fn saved_best(saved: &Checkpoint, trainer: &Trainer<'_>) -> Result<(AutoState, Option<Best>)> {
         match saved.header.auto.clone() {
             Some(auto) => {
-                let best = saved.best(trainer.network.parameters())?;
+                let best = saved.best(trainer.learner.network.parameters())?;
                 Ok((auto, Some((best, None))))
             }
             None => Ok((AutoState::default(), None)),
@@ -207,7 +207,7 @@ impl<'a> Training<'a> {
             }
         }
         let checkpoint = run.checkpoint.map(std::path::Path::to_path_buf);
-        Error::Interrupted { step: self.trainer.step, checkpoint }
+        Error::Interrupted { step: self.trainer.step(), checkpoint }
     }
 
     /// The readout on all points it is to stream.
@@ -229,20 +229,22 @@ impl<'a> Training<'a> {
     fn compute(&self, train: &[Batch], run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
         let basis = Basis {
-            network: &*self.trainer.network,
+            network: &*self.trainer.learner.network,
             conditioner: &self.trainer.conditioner,
             kind: spec.readout,
         };
         let operator = &*self.problem.operator;
         let sample = Sample { operator, train, selection: &self.sample.selection };
-        let step = self.trainer.step;
+        let outputs = self.trainer.learner.objective.outputs();
+        let wanted = Wanted { components: spec.n_components, outputs };
+        let step = self.trainer.step();
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
             Control::Continue => Ok(()),
             Control::Stop => Err(Error::Interrupted { step, checkpoint: None }),
         };
         timed(&mut run.timings.readout_seconds, || {
-            readout::compute(&basis, &sample, spec.n_components, &mut tick)
+            readout::compute(&basis, &sample, &wanted, &mut tick)
         })
     }
 
@@ -257,22 +259,22 @@ impl<'a> Training<'a> {
             let residual = readout.record.residual;
             if self.auto.note(step, residual) {
                 let whole = self.sample.look.is_none().then_some(readout);
-                self.best = Some((self.trainer.network.parameters().clone(), whole));
+                self.best = Some((self.trainer.learner.network.parameters().clone(), whole));
             }
             self.tell(&Event::AutoCheck { step, residual }, run)?;
         }
         match self.best.take() {
             Some((mut best, Some(readout))) => {
-                std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
                 Ok(readout)
             }
             Some((mut best, None)) => {
-                std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
                 run.observer.observe(&READOUT);
                 let found = self.compute(&self.sample.train, run);
                 if matches!(found, Err(Error::Interrupted { .. })) {
                     // A resumed run goes on from the last parameters, not from the best.
-                    std::mem::swap(self.trainer.network.parameters_mut(), &mut best);
+                    std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
                     self.best = Some((best, None));
                 }
                 self.or_stopped(found, run)

@@ -92,16 +92,23 @@ impl Checkpoint {
 
     /// Puts the trainer where the interrupted run was.
     pub(crate) fn restore(&self, trainer: &mut Trainer<'_>) -> Result<()> {
-        get_parameters(&self.archive, "network", trainer.network.parameters_mut())?;
-        let mut state = trainer.optimizer.state();
+        let learner = &mut trainer.learner;
+        get_parameters(&self.archive, "network", learner.network.parameters_mut())?;
+        let mut state = learner.optimizer.state();
         state.step = self.header.step;
         for (name, values) in &mut state.vectors {
             let stored = self.archive.f32(&format!("optimizer.{name}"), &[values.len()])?;
             values.copy_from_slice(stored);
         }
-        trainer.optimizer.restore(&state)?;
+        learner.optimizer.restore(&state)?;
+        let mut state = learner.objective.state();
+        for (name, values) in &mut state {
+            let stored = self.archive.f64(&format!("objective.{name}"), &[values.len()])?;
+            values.copy_from_slice(stored);
+        }
+        learner.objective.restore(&state)?;
+        learner.step = self.header.step;
         trainer.ema = self.archive.f64("ema", &[trainer.ema.len()])?.to_vec();
-        trainer.step = self.header.step;
         Ok(())
     }
 
@@ -159,14 +166,18 @@ pub(crate) fn write(
         data_shape: (data.len(), data.width()),
         validation: validation.map(|v| (v.name().to_string(), v.len())),
         fingerprints: inputs.fingerprints()?.to_vec(),
-        step: trainer.step,
+        step: trainer.step(),
         auto: auto.map(|(state, _)| state.clone()),
     };
     let mut archive = Archive::with_header(KIND, &header)?;
-    put_parameters(&mut archive, "network", trainer.network.parameters())?;
-    for (name, values) in trainer.optimizer.state().vectors {
+    put_parameters(&mut archive, "network", trainer.learner.network.parameters())?;
+    for (name, values) in trainer.learner.optimizer.state().vectors {
         let length = values.len();
         archive.put_f32(format!("optimizer.{name}"), &[length], values)?;
+    }
+    for (name, values) in trainer.learner.objective.state() {
+        let length = values.len();
+        archive.put_f64(format!("objective.{name}"), &[length], values)?;
     }
     archive.put_f64("ema", &[trainer.ema.len()], trainer.ema.clone())?;
     if let Some((_, best)) = auto {

@@ -3,6 +3,7 @@
 pub(crate) mod auto;
 mod certificate;
 pub(crate) mod checkpoint;
+pub(crate) mod learner;
 mod observer;
 pub(crate) mod problem;
 pub(crate) mod readout;

@@ -10,6 +10,7 @@ use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::matrix::Mat;
+use crate::objective::OBJECTIVES;
 use crate::operator::{
     BLOCK, Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
 };
@@ -123,8 +124,12 @@ impl Problem {
         let spec = &self.spec;
         let k = spec.n_components;
         let size = spec.network.size(self.data.width(), k);
+        let objective = OBJECTIVES.build_text(&spec.objective)?;
+        // The moving average, and what a step adds to it.
+        let jacobian = if objective.needs_jacobian() { size.jacobian } else { 0 };
         let batch = (spec.batch_size as u64).saturating_mul(size.activations);
         let needed = size.parameters.saturating_mul(PARAMETER);
+        let needed = needed.saturating_add(jacobian.saturating_mul(8));
         // Rayleigh quotients and inner products of all pairs of functions.
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));

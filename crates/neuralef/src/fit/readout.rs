@@ -6,7 +6,7 @@
 //! dropped: they are rounding noise in one dimension and overfitting in many. The truncation is
 //! the one with the smallest residual ‖T̂ψ − μψ‖/μ on held-out points.
 
-use ndarray::{Axis, s};
+use ndarray::{Array1, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::spec::ReadoutKind;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::nn::Network;
+use crate::objective::Outputs;
 use crate::operator::{BLOCK, Batch, Image, KernelOperator};
 
 /// Truncations tried, relative to the largest eigenvalue of C: 10⁻¹ … 10⁻¹⁴.
@@ -130,7 +131,15 @@ pub(crate) fn affordable_points(
     })
 }
 
-/// Computes the readout of `kind` for the top `k` pairs.
+/// What a readout is to find.
+pub(crate) struct Wanted {
+    /// k.
+    pub components: usize,
+    /// What the networks' outputs are without a readout.
+    pub outputs: Outputs,
+}
+
+/// Computes the readout of `kind` for the top k pairs.
 ///
 /// Cost: O(n·p²) for C, O(n²·(d + r)) for the operator, O(r³) for each truncation tried, with n
 /// training points, p functions and r directions kept; memory 2n·r + 3p² doubles.
@@ -141,37 +150,59 @@ pub(crate) fn affordable_points(
 pub(crate) fn compute(
     basis: &Basis<'_>,
     sample: &Sample<'_>,
-    k: usize,
+    wanted: &Wanted,
     tick: &mut Tick<'_>,
 ) -> Result<Readout> {
     match basis.kind {
-        ReadoutKind::None => raw(basis, sample, k, tick),
-        _ => rayleigh_ritz(basis, sample, k, tick),
+        ReadoutKind::None => raw(basis, sample, wanted, tick),
+        _ => rayleigh_ritz(basis, sample, wanted.components, tick),
     }
 }
 
-/// The outputs themselves, scaled to E[ψ²] = 1, in the order of their Rayleigh quotients.
-fn raw(basis: &Basis<'_>, sample: &Sample<'_>, k: usize, tick: &mut Tick<'_>) -> Result<Readout> {
-    let (n, p) = (sample.points(), basis.width());
+/// The outputs themselves as eigenfunctions, scaled to E[ψ²] = 1, in the order of their eigenvalues.
+fn raw(
+    basis: &Basis<'_>,
+    sample: &Sample<'_>,
+    wanted: &Wanted,
+    tick: &mut Tick<'_>,
+) -> Result<Readout> {
+    let (n, p, k) = (sample.points(), basis.width(), wanted.components);
     let covariance = covariance(basis, sample)?;
-    let mut weights = Mat64::zeros((p, k.min(p)));
-    for j in 0..k.min(p) {
-        let sigma = covariance[[j, j]].sqrt();
-        if !(sigma.is_finite() && sigma > 0.0) {
-            return Err(Error::Numerical {
-                what: "normalisation of the network outputs".into(),
-                message: format!("output {j} has root mean square {sigma} over the training set"),
-            });
-        }
-        weights[[j, j]] = 1.0 / sigma;
+    let squares = covariance.diag().to_vec();
+    if let Some(j) = squares.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+        return Err(Error::Numerical {
+            what: "normalisation of the network outputs".into(),
+            message: format!("output {j} has mean square {} over the training set", squares[j]),
+        });
     }
+    let weights = match wanted.outputs {
+        // ψ = L⁻¹u with LLᵀ = E[uuᵀ].
+        Outputs::Span => {
+            let factor = linalg::cholesky_jittered(covariance.view())?;
+            if factor.jitter > 0.0 {
+                return Err(Error::Numerical {
+                    what: "orthogonalisation of the network outputs".into(),
+                    message: "they are linearly dependent over the training set; readout = ritz \
+                              or galerkin keeps those that are not"
+                        .into(),
+                });
+            }
+            factor.solve_lower_transposed(Mat64::eye(p).view())?
+        }
+        Outputs::Functions | Outputs::Scaled => {
+            Mat64::from_diag(&squares.iter().map(|v| v.sqrt().recip()).collect::<Array1<_>>())
+        }
+    };
     let values = project(basis, sample.train, &weights)?;
     let image = sample.operator.image(sample.train, values.clone())?;
-    let quotients = quadratic_form(sample, &values, &*image, tick)?.diag().to_vec();
+    let found = match wanted.outputs {
+        Outputs::Scaled => squares,
+        _ => quadratic_form(sample, &values, &*image, tick)?.diag().to_vec(),
+    };
     let held_out = HeldOut::new(basis, sample, &weights, &*image)?;
-    let mut order: Vec<usize> = (0..quotients.len()).collect();
-    order.sort_by(|a, b| quotients[*b].total_cmp(&quotients[*a]));
-    let eigenvalues: Vec<f64> = order.iter().map(|&j| quotients[j]).collect();
+    let mut order: Vec<usize> = (0..p).collect();
+    order.sort_by(|a, b| found[*b].total_cmp(&found[*a]));
+    let eigenvalues: Vec<f64> = order.iter().map(|&j| found[j]).collect();
     let sorted = Mat64::eye(order.len()).select(Axis(1), &order);
     let residual = held_out.score(&sorted, &eigenvalues, k);
     let mut weights = weights.select(Axis(1), &order);

@@ -13,10 +13,12 @@ use ndarray::ArrayView2;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
 
+mod cholesky;
 mod partial;
 mod product;
 mod whitening;
 
+pub(crate) use cholesky::cholesky_jittered;
 pub(crate) use partial::top_eigh;
 pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
 pub(crate) use whitening::Whitening;

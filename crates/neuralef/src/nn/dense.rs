@@ -366,6 +366,10 @@ impl Network for Dense {
         self.shape.hidden.last().map_or(self.shape.inputs, |width| width * self.shape.units)
     }
 
+    fn unit(&self, function: usize) -> usize {
+        function / self.shape.heads
+    }
+
     fn parameters(&self) -> &Parameters {
         &self.parameters
     }

@@ -62,6 +62,42 @@ pub trait Network: Send + Sync {
     /// Shape errors.
     fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat>;
 
+    /// The unit of [`parameters`](Network::parameters) that function number `function` depends on.
+    fn unit(&self, function: usize) -> usize;
+
+    /// Jacobians contracted over the rows of the batch in `tape`: entry i·m + j is
+    /// Σ_b weights_bj ∂h_i(x_b)/∂θ over the parameters of function i's unit, for weights B × m. Costs
+    /// m backward passes for an ensemble of separate networks, k·m for heads on one trunk.
+    ///
+    /// # Errors
+    /// Shape errors.
+    fn jacobian(&self, tape: &Tape, weights: MatRef<'_>) -> Result<Vec<Vec<f32>>> {
+        let (k, m) = (self.functions(), weights.ncols());
+        let units: Vec<usize> = (0..k).map(|i| self.unit(i)).collect();
+        // Functions of different units take part in the same backward pass.
+        let mut rounds: Vec<Vec<usize>> = Vec::new();
+        for i in 0..k {
+            let free = |round: &&mut Vec<usize>| round.iter().all(|o| units[*o] != units[i]);
+            match rounds.iter_mut().find(free) {
+                Some(round) => round.push(i),
+                None => rounds.push(vec![i]),
+            }
+        }
+        let mut out = vec![Vec::new(); k * m];
+        let mut gradient = self.parameters().zeros_like();
+        for (j, column) in weights.columns().into_iter().enumerate() {
+            for round in &rounds {
+                let mut cotangent = Mat::zeros((weights.nrows(), k));
+                round.iter().for_each(|&i| cotangent.column_mut(i).assign(&column));
+                self.vjp(tape, cotangent.view(), &mut gradient)?;
+                for &i in round {
+                    out[i * m + j] = gradient.units()[units[i]].clone();
+                }
+            }
+        }
+        Ok(out)
+    }
+
     /// Features of the last hidden layers, n × p, of all k networks side by side: the basis of the
     /// Galerkin readout. Without a hidden layer, the inputs.
     ///
@@ -79,6 +115,8 @@ pub struct NetworkSize {
     pub hidden: u64,
     /// Values that a forward pass keeps for each row of a batch.
     pub activations: u64,
+    /// Numbers in the [`jacobian`](Network::jacobian) for k weights.
+    pub jacobian: u64,
 }
 
 /// A description of a network that is not built yet, as the text form gives it.

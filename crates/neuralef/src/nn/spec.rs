@@ -94,7 +94,9 @@ impl Architecture for Perceptron {
             inner = outer;
         }
         let hidden = self.hidden.last().map_or(inputs as u64, |w| units.saturating_mul(*w as u64));
+        let functions = functions as u64;
         NetworkSize {
+            jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
             parameters: parameters.saturating_mul(units),
             hidden,
             activations: activations.saturating_mul(units),

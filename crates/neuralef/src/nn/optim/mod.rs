@@ -1,4 +1,4 @@
-//! Optimisers: SGD with momentum, Adam, AdamW; gradient clipping; state that saves and restores.
+//! Optimisers: SGD with momentum, Adam, AdamW, RMSProp; gradient clipping; state that saves and restores.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +79,22 @@ pub static OPTIMIZERS: Registry<OptimizerSpec> = Registry {
             },
         },
         Entry {
+            name: "rmsprop",
+            summary: "gradients over the root of their running mean square (Tieleman & Hinton 2012)",
+            parameters: &[
+                LR,
+                ("decay", "0.99", "decay of the running mean square"),
+                ("eps", "1e-8", "added to its root"),
+            ],
+            build: |args| {
+                let rule = Rule::RmsProp {
+                    decay: fraction(args, "decay", 0.99)?,
+                    eps: args.positive("eps", 1e-8)?,
+                };
+                Ok(OptimizerSpec { lr: args.positive("lr", 1e-3)?, rule })
+            },
+        },
+        Entry {
             name: "sgd",
             summary: "stochastic gradient descent with momentum",
             parameters: &[
@@ -121,6 +137,10 @@ enum Rule {
         eps: f64,
         weight_decay: f64,
         decoupled: bool,
+    },
+    RmsProp {
+        decay: f64,
+        eps: f64,
     },
     Sgd {
         momentum: f64,
@@ -176,8 +196,19 @@ impl OptimizerSpec {
                 beta2,
                 eps,
                 weight_decay,
+                corrected: true,
                 step: 0,
                 moments: vec![("first_moment", zeros()), ("second_moment", zeros())],
+            }),
+            // Adam without a mean of gradients and without bias correction.
+            Rule::RmsProp { decay, eps } => Box::new(Adam {
+                beta1: 0.0,
+                beta2: decay,
+                eps,
+                weight_decay: 0.0,
+                corrected: false,
+                step: 0,
+                moments: vec![("gradient", zeros()), ("second_moment", zeros())],
             }),
             Rule::Sgd { momentum, nesterov } => {
                 Box::new(Sgd { momentum, nesterov, step: 0, moments: vec![("velocity", zeros())] })
@@ -205,6 +236,9 @@ impl fmt::Display for OptimizerSpec {
                     write!(f, ", weight_decay={weight_decay}")?;
                 }
                 f.write_str(")")
+            }
+            Rule::RmsProp { decay, eps } => {
+                write!(f, "rmsprop(lr={lr}, decay={decay}, eps={eps})")
             }
             Rule::Sgd { momentum, nesterov } => {
                 write!(f, "sgd(lr={lr}, momentum={momentum}, nesterov={nesterov})")
@@ -309,12 +343,14 @@ fn for_each_chunk(
     }
 }
 
-/// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², θ ← θ − lr·(m̂/(√v̂ + ε) + λθ) with bias-corrected m̂, v̂.
+/// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², θ ← θ − lr·(m̂/(√v̂ + ε) + λθ) with m̂, v̂ bias-corrected,
+/// or m and v themselves.
 struct Adam {
     beta1: f64,
     beta2: f64,
     eps: f64,
     weight_decay: f64,
+    corrected: bool,
     step: u64,
     moments: Moments,
 }
@@ -327,13 +363,16 @@ impl Optimizer for Adam {
         self.step += 1;
         let steps = self.step as f64;
         // lr·m̂/(√v̂ + ε) = rate·m/(√v + ε·root), rate = lr·root/(1 − β₁ᵗ), root = √(1 − β₂ᵗ).
-        let root = (1.0 - self.beta2.powf(steps)).sqrt();
+        let (root, mean) = match self.corrected {
+            true => ((1.0 - self.beta2.powf(steps)).sqrt(), 1.0 - self.beta1.powf(steps)),
+            false => (1.0, 1.0),
+        };
         let rule = AdamRule {
             beta1: self.beta1 as f32,
             beta2: self.beta2 as f32,
             rest1: (1.0 - self.beta1) as f32,
             rest2: (1.0 - self.beta2) as f32,
-            rate: (lr * root / (1.0 - self.beta1.powf(steps))) as f32,
+            rate: (lr * root / mean) as f32,
             eps: (self.eps * root).max(f64::from(f32::MIN_POSITIVE)) as f32,
             shrink: (lr * self.weight_decay) as f32,
         };

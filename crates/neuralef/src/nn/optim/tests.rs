@@ -20,6 +20,7 @@ fn every_rule_agrees_with_its_formula_in_double_precision() {
         "adam(lr=0.01)",
         "adam(lr=0.01, beta1=0.5, beta2=0.9, eps=0.1)",
         "adamw(lr=0.01, weight_decay=0.3)",
+        "rmsprop(lr=0.01, decay=0.9, eps=0.01)",
         "sgd(lr=0.01, momentum=0)",
         "sgd(lr=0.01, momentum=0.8)",
         "sgd(lr=0.01, momentum=0.8, nesterov=true)",
@@ -42,6 +43,10 @@ fn every_rule_agrees_with_its_formula_in_double_precision() {
                         let v: f64 = second[i] / (1.0 - beta2.powi(t as i32));
                         exact[i] -= 0.01 * weight_decay * exact[i];
                         exact[i] -= 0.01 * m / (v.sqrt() + eps);
+                    }
+                    Rule::RmsProp { decay, eps } => {
+                        second[i] = decay * second[i] + (1.0 - decay) * g * g;
+                        exact[i] -= 0.01 * g / (f64::sqrt(second[i]) + eps);
                     }
                     Rule::Sgd { momentum, nesterov } => {
                         first[i] = momentum * first[i] + g;
