@@ -110,7 +110,7 @@ impl Objective for EigenGamePca {
         if sizes.len() != network.functions() || !sizes.iter().all(linear) {
             return unsupported("its functions are linear: network must be mlp(hidden=[])".into());
         }
-        if kernel != Some("linear") {
+        if kernel != Some("linear(coef0=0)") {
             return unsupported(format!(
                 "principal components are the eigenfunctions of kernel = linear, not of {}",
                 kernel.unwrap_or("a Gram matrix or features")

@@ -204,7 +204,7 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
     let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 3).unwrap();
     let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap().build(network.parameters());
     let objective = OBJECTIVES.build_text(&format!("eigengame_pca(variant={variant})")).unwrap();
-    let mut learner = Learner::new(network, optimizer, objective, Some("linear")).unwrap();
+    let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
     let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
     let linear = ExplicitOperator::new(kernel);
     for step in 0..steps {
@@ -245,8 +245,8 @@ fn eigengame_pca_names_what_it_cannot_serve() {
     let objective = || OBJECTIVES.build_text("eigengame_pca").unwrap();
     let optimizer: OptimizerSpec = "adam".parse().unwrap();
     for (network, kernel, part) in [
-        ("mlp(hidden=[4])", Some("linear"), "network must be mlp(hidden=[])"),
-        ("shared_mlp(hidden=[])", Some("linear"), "network must be mlp(hidden=[])"),
+        ("mlp(hidden=[4])", Some("linear(coef0=0)"), "network must be mlp(hidden=[])"),
+        ("shared_mlp(hidden=[])", Some("linear(coef0=0)"), "network must be mlp(hidden=[])"),
         ("mlp(hidden=[])", Some("rbf(lengthscale=1)"), "not of rbf(lengthscale=1)"),
         ("mlp(hidden=[])", None, "not of a Gram matrix or features"),
     ] {
@@ -327,7 +327,7 @@ fn operators_are_not_asked_where_nobody_looks() {
     let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(4, 2, 3).unwrap();
     let optimizer = "adam".parse::<OptimizerSpec>().unwrap().build(network.parameters());
     let objective = OBJECTIVES.build_text("eigengame_pca").unwrap();
-    let mut learner = Learner::new(network, optimizer, objective, Some("linear")).unwrap();
+    let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
     let batch = Batch { indices: (0..8).collect(), x: random(8, 4, 1).mapv(|v| v as f32) };
     learner.step(&batch, batch.x.view(), &Refuses, 0.01, None).unwrap();
 }
