@@ -2,7 +2,6 @@
 
 mod args;
 mod commands;
-mod figure;
 mod interrupt;
 mod output;
 mod progress;
@@ -13,8 +12,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use peak_alloc::PeakAlloc;
 
 use args::{Arguments, Command};
+
+/// The allocator: the system's, counting what is taken, for `compare` to tell the peak of a fit.
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
 
 /// Exit codes, as `neuralef --help` documents them.
 mod exit {
@@ -52,6 +56,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Fit(args) => commands::fit::run(args, arguments.json),
         Command::Transform(args) => commands::transform::run(args, arguments.json),
         Command::Eval(args) => commands::eval::run(args, arguments.json),
+        Command::Compare(args) => commands::compare::run(args, arguments.json),
         Command::Inspect(args) => commands::inspect::run(args, arguments.json),
         Command::Plot(args) => commands::plot::run(args, arguments.json),
         Command::Synth(args) => commands::synth::run(args, arguments.json),

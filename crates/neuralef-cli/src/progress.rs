@@ -105,6 +105,12 @@ fn draw(bar: &ProgressBar, event: &Event<'_>) {
             bar.set_length(*total as u64);
             bar.set_position(*done as u64);
         }
+        Event::Trial { done, total, what } => {
+            bar.set_prefix("comparing");
+            bar.set_length(*total as u64);
+            bar.set_position(*done as u64);
+            bar.set_message((*what).to_string());
+        }
         Event::AutoCheck { step, residual } => {
             bar.println(format!("after {step} steps: held-out residual {residual:.4}"));
         }
@@ -124,6 +130,9 @@ fn print(event: &Event<'_>) {
         }
         Event::Progress { done, total } => {
             json!({"event": "progress", "done": done, "total": total})
+        }
+        Event::Trial { done, total, what } => {
+            json!({"event": "trial", "done": done, "total": total, "what": what})
         }
         Event::Checkpoint { step, path } => {
             json!({"event": "checkpoint", "step": step, "path": path.to_string_lossy()})

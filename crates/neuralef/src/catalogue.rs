@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::approx::METHODS;
+use crate::compare::{CONTENDERS, Contender};
 use crate::data::SYNTHETIC;
 use crate::kernel::KERNELS;
 use crate::nn::{NETWORKS, OPTIMIZERS, SCHEDULES};
@@ -50,7 +51,12 @@ pub fn catalogue() -> Vec<Section> {
         section("schedules", &SCHEDULES),
         section("methods", &METHODS),
         section("data", &SYNTHETIC),
+        Section { kind: "contenders", entries: CONTENDERS.iter().map(contender).collect() },
     ]
+}
+
+fn contender(c: &Contender) -> Item {
+    Item { name: c.name, summary: c.summary, parameters: Vec::new() }
 }
 
 fn section<T>(kind: &'static str, registry: &Registry<T>) -> Section {

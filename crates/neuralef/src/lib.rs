@@ -30,6 +30,7 @@
 mod approx;
 mod catalogue;
 pub mod closed_form;
+pub mod compare;
 mod data;
 mod error;
 mod evaluate;

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::expect_width;
 use crate::args::PlotArgs;
-use crate::figure::{self, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum};
 use crate::output::{distinct, file, say};
 use crate::report;
+use neuralef_cli::figure::{self, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum};
 
 /// Points of a curve.
 const CURVE: usize = 400;

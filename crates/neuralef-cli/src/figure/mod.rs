@@ -6,6 +6,7 @@
 mod axes;
 mod contours;
 mod curves;
+mod grid;
 mod page;
 mod scatter;
 mod spectrum;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use grid::{Entry, Grid, Line, Panel};
 use page::page;
 use plotters::drawing::DrawingAreaErrorKind;
 use style::UNIT;
@@ -22,7 +24,7 @@ use style::UNIT;
 /// Why a figure could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum FigureError {
+pub enum FigureError {
     /// The file name does not say which format is wanted.
     #[error("{path}: expected a figure name ending in .svg or .png", path = .path.display())]
     Format {
@@ -75,56 +77,56 @@ pub(crate) enum FigureError {
 }
 
 /// `std::result::Result` with [`FigureError`].
-pub(crate) type Result<T, E = FigureError> = std::result::Result<T, E>;
+pub type Result<T, E = FigureError> = std::result::Result<T, E>;
 
 /// One function: its name in the legend and its values.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Series<'a> {
+pub struct Series<'a> {
     /// Legend entry, e.g. `ψ₁`.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// Values, one for each abscissa or grid point.
-    pub(crate) values: &'a [f64],
+    pub values: &'a [f64],
 }
 
 /// Functions of one variable.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Curves<'a> {
+pub struct Curves<'a> {
     /// Heading.
-    pub(crate) title: &'a str,
+    pub title: &'a str,
     /// Smaller line under the heading; may be empty.
-    pub(crate) subtitle: &'a str,
+    pub subtitle: &'a str,
     /// Label of the horizontal axis.
-    pub(crate) x_label: &'a str,
+    pub x_label: &'a str,
     /// Abscissas, ascending.
-    pub(crate) x: &'a [f64],
+    pub x: &'a [f64],
     /// The functions, drawn solid, at most five to a plot.
-    pub(crate) series: &'a [Series<'a>],
+    pub series: &'a [Series<'a>],
     /// References to compare with, drawn dashed: the j-th over the j-th of `series`.
-    pub(crate) reference: &'a [Series<'a>],
+    pub reference: &'a [Series<'a>],
 }
 
 /// Functions of two variables on a regular grid, as small multiples with one colour scale.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Contours<'a> {
+pub struct Contours<'a> {
     /// Heading.
-    pub(crate) title: &'a str,
+    pub title: &'a str,
     /// Smaller line under the heading; may be empty.
-    pub(crate) subtitle: &'a str,
+    pub subtitle: &'a str,
     /// First and last abscissa of the grid.
-    pub(crate) x_range: (f64, f64),
+    pub x_range: (f64, f64),
     /// First and last ordinate of the grid.
-    pub(crate) y_range: (f64, f64),
+    pub y_range: (f64, f64),
     /// Grid points along x and along y, at least 2 each.
-    pub(crate) shape: (usize, usize),
+    pub shape: (usize, usize),
     /// The functions: `values[row * shape.0 + column]`.
-    pub(crate) functions: &'a [Series<'a>],
+    pub functions: &'a [Series<'a>],
     /// Data points laid over every plot; may be empty.
-    pub(crate) points: &'a [[f64; 2]],
+    pub points: &'a [[f64; 2]],
 }
 
 /// What the colour of a scatter plot shows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Colouring<'a> {
+pub enum Colouring<'a> {
     /// Nothing: all points alike.
     None,
     /// Classes. More than ten distinct ones get the colours of a scale.
@@ -133,35 +135,35 @@ pub(crate) enum Colouring<'a> {
 
 /// Points in their first one, two or three coordinates, as pairwise plots.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Scatter<'a> {
+pub struct Scatter<'a> {
     /// Heading.
-    pub(crate) title: &'a str,
+    pub title: &'a str,
     /// Smaller line under the heading; may be empty.
-    pub(crate) subtitle: &'a str,
+    pub subtitle: &'a str,
     /// Coordinates, each with one value for every point; the first three are drawn.
-    pub(crate) coordinates: &'a [Series<'a>],
+    pub coordinates: &'a [Series<'a>],
     /// The colours.
-    pub(crate) colouring: Colouring<'a>,
+    pub colouring: Colouring<'a>,
 }
 
 /// Eigenvalues on a logarithmic axis.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spectrum<'a> {
+pub struct Spectrum<'a> {
     /// Heading.
-    pub(crate) title: &'a str,
+    pub title: &'a str,
     /// Smaller line under the heading; may be empty.
-    pub(crate) subtitle: &'a str,
+    pub subtitle: &'a str,
     /// Name and values, in descending order.
-    pub(crate) eigenvalues: Series<'a>,
+    pub eigenvalues: Series<'a>,
     /// Standard errors, one for each eigenvalue; empty for none.
-    pub(crate) standard_errors: &'a [f64],
+    pub standard_errors: &'a [f64],
     /// Exact or reference values, if known; their number may differ.
-    pub(crate) reference: Option<Series<'a>>,
+    pub reference: Option<Series<'a>>,
 }
 
 /// What stands beside the spectrum in a [`panel()`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Body<'a> {
+pub enum Body<'a> {
     /// Functions of one variable.
     Curves(Curves<'a>),
     /// Functions of two variables.
@@ -175,9 +177,18 @@ pub(crate) enum Body<'a> {
 /// # Errors
 /// [`FigureError`]: nothing to draw, lengths that differ, values that are not finite, a file that
 /// cannot be written; a spectrum without any positive value is empty.
-pub(crate) fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
+pub fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
     figure.check()?;
     page(path, (560, 400), figure.title, figure.subtitle, |area| figure.draw(area))
+}
+
+/// Draws line plots in rows under one heading.
+///
+/// # Errors
+/// As [`spectrum()`].
+pub fn grid(path: &Path, figure: &Grid<'_>) -> Result<()> {
+    figure.check()?;
+    page(path, figure.size(), figure.title, figure.subtitle, |area| figure.draw(area))
 }
 
 /// Draws the spectrum with the eigenfunctions beside it, under one heading: `title` and
@@ -185,7 +196,7 @@ pub(crate) fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
 ///
 /// # Errors
 /// As [`spectrum()`].
-pub(crate) fn panel(
+pub fn panel(
     path: &Path,
     title: &str,
     subtitle: &str,

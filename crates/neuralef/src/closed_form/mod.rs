@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat64, MatRef};
 
 mod brownian;
+pub mod cases;
 mod periodic;
 mod polynomial;
 mod quadrature;

@@ -32,6 +32,17 @@ pub enum Event<'a> {
         /// Blocks in all.
         total: usize,
     },
+    /// A comparison begins its next fit.
+    Trial {
+        /// Fits done.
+        done: usize,
+        /// Fits in all.
+        total: usize,
+        /// Which problem and contender.
+        what: &'a str,
+    },
+    /// Nothing to tell: an occasion to stop.
+    Tick,
     /// A checkpoint was written.
     Checkpoint {
         /// Steps done.
