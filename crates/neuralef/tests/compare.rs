@@ -44,10 +44,13 @@ fn exact_methods_agree_with_the_sample_and_approach_the_truth() {
         // All five functions of a kernel of rank five.
         assert!(of("untrained", n).sample.least_cosine.unwrap() > 0.999);
     }
-    // The error of the sample falls like 1/N in 1 − |cos|: by 16, within a factor of 4 for the few.
-    let off = |n: usize| 1.0 - of("kernel_pca", n).truth.cosines[1].mean;
+    // The error of the sample, 1 − |cos|, falls like 1/N: by 16 on average, here over ten functions.
+    let off = |n: usize| {
+        let cosines = &of("kernel_pca", n).truth.cosines;
+        cosines.iter().map(|c| 1.0 - c.mean).sum::<f64>() / cosines.len() as f64
+    };
     let ratio = off(100) / off(1600);
-    assert!((4.0..64.0).contains(&ratio), "{ratio}");
+    assert!((5.0..50.0).contains(&ratio), "{ratio}");
     assert_eq!(report.truths[0].functions.len(), 5);
     let trial = &report.trials[0];
     let along: f64 =

@@ -14,6 +14,7 @@ use crate::persist::Archive;
 use crate::spec::args::Registry;
 
 mod eigenfunctions;
+mod kernel_pca;
 pub mod landmarks;
 mod neuralef;
 mod nystrom;
@@ -23,8 +24,10 @@ pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
 
 /// Every method, by name.
-pub static METHODS: Registry<Box<dyn Method>> =
-    Registry { kind: "method", entries: &[neuralef::ENTRY, nystrom_method::ENTRY] };
+pub static METHODS: Registry<Box<dyn Method>> = Registry {
+    kind: "method",
+    entries: &[neuralef::ENTRY, nystrom_method::ENTRY, kernel_pca::ENTRY],
+};
 
 /// A fitted map φ with φ(x)ᵀφ(x') ≈ κ(x, x').
 ///
@@ -107,7 +110,7 @@ pub struct MethodRecord {
     pub running_eigenvalues: Vec<f64>,
     /// The readout, for network methods.
     pub readout: Option<ReadoutRecord>,
-    /// Number of landmarks, for Nyström.
+    /// Number of landmarks, for Nyström and kernel PCA (all training points).
     pub landmarks: Option<usize>,
     /// Things the user should know.
     pub warnings: Vec<String>,

@@ -9,9 +9,11 @@ use super::FeatureMap;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::linalg::{
-    canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64, norm2, top_eigh,
+    PartialEigen, canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64,
+    norm2, top_eigh,
 };
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::operator::symmetric_gram;
 use crate::persist::Archive;
 
 /// Rows of x evaluated together.
@@ -104,7 +106,7 @@ impl Nystrom {
         }
         expect_finite_f32("landmarks", landmarks.view())?;
         let roots: Vec<f64> = weights.iter().map(|w| w.sqrt()).collect();
-        let mut gram = gram_f64(&*kernel, landmarks.view(), landmarks.view())?;
+        let mut gram = symmetric_gram(&*kernel, landmarks.view())?;
         expect_finite_f64("Gram matrix of the landmarks", gram.view())?;
         for ((i, j), value) in gram.indexed_iter_mut() {
             *value *= roots[i] * roots[j];
@@ -113,6 +115,23 @@ impl Nystrom {
         // Not the largest eigenvalue: beside negative ones it may be nothing but rounding.
         let size = norm2(gram.iter().copied());
         drop(gram);
+        Self::from_eigenpairs(kernel, landmarks, &roots, &found, size)
+    }
+
+    /// From the leading eigenpairs of W^½ K W^½ (m × m), with the roots of the m weights and the
+    /// Frobenius norm of that matrix: drops what is below the numerical rank and fixes the signs.
+    ///
+    /// # Errors
+    /// [`Error::Numerical`] when nothing is above the numerical rank; as
+    /// [`from_parts`](Nystrom::from_parts).
+    pub(super) fn from_eigenpairs(
+        kernel: Arc<dyn Kernel>,
+        landmarks: Mat,
+        roots: &[f64],
+        found: &PartialEigen,
+        size: f64,
+    ) -> Result<Self> {
+        let m = landmarks.nrows();
         let largest = found.values.first().copied().unwrap_or(0.0);
         let floor = m.max(10) as f64 * f64::EPSILON * size;
         let rank = found.values.iter().take_while(|v| **v > floor && **v > 0.0).count();
@@ -130,7 +149,7 @@ impl Nystrom {
             signs[j] * roots[i] * vectors[(i, j)] / eigenvalues[j]
         });
         let mut fitted = Self::from_parts(kernel, landmarks, projection, eigenvalues)?;
-        fitted.requested = components;
+        fitted.requested = found.values.len();
         Ok(fitted)
     }
 
@@ -330,18 +349,6 @@ impl FeatureMap for Nystrom {
         archive.put_f64("projection", &[m, k], self.projection.iter().copied().collect())?;
         archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())
     }
-}
-
-/// κ(xᵢ, yⱼ) in double precision, blocks of rows side by side.
-fn gram_f64(kernel: &dyn Kernel, x: MatRef<'_>, y: MatRef<'_>) -> Result<Mat64> {
-    let (n, m) = (x.nrows(), y.nrows());
-    let mut out = Mat64::zeros((n, m));
-    let blocks: Vec<_> = out.axis_chunks_iter_mut(ndarray::Axis(0), ROWS).collect();
-    blocks.into_par_iter().enumerate().try_for_each(|(i, out)| {
-        let first = i * ROWS;
-        kernel.gram(x.slice(s![first..first + out.nrows(), ..]), y, out)
-    })?;
-    Ok(out)
 }
 
 fn block_gram(kernel: &dyn Kernel, x: MatRef<'_>, y: MatRef<'_>) -> Result<Mat64> {

@@ -39,6 +39,27 @@ fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
     Ok(Box::new(NystromMethod { landmarks, selection }))
 }
 
+/// What to say when only `usable` of the components asked for are.
+pub(super) fn few_directions(usable: usize, components: usize) -> String {
+    format!(
+        "only {usable} of {components} directions are usable: the kernel's further eigenvalues on \
+         these points are zero to rounding"
+    )
+}
+
+/// Reads back what [`FeatureMap::save`] of a [`Nystrom`] stored.
+pub(super) fn load(archive: &Archive, kernel: Option<&str>) -> Result<Nystrom> {
+    let Some(kernel) = kernel else {
+        return Err(archive.fault("a Nyström model without its kernel"));
+    };
+    let kernel = kernel.parse::<KernelSpec>()?.resolve(None, 0)?;
+    let eigenvalues = archive.f64_vector("eigenvalues")?;
+    let landmarks = archive.f32_matrix("landmarks")?;
+    let shape = (landmarks.nrows(), eigenvalues.len());
+    let projection = archive.f64_matrix("projection", shape)?;
+    Nystrom::from_parts(kernel, landmarks, projection, eigenvalues)
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 struct NystromMethod {
@@ -113,11 +134,7 @@ impl Method for NystromMethod {
         let (m, map) = fitted?;
         let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
         if map.components() < components {
-            record.warnings.push(format!(
-                "only {} of {components} directions are usable: the kernel's further eigenvalues \
-                 on these points are zero to rounding",
-                map.components()
-            ));
+            record.warnings.push(few_directions(map.components(), components));
         }
         // Not the landmarks: for their own operator the pairs are exact whatever they are worth.
         let sample = problem.training_sample(problem.spec.readout_points);
@@ -130,15 +147,7 @@ impl Method for NystromMethod {
         _: &FitSpec,
         kernel: Option<&str>,
     ) -> Result<Box<dyn FeatureMap>> {
-        let Some(kernel) = kernel else {
-            return Err(archive.fault("a Nyström model without its kernel"));
-        };
-        let kernel = kernel.parse::<KernelSpec>()?.resolve(None, 0)?;
-        let eigenvalues = archive.f64_vector("eigenvalues")?;
-        let landmarks = archive.f32_matrix("landmarks")?;
-        let shape = (landmarks.nrows(), eigenvalues.len());
-        let projection = archive.f64_matrix("projection", shape)?;
-        Ok(Box::new(Nystrom::from_parts(kernel, landmarks, projection, eigenvalues)?))
+        Ok(Box::new(load(archive, kernel)?))
     }
 
     fn text(&self) -> String {

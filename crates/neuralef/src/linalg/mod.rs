@@ -19,7 +19,7 @@ mod product;
 mod whitening;
 
 pub(crate) use cholesky::cholesky_jittered;
-pub(crate) use partial::top_eigh;
+pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
 pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
 pub(crate) use whitening::Whitening;
 
@@ -67,6 +67,14 @@ pub(crate) fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
     let sorted = scaled_back(&order, &values, scale, what)?;
     let vectors = Mat64::from_shape_fn((n, n), |(i, j)| vectors[i + order[j] * n]);
     Ok((sorted, vectors))
+}
+
+/// Bytes that [`eigh`] of an n × n matrix takes beside it: a copy, the vectors twice, workspace.
+pub(crate) fn eigh_bytes(n: usize) -> u64 {
+    let request =
+        self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+    let matrix = 8 * (n as u64).saturating_mul(n as u64);
+    matrix.saturating_mul(3).saturating_add(request.size_bytes() as u64)
 }
 
 /// Thin singular value decomposition A = U diag(s) Vᵀ of an m × n matrix: U is m × r, s descending,

@@ -100,6 +100,19 @@ pub(crate) fn top_eigh_operator(
     Ok(PartialEigen { values, vectors, residuals })
 }
 
+/// True when k of n eigenpairs are found by iteration, without n × n workspace; false when the
+/// dense decomposition serves better.
+pub(crate) fn is_partial(n: usize, k: usize) -> bool {
+    Plan::new(n, k.min(n)).is_some()
+}
+
+/// Bytes that [`top_eigh_operator`] takes when it iterates: the subspace with its image, and the
+/// blocks in hand.
+pub(crate) fn partial_bytes(n: usize, k: usize) -> u64 {
+    let columns = Plan::new(n, k.min(n)).map_or(0, |p| 2 * p.capacity + 8 * p.width);
+    8 * (n as u64).saturating_mul(columns as u64)
+}
+
 /// Sizes of the iteration.
 struct Plan {
     /// Columns of the first block: k and some to spare.

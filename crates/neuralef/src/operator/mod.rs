@@ -6,12 +6,14 @@ use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 mod explicit;
 mod features;
 mod precomputed;
+mod symmetric;
 #[cfg(test)]
 mod tests;
 
 pub use explicit::ExplicitOperator;
 pub use features::FeatureOperator;
 pub use precomputed::PrecomputedOperator;
+pub(crate) use symmetric::{SymmetricGram, symmetric_gram};
 
 /// Points in a streamed block.
 pub(crate) const BLOCK: usize = 1024;

@@ -1,0 +1,219 @@
+//! Exact eigenpairs of the Gram matrix of all training points, extended by the kernel.
+//!
+//! This is the oracle the other methods are measured against. The Gram matrix is not centred: its
+//! eigenvectors are those of κ itself, where scikit-learn's `KernelPCA` first subtracts the means of
+//! features (those of κ − row means − column means + mean). For eigenfunctions orthogonal to the
+//! constant the two agree; in general they do not.
+
+use std::cell::{Cell, RefCell};
+
+use super::nystrom_method::{few_directions, load};
+use super::{FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, timed};
+use crate::error::{Error, Result};
+use crate::fit::{Control, Event, FitSpec, Observer, Problem};
+use crate::kernel::Kernel;
+use crate::linalg::{
+    PartialEigen, eigh_bytes, expect_finite_f64, is_partial, matmul_f64, norm2, partial_bytes,
+    top_eigh, top_eigh_operator,
+};
+use crate::matrix::MatRef;
+use crate::operator::{SymmetricGram, symmetric_gram};
+use crate::persist::Archive;
+use crate::spec::args::{Args, Entry};
+
+/// Registry entry: `kernel_pca(solver=auto)`.
+pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+    name: "kernel_pca",
+    summary: "exact eigenvectors of the Gram matrix of all training points, not centred, extended \
+              by the kernel",
+    parameters: &[(
+        "solver",
+        "auto",
+        "dense: stores the N × N Gram matrix; matrix_free: evaluates it anew for every product; \
+         auto: dense within the memory budget",
+    )],
+    build,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Solver {
+    Auto,
+    Dense,
+    MatrixFree,
+}
+
+const SOLVERS: [(&str, Solver); 3] =
+    [("auto", Solver::Auto), ("dense", Solver::Dense), ("matrix_free", Solver::MatrixFree)];
+
+fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
+    let name = args.name("solver", "auto")?;
+    match SOLVERS.iter().find(|s| s.0 == name) {
+        Some((_, solver)) => Ok(Box::new(KernelPca { solver: *solver })),
+        None => Err(Error::unknown("solver", name, &SOLVERS.map(|s| s.0))),
+    }
+}
+
+/// See the [module](self). With K the Gram matrix of the N training points and Ku = λu: μ = λ/N,
+/// ψ(x) = √N/λ κ(x, X)u, so ψ at the training points is √N·u.
+///
+/// Both solvers iterate on blocks of about 1.25·k vectors (restarted block Krylov, residuals of
+/// some ε√N·λ₁). `dense` stores K once, 8N² bytes, and multiplies with it, O(N²k) each time;
+/// `matrix_free` evaluates the tiles above the diagonal for every product, O(N²(d/2 + k)), and keeps
+/// about 20k vectors. When k is not small against N (above about N/20) the whole decomposition is
+/// cheaper, and both solvers take the memory and the O(N³) of that.
+#[derive(Debug)]
+struct KernelPca {
+    solver: Solver,
+}
+
+/// What solves a problem of a certain size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// All eigenpairs of the stored matrix.
+    Whole,
+    /// Leading ones, by products with the stored matrix.
+    Stored,
+    /// Leading ones, by products with tiles that are evaluated when they are needed.
+    MatrixFree,
+}
+
+impl KernelPca {
+    /// The plan for k pairs of n points, and the bytes it takes.
+    fn plan(&self, n: usize, k: usize, budget: u64) -> (Plan, u64) {
+        let gram = 8 * (n as u64).saturating_mul(n as u64);
+        if !is_partial(n, k) {
+            return (Plan::Whole, gram.saturating_add(eigh_bytes(n)));
+        }
+        let vectors = partial_bytes(n, k);
+        let stored = (Plan::Stored, gram.saturating_add(vectors));
+        match self.solver {
+            Solver::Dense => stored,
+            Solver::Auto if mebibytes(stored.1) <= budget => stored,
+            _ => (Plan::MatrixFree, vectors),
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+impl Method for KernelPca {
+    fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
+        let Some(kernel) = &problem.kernel else {
+            return Err(Error::Unsupported {
+                what: "method = kernel_pca with a Gram matrix or features".into(),
+                reason: "new points need the kernel itself; method = neuralef serves here".into(),
+            });
+        };
+        if run.resume.is_some() {
+            return Err(Error::Unsupported {
+                what: "resuming method = kernel_pca".into(),
+                reason: "it has no training steps to resume".into(),
+            });
+        }
+        let (n, components) = (problem.train.len(), problem.spec.n_components);
+        let budget_mib = problem.spec.memory_budget;
+        let (plan, bytes) = self.plan(n, components, budget_mib);
+        if mebibytes(bytes) > budget_mib {
+            let what = match plan {
+                Plan::MatrixFree => format!("{components} eigenvectors of {n} points"),
+                _ => format!("the Gram matrix of {n} points, with what its solver takes,"),
+            };
+            return Err(Error::MemoryBudget { what, needed_mib: mebibytes(bytes), budget_mib });
+        }
+        if run.observer.observe(&Event::Phase { name: "kernel_pca" }) == Control::Stop {
+            return Err(Error::Interrupted { step: 0, checkpoint: None });
+        }
+        let watch = Watch { observer: RefCell::new(&mut *run.observer), done: Cell::new(0) };
+        let map = timed(&mut run.timings.readout_seconds, || {
+            let x = problem.batch(&problem.train)?.x;
+            let (found, size) = solve(plan, &**kernel, x.view(), components, &watch)?;
+            let roots = vec![(n as f64).sqrt().recip(); n];
+            Nystrom::from_eigenpairs(kernel.clone(), x, &roots, &found, size)
+        })?;
+        let mut record = MethodRecord { landmarks: Some(n), ..MethodRecord::default() };
+        if map.components() < components {
+            record.warnings.push(few_directions(map.components(), components));
+        }
+        // All of them, however many: for their operator the pairs are exact, and it should show.
+        let sample = problem.train.clone();
+        Ok(Fitted { map: Box::new(map), sample, points: n, record })
+    }
+
+    fn load(
+        &self,
+        archive: &Archive,
+        _: &FitSpec,
+        kernel: Option<&str>,
+    ) -> Result<Box<dyn FeatureMap>> {
+        Ok(Box::new(load(archive, kernel)?))
+    }
+
+    fn text(&self) -> String {
+        let name = SOLVERS.iter().find(|s| s.1 == self.solver).map_or("auto", |s| s.0);
+        format!("kernel_pca(solver={name})")
+    }
+}
+
+/// Tells an observer how far the work is, and stops it when the observer says so.
+struct Watch<'a> {
+    observer: RefCell<&'a mut dyn Observer>,
+    /// Products with the Gram matrix that are done.
+    done: Cell<usize>,
+}
+
+impl Watch<'_> {
+    /// `part` of `parts` of the current product are done. How many products there will be is not
+    /// known: the total is that of the products so far.
+    fn tick(&self, part: usize, parts: usize) -> Result<()> {
+        let before = self.done.get() * parts;
+        let event = Event::Progress { done: before + part, total: before + parts };
+        if part == parts {
+            self.done.set(self.done.get() + 1);
+        }
+        match self.observer.borrow_mut().observe(&event) {
+            Control::Continue => Ok(()),
+            Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
+        }
+    }
+}
+
+/// The k leading eigenpairs of K/n, and its Frobenius norm.
+fn solve(
+    plan: Plan,
+    kernel: &dyn Kernel,
+    x: MatRef<'_>,
+    k: usize,
+    watch: &Watch<'_>,
+) -> Result<(PartialEigen, f64)> {
+    let n = x.nrows();
+    if plan == Plan::MatrixFree {
+        let operator = SymmetricGram::new(kernel, x);
+        let (rounds, square) = (operator.rounds(), Cell::new(0.0));
+        let found = top_eigh_operator(n, k, |v| {
+            let (mut image, sum) = operator.apply(v, |round| watch.tick(round, rounds))?;
+            square.set(sum);
+            image /= n as f64;
+            Ok(image)
+        })?;
+        return Ok((found, square.get().sqrt() / n as f64));
+    }
+    let mut gram = symmetric_gram(kernel, x)?;
+    expect_finite_f64("Gram matrix of the training points", gram.view())?;
+    gram /= n as f64;
+    let size = norm2(gram.iter().copied());
+    let found = match plan {
+        Plan::Whole => top_eigh(gram.view(), k)?,
+        _ => top_eigh_operator(n, k, |v| {
+            let image = matmul_f64(gram.view(), v)?;
+            watch.tick(1, 1)?;
+            Ok(image)
+        })?,
+    };
+    Ok((found, size))
+}
+
+#[cfg(test)]
+#[path = "kernel_pca_tests.rs"]
+mod tests;
