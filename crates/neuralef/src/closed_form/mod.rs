@@ -4,16 +4,20 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat64, MatRef};
 
 mod brownian;
+mod cases;
 mod periodic;
 mod polynomial;
 mod quadrature;
 mod rbf_gaussian;
+mod sphere;
 
 pub use brownian::BrownianUniform;
+pub use cases::{CASES, Case, SIZES, case};
 pub use periodic::PeriodicUniform;
 pub use polynomial::PolynomialUniform;
 pub use quadrature::{GaussLegendre, Quadrature};
 pub use rbf_gaussian::RbfGaussian;
+pub use sphere::SphereDotProduct;
 
 /// Most eigenpairs that can be asked for at once.
 const MAX_PAIRS: usize = 1 << 20;
