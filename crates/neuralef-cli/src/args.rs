@@ -290,7 +290,7 @@ pub(crate) struct PlotArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SynthArgs {
-    /// two_moons, circles, swiss_roll, uniform, gaussian, with or without parameters.
+    /// two_moons, circles, swiss_roll, uniform, gaussian, sphere, with or without parameters.
     pub name: String,
     /// Number of points.
     #[arg(short, long)]
@@ -298,7 +298,7 @@ pub(crate) struct SynthArgs {
     /// Standard deviation of the noise.
     #[arg(long)]
     pub noise: Option<f64>,
-    /// Number of columns, for uniform and gaussian.
+    /// Number of columns, for uniform, gaussian and sphere.
     #[arg(short, long)]
     pub d: Option<usize>,
     /// Seed.

@@ -180,9 +180,14 @@ fn figures_for_one_two_and_more_columns_and_the_spectrum() {
 #[test]
 fn synthetic_sets_have_the_size_asked_for() {
     let dir = Folder::new();
-    for (name, columns) in
-        [("two_moons", 2), ("circles", 2), ("swiss_roll", 3), ("uniform", 1), ("gaussian", 1)]
-    {
+    for (name, columns) in [
+        ("two_moons", 2),
+        ("circles", 2),
+        ("swiss_roll", 3),
+        ("uniform", 1),
+        ("gaussian", 1),
+        ("sphere", 3),
+    ] {
         let made = dir.json(&format!("synth {name} -n 57 --seed 3 -o x.npy"));
         assert_eq!((&made["n_samples"], &made["n_features"]), (&57.into(), &columns.into()));
         assert_eq!(dir.array("x.npy").dim(), (57, columns), "{name}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::approx::{FeatureMap, Nystrom};
-use crate::closed_form::cases::{Case, case};
+use crate::closed_form::{Case, case};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, FitSpec, Observer, Steps};
@@ -40,7 +40,7 @@ const PILOT: u64 = 100;
 /// What the contenders are compared on.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// Kernels with known spectra, by name (see [`CASES`](crate::closed_form::cases::CASES)), each
+    /// Kernels with known spectra, by name (see [`CASES`](crate::closed_form::CASES)), each
     /// with every one of the numbers of points.
     Cases {
         /// The names.

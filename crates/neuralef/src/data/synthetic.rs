@@ -26,6 +26,7 @@ enum Shape {
     SwissRoll { noise: f64 },
     Uniform { d: usize, low: f64, high: f64 },
     Gaussian { d: usize, mean: f64, std: f64 },
+    Sphere { d: usize },
 }
 
 type Parameter = (&'static str, &'static str, &'static str);
@@ -100,6 +101,17 @@ pub static SYNTHETIC: Registry<Synthetic> = Registry {
                 })
             },
         },
+        Entry {
+            name: "sphere",
+            summary: "uniform on the unit sphere around 0, of dimension d − 1",
+            parameters: &[N, ("d", "3", "dimensions of the space, at least 2"), SEED],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let d = a.integer("d", 2..=1_000_000, 3)? as usize;
+                    Ok(Shape::Sphere { d })
+                })
+            },
+        },
     ],
 };
 
@@ -160,6 +172,7 @@ impl Synthetic {
             Shape::Gaussian { d, mean, std } => {
                 format!("gaussian(n={n}, d={d}, mean={mean}, std={std}, seed={seed})")
             }
+            Shape::Sphere { d } => format!("sphere(n={n}, d={d}, seed={seed})"),
         }
     }
 
@@ -175,7 +188,7 @@ impl Synthetic {
         let (width, noise) = match self.shape {
             Shape::TwoMoons { noise } | Shape::Circles { noise, .. } => (2, noise),
             Shape::SwissRoll { noise } => (3, noise),
-            Shape::Uniform { d, .. } | Shape::Gaussian { d, .. } => (d, 0.0),
+            Shape::Uniform { d, .. } | Shape::Gaussian { d, .. } | Shape::Sphere { d } => (d, 0.0),
         };
         let mut values = Vec::new();
         reserve(&mut values, self.n.saturating_mul(width), &name)?;
@@ -202,6 +215,12 @@ impl Synthetic {
             Shape::Gaussian { mean, std, .. } => {
                 let draw = || (mean + std * normal(&mut rng)) as f32;
                 values.extend(std::iter::repeat_with(draw).take(self.n * width));
+                None
+            }
+            Shape::Sphere { d } => {
+                for _ in 0..self.n {
+                    values.extend(direction(&mut rng, d).into_iter().map(|v| v as f32));
+                }
                 None
             }
         };
@@ -241,6 +260,18 @@ impl Synthetic {
 
 fn normal(rng: &mut Rng) -> f64 {
     StandardNormal.sample(rng)
+}
+
+/// A uniform point of the unit sphere in d dimensions: the direction of a standard normal one
+/// (Muller 1959).
+fn direction(rng: &mut Rng, d: usize) -> Vec<f64> {
+    loop {
+        let point: Vec<f64> = std::iter::repeat_with(|| normal(rng)).take(d).collect();
+        let norm = point.iter().map(|v| v * v).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            return point.into_iter().map(|v| v / norm).collect();
+        }
+    }
 }
 
 /// Point `at` of `of` on a half circle, both ends included.
@@ -318,8 +349,43 @@ mod tests {
     }
 
     #[test]
+    fn spheres_are_round_and_uniform() {
+        for d in [2, 3, 7] {
+            let n = 20_000;
+            let (x, _) = all(&format!("sphere(n={n}, d={d})"));
+            assert_eq!(x.dim(), (n, d));
+            for p in x.rows() {
+                let norm = p.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                assert!((norm - 1.0).abs() < 1e-7, "{norm}");
+            }
+            // E x = 0 and E x xᵀ = I/d; E xᵢ⁴ = 3/(d(d + 2)). Five standard errors.
+            let mean = |f: &dyn Fn(ndarray::ArrayView1<'_, f32>) -> f64| {
+                x.rows().into_iter().map(f).sum::<f64>() / n as f64
+            };
+            let (width, fourth) = (d as f64, 3.0 / (d * (d + 2)) as f64);
+            let root = (n as f64).sqrt();
+            for i in 0..d {
+                let first = mean(&|p| f64::from(p[i]));
+                assert!(first.abs() < 5.0 / width.sqrt() / root, "d {d}: {first}");
+                let second = mean(&|p| f64::from(p[i]).powi(2));
+                let error = (fourth - width.powi(-2)).sqrt() / root;
+                assert!((second - 1.0 / width).abs() < 5.0 * error, "d {d}: {second}");
+                let cross = mean(&|p| f64::from(p[i]) * f64::from(p[(i + 1) % d]));
+                assert!(cross.abs() < 5.0 * (fourth / 3.0).sqrt() / root, "d {d}: {cross}");
+            }
+            let kurtosis = mean(&|p| f64::from(p[0]).powi(4));
+            // Var x⁴ < E x⁸ = 105/(d(d + 2)(d + 4)(d + 6)).
+            let eighth = 105.0 / (d * (d + 2) * (d + 4) * (d + 6)) as f64;
+            let error = (eighth - fourth * fourth).sqrt() / root;
+            assert!((kurtosis - fourth).abs() < 5.0 * error, "d {d}: {kurtosis} {fourth}");
+        }
+    }
+
+    #[test]
     fn names_draw_the_same_points_again() {
-        for text in ["two_moons", "circles(factor=0.5)", "swiss_roll", "uniform(d=3)", "gaussian"] {
+        for text in
+            ["two_moons", "circles(factor=0.5)", "swiss_roll", "uniform(d=3)", "gaussian", "sphere"]
+        {
             let a = synthesize(text, 9).unwrap();
             let b = synthesize(a.name(), 1234).unwrap();
             assert_eq!(a.range(0..1000).unwrap(), b.range(0..1000).unwrap(), "{text}");
@@ -348,6 +414,7 @@ mod tests {
             "gaussian(std=0)",
             "gaussian(n=1000000000, d=1000000)",
             "gaussian(seed=-1)",
+            "sphere(d=1)",
             "1 + gaussian",
         ] {
             assert!(synthesize(text, 0).is_err(), "{text}");
