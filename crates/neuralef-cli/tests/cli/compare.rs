@@ -8,7 +8,13 @@ fn a_preset_gives_tables_an_object_a_csv_and_figures() {
     let line = "compare --preset rbf-uniform -n 64,128 --methods nystrom,untrained,neuralef_raw \
                 --steps 20 --seeds 2";
     let ran = dir.ok(line);
-    for part in ["rbf-uniform, N = 128, 2 seeds", "relative difference", "nystrom", "Gram error"] {
+    for part in [
+        "rbf-uniform, N = 128, 2 seeds",
+        "relative difference",
+        "nystrom",
+        "Gram error",
+        "≥ 0.999 of the true",
+    ] {
         assert!(ran.stdout.contains(part), "{part}: {ran:?}");
     }
     let brief = dir.ok(&format!("{line} --brief"));

@@ -75,7 +75,10 @@ fn costs(rows: &[&Summary]) -> String {
     let header = [
         "contender",
         "steps",
+        "≥ 0.999",
         "least |cos|",
+        "≥ 0.999 of the true",
+        "least",
         "Gram error",
         "training s",
         "total s",
