@@ -28,6 +28,7 @@
 //! [`catalogue`] lists every kernel, network, objective, optimiser and method with its parameters.
 
 mod approx;
+pub mod attention;
 mod catalogue;
 pub mod closed_form;
 mod data;
