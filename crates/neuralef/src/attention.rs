@@ -287,7 +287,7 @@ impl Exponents {
                 let (Some(value), Some(out)) = (value.as_slice(), out.as_slice_mut()) else {
                     continue;
                 };
-                state.take(key, value);
+                dispatch(Take { state: &mut state, key, value });
                 let total = weigh(query, &state.largest, &state.weights, &mut phi);
                 dispatch(Combine { phi: &phi, values: &state.values, out });
                 out.iter_mut().for_each(|v| *v = (f64::from(*v) / total) as f32);
@@ -312,19 +312,34 @@ struct State {
     largest: Vec<f64>,
 }
 
-impl State {
-    fn take(&mut self, key: &[f64], value: &[f32]) {
-        for (r, exponent) in key.iter().enumerate() {
-            let Some(values) = self.values.row_mut(r).into_slice() else { continue };
-            if *exponent > self.largest[r] {
-                let shrink = (self.largest[r] - exponent).exp2();
-                self.weights[r] *= shrink;
-                values.iter_mut().for_each(|v| *v *= shrink as f32);
-                self.largest[r] = *exponent;
+/// Adds one key and its value to the running sums.
+struct Take<'a> {
+    state: &'a mut State,
+    key: &'a [f64],
+    value: &'a [f32],
+}
+
+impl Op for Take<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<F: Fuse>(self) {
+        let Take { state: State { values, weights, largest }, key, value } = self;
+        let rows = values.as_slice_mut().unwrap_or(&mut []).chunks_exact_mut(value.len().max(1));
+        for (((e, m), w), values) in key.iter().zip(largest).zip(weights).zip(rows) {
+            if *e > *m {
+                let shrink = <f64 as Real>::exp2::<F>(*m - *e);
+                *w *= shrink;
+                for v in values.iter_mut() {
+                    *v *= shrink as f32;
+                }
+                *m = *e;
             }
-            let phi = (exponent - self.largest[r]).exp2();
-            self.weights[r] += phi;
-            dispatch(Axpy { a: phi as f32, x: value, y: values });
+            let phi = <f64 as Real>::exp2::<F>(*e - *m);
+            *w += phi;
+            for (s, v) in values.iter_mut().zip(value) {
+                *s = <f32 as Real>::mul_add::<F>(*v, phi as f32, *s);
+            }
         }
     }
 }
@@ -369,24 +384,6 @@ impl Op for Softmax<'_> {
             }
         }
         sums.iter().sum()
-    }
-}
-
-/// y += a·x.
-struct Axpy<'a> {
-    a: f32,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Op for Axpy<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<F: Fuse>(self) {
-        for (y, x) in self.y.iter_mut().zip(self.x) {
-            *y = <f32 as Real>::mul_add::<F>(*x, self.a, *y);
-        }
     }
 }
 

@@ -55,25 +55,26 @@ fn exact_attention_is_its_formula() {
 
 #[test]
 fn linear_attention_approaches_exact_attention_as_one_over_the_root() {
-    let (n, d) = (700, 8);
-    let (q, k, v) = (normal(n, d, 0.7, 1), normal(n, d, 0.7, 2), normal(n, 4, 1.0, 3));
+    // Larger logits have errors so heavy-tailed that the law shows only for many more features.
+    let (n, d) = (600, 8);
+    let (q, k, v) = (normal(n, d, 0.35, 1), normal(n, d, 0.35, 2), normal(n, 4, 1.0, 3));
     for causal in [false, true] {
         let truth = formula(&q, &k, &v, causal);
         let counts = [64, 256, 1024, 4096];
         let mut logs = Vec::new();
         for features in counts {
             let mut square = 0.0;
-            for seed in 0..5 {
+            for seed in 0..16 {
                 let options = LinearAttention { features, causal, orthogonal: false, seed };
                 let found = linear(q.view(), k.view(), v.view(), &options).unwrap();
-                square += rms(&found, &truth).powi(2) / 5.0;
+                square += rms(&found, &truth).powi(2) / 16.0;
             }
             logs.push(0.5 * square.ln());
         }
-        let slope = crate::approx::slope(&counts, &logs);
+        let slope = crate::test_kernels::slope(&counts, &logs);
         assert!((slope + 0.5).abs() < 0.1, "{causal}: {slope} {logs:?}");
         let size = (truth.iter().map(|v| v * v).sum::<f64>() / truth.len() as f64).sqrt();
-        assert!(logs[3].exp() < 0.1 * size, "{causal}: {} of {size}", logs[3].exp());
+        assert!(logs[3].exp() < 0.03 * size, "{causal}: {} of {size}", logs[3].exp());
     }
 }
 

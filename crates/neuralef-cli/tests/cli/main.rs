@@ -5,5 +5,6 @@
 mod bad_input;
 mod bad_models;
 mod common;
+mod random_features;
 mod resume;
 mod workflow;

@@ -356,6 +356,3 @@ impl Op for Waves<'_> {
 #[cfg(test)]
 #[path = "fourier_tests.rs"]
 mod tests;
-
-#[cfg(test)]
-pub(super) use tests::slope;

@@ -23,8 +23,6 @@ mod nystrom_method;
 mod positive;
 mod reduced;
 
-#[cfg(test)]
-pub(crate) use fourier::slope;
 use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;

@@ -1,8 +1,8 @@
 //! Positive features against their kernels and the variances of Choromanski et al. (2021).
 
 use super::*;
-use crate::approx::fourier::slope;
 use crate::kernel::KernelSpec;
+use crate::test_kernels::slope;
 use crate::{Dataset, Fit, Model};
 use rand::Rng as _;
 
@@ -77,14 +77,15 @@ fn features_are_unbiased_with_the_variance_of_the_paper() {
 #[test]
 fn errors_fall_as_one_over_the_root_and_orthogonal_is_no_worse() {
     let x = points(12, 6, 0.5);
-    let text = "softmax(gamma=1)";
+    // Larger points have errors so heavy-tailed that a few hundred draws do not settle them.
+    let text = "softmax(gamma=0.25)";
     let total = |shape, seeds| moments(text, &x, shape, seeds).1.sum().sqrt();
     let counts = [64, 256, 1024, 4096];
     let logs: Vec<f64> = counts.iter().map(|&c| total((c, false, true), 60).ln()).collect();
     let slope = slope(&counts, &logs);
     assert!((slope + 0.5).abs() < 0.08, "{slope}");
     let (orthogonal, plain) = (total((60, true, true), 300), total((60, false, true), 300));
-    assert!(orthogonal < plain, "{orthogonal} {plain}");
+    assert!(orthogonal < 0.85 * plain, "{orthogonal} {plain}");
 }
 
 #[test]
