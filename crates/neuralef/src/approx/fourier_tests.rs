@@ -252,8 +252,8 @@ fn reduced_features_are_the_eigenpairs_of_their_gram_matrix() {
     let n = x.nrows() as f64;
     let (values, vectors) = eigh((phi.dot(&phi.t()) / n).view()).unwrap();
     let psi = model.eigenfunctions(x.view()).unwrap();
-    for j in 0..5 {
-        assert!((model.eigenvalues()[j] / values[j] - 1.0).abs() < 1e-10);
+    for (j, value) in values.iter().enumerate().take(5) {
+        assert!((model.eigenvalues()[j] / value - 1.0).abs() < 1e-10);
         let along = vectors.column(j).dot(&psi.column(j)) / n.sqrt();
         assert!((along.abs() - 1.0).abs() < 1e-10, "{j}: {along}");
         assert!(psi.column(j).iter().map(|v| v.powi(3)).sum::<f64>() >= -1e-6);

@@ -80,7 +80,7 @@ pub(crate) fn draw(
 
 /// Points in the unit cube, none of their coordinates 0 or 1.
 enum Source {
-    Random(Rng, usize),
+    Random(Box<Rng>, usize),
     Sobol { seed: u32, dimensions: usize },
     Halton { shifts: Vec<f64>, primes: Vec<u32> },
 }
@@ -113,7 +113,7 @@ impl Source {
                 let shifts = (0..dimensions).map(|_| unit(&mut rng)).collect();
                 Ok(Source::Halton { shifts, primes: primes(dimensions) })
             }
-            _ => Ok(Source::Random(rng, dimensions)),
+            _ => Ok(Source::Random(Box::new(rng), dimensions)),
         }
     }
 
@@ -158,7 +158,7 @@ fn primes(n: usize) -> Vec<u32> {
     let mut candidate = 2u32;
     while found.len() < n {
         let small = found.iter().take_while(|p| p.saturating_mul(**p) <= candidate);
-        if small.into_iter().all(|p| candidate % p != 0) {
+        if small.into_iter().all(|p| !candidate.is_multiple_of(*p)) {
             found.push(candidate);
         }
         candidate += 1;

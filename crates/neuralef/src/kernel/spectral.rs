@@ -220,7 +220,7 @@ mod tests {
         );
         assert!(terms("linear").is_none() && terms("rbf(lengthscale=1) + linear").is_none());
         assert!(terms("rbf(lengthscale=1)*cosine").is_none());
-        let huge = vec!["(1 + rbf(lengthscale=1))"; 11].join("*");
+        let huge = ["(1 + rbf(lengthscale=1))"; 11].join("*");
         assert!(terms(&huge).is_none());
         assert_eq!(terms(&huge[..huge.len() - 25]).unwrap().len(), 1024);
     }
