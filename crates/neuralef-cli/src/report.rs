@@ -41,10 +41,22 @@ pub(crate) fn model(info: &ModelInfo) -> String {
         line("auto", format!("after {steps:>5} steps: held-out residual {residual:.4}{kept}"));
     }
     line("seed", spec.seed.to_string());
-    out.push_str(&pairs(&info.certificate.pairs).to_string());
     let c = &info.certificate;
+    let gram = c.gram_error.map_or(String::new(), |e| format!(", Gram error {e:.1e}"));
+    if c.pairs.is_empty() {
+        out.push_str(&format!(
+            "random features without eigenvalues: captured trace {:.2} %{gram} ({} held-out \
+             points, {} training points)",
+            100.0 * c.captured_trace,
+            c.held_out_points,
+            c.training_points
+        ));
+        warnings(&mut out, info);
+        return out;
+    }
+    out.push_str(&pairs(&c.pairs).to_string());
     out.push_str(&format!(
-        "\ncaptured trace {:.2} %, orthonormality error {:.1e} ({} held-out points, {} training \
+        "\ncaptured trace {:.2} %, orthonormality error {:.1e}{gram} ({} held-out points, {} training \
          points)\n± is one standard error from the finite sample; residual = ‖T̂ψ − μψ‖/μ on \
          held-out points",
         100.0 * c.captured_trace,
@@ -52,10 +64,14 @@ pub(crate) fn model(info: &ModelInfo) -> String {
         c.held_out_points,
         c.training_points
     ));
+    warnings(&mut out, info);
+    out
+}
+
+fn warnings(out: &mut String, info: &ModelInfo) {
     for warning in &info.warnings {
         out.push_str(&format!("\nwarning: {}", plain(warning)));
     }
-    out
 }
 
 /// Text that a file may have brought along, without what could steer a terminal.

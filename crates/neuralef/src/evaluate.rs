@@ -1,5 +1,6 @@
 //! Measuring a model on given points, against the exact eigenpairs of its kernel when asked.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Axis, s};
@@ -10,7 +11,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::relative_residuals;
 use crate::kernel::{Kernel, KernelSpec};
-use crate::matrix::{Mat, Mat64};
+use crate::matrix::{Mat, Mat64, MatRef};
 use crate::metrics::{self, Comparison, Orthonormality};
 use crate::model::Model;
 use crate::operator::{Batch, ExplicitOperator, KernelOperator};
@@ -52,18 +53,18 @@ impl Default for EvaluateOptions {
 pub struct Evaluation {
     /// Points measured on.
     pub n_points: usize,
-    /// The model's eigenvalues.
+    /// The model's eigenvalues; empty, as the residuals are, for models without eigenpairs.
     pub eigenvalues: Vec<f64>,
     /// ‖T̂ψ − μψ‖/μ with T̂ the operator of up to 8,192 of these points: sampling error included
     /// when they are not the training points.
     pub residuals: Vec<f64>,
-    /// ψᵀψ/n − I on these points.
-    pub orthonormality: Orthonormality,
+    /// ψᵀψ/n − I on these points; none for models without eigenpairs.
+    pub orthonormality: Option<Orthonormality>,
     /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over pairs of different points; none for a single point.
     pub gram_error: Option<f64>,
     /// Pairs behind `gram_error`.
     pub gram_pairs: usize,
-    /// Σμ/E κ(x, x) over these points.
+    /// Σμ/E κ(x, x) over these points; E φᵀφ/E κ(x, x) for models without eigenpairs.
     pub captured_trace: f64,
     /// The comparison with exact eigenpairs, if one was asked for.
     pub exact: Option<ExactComparison>,
@@ -107,15 +108,19 @@ impl Model {
         let rows = sample(data.len(), RESIDUAL_POINTS, options.seed);
         let raw = data.rows(&rows)?;
         let x = self.prepare(raw.view())?;
+        let batch = Batch { indices: rows, x };
+        let trace = kernel.diag(batch.x.view())?.iter().sum::<f64>() / batch.x.nrows() as f64;
+        if !self.has_eigenpairs() {
+            return self.evaluate_features(&*kernel, &batch.x, raw.view(), trace, options);
+        }
         let psi = self.eigenfunctions(raw.view())?;
         let mu = self.eigenvalues();
-
         let operator = ExplicitOperator::new(Arc::clone(&kernel));
-        let batch = Batch { indices: rows, x };
         let t_psi = operator.image(std::slice::from_ref(&batch), psi.clone())?.at(&batch)?;
-        let trace = kernel.diag(batch.x.view())?.iter().sum::<f64>() / batch.x.nrows() as f64;
 
-        let (gram_error, gram_pairs) = self.gram_error(&*kernel, &batch.x, &psi)?;
+        let roots = ndarray::Array1::from_iter(mu.iter().map(|m| m.max(0.0).sqrt()));
+        let phi = |rows: Range<usize>| Ok(&psi.slice(s![rows, ..]) * &roots);
+        let (gram_error, gram_pairs) = gram_error(&*kernel, &batch.x, GRAM_POINTS, phi)?;
         let exact = match &options.reference {
             Some(reference) => Some(self.compare(kernel, reference, &batch.x, &psi, options)?),
             None => None,
@@ -124,7 +129,7 @@ impl Model {
             n_points: psi.nrows(),
             eigenvalues: mu.to_vec(),
             residuals: relative_residuals(&psi, &t_psi, mu),
-            orthonormality: metrics::orthonormality_error(psi.view())?,
+            orthonormality: Some(metrics::orthonormality_error(psi.view())?),
             gram_error,
             gram_pairs,
             captured_trace: metrics::captured_trace(mu, trace)?,
@@ -132,25 +137,45 @@ impl Model {
         })
     }
 
-    /// Over the pairs of the first half with the second half of (some of) the points.
-    fn gram_error(
+    /// For a model without eigenpairs: `x` are the points `raw` as the kernel sees them.
+    fn evaluate_features(
         &self,
         kernel: &dyn Kernel,
         x: &Mat,
-        psi: &Mat64,
-    ) -> Result<(Option<f64>, usize)> {
-        let roots =
-            ndarray::Array1::from_iter(self.eigenvalues().iter().map(|m| m.max(0.0).sqrt()));
-        let half = (x.nrows() / 2).min(GRAM_POINTS);
-        if half == 0 {
-            return Ok((None, 0));
+        raw: MatRef<'_>,
+        trace: f64,
+        options: &EvaluateOptions,
+    ) -> Result<Evaluation> {
+        if options.reference.is_some() {
+            return Err(Error::Unsupported {
+                what: "comparing random features with exact eigenpairs".into(),
+                reason: format!(
+                    "this model has no eigenvalues; fit method = {}(features=D) for D features \
+                     reduced to eigenpairs",
+                    self.info().spec.method.split('(').next().unwrap_or_default()
+                ),
+            });
         }
-        let (first, second) = (s![..half, ..], s![x.nrows() - half.., ..]);
-        let mut gram = Mat64::zeros((half, half));
-        kernel.gram(x.slice(first), x.slice(second), gram.view_mut())?;
-        let phi = psi * &roots;
-        let error = metrics::gram_error(phi.slice(first), phi.slice(second), gram.view())?;
-        Ok((Some(error), half * half))
+        // Both halves in double precision, one more copy in single.
+        let bytes = 24 * self.n_components().max(1) as u64;
+        let most = options.memory_budget.saturating_mul(1 << 20) / bytes;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).clamp(1, GRAM_POINTS);
+        let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
+        let (gram_error, gram_pairs) = gram_error(kernel, x, most, phi)?;
+        let mut captured = 0.0;
+        for start in (0..x.nrows()).step_by(most) {
+            captured += phi(start..x.nrows().min(start + most))?.iter().map(|v| v * v).sum::<f64>();
+        }
+        Ok(Evaluation {
+            n_points: x.nrows(),
+            eigenvalues: Vec::new(),
+            residuals: Vec::new(),
+            orthonormality: None,
+            gram_error,
+            gram_pairs,
+            captured_trace: metrics::captured_trace(&[captured / x.nrows() as f64], trace)?,
+            exact: None,
+        })
     }
 
     fn compare(
@@ -186,6 +211,24 @@ impl Model {
         )?;
         Ok(ExactComparison { reference_points: m, comparison })
     }
+}
+
+/// Over the pairs of the first half with the second half of (some of) the points; `phi` gives the
+/// features of a range of rows.
+fn gram_error(
+    kernel: &dyn Kernel,
+    x: &Mat,
+    most: usize,
+    phi: impl Fn(Range<usize>) -> Result<Mat64>,
+) -> Result<(Option<f64>, usize)> {
+    let (n, half) = (x.nrows(), (x.nrows() / 2).min(most));
+    if half == 0 {
+        return Ok((None, 0));
+    }
+    let mut gram = Mat64::zeros((half, half));
+    kernel.gram(x.slice(s![..half, ..]), x.slice(s![n - half.., ..]), gram.view_mut())?;
+    let error = metrics::gram_error(phi(0..half)?.view(), phi(n - half..n)?.view(), gram.view())?;
+    Ok((Some(error), half * half))
 }
 
 /// All rows, or a random `most` of them, in random order.

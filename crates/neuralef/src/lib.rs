@@ -28,6 +28,7 @@
 //! [`catalogue`] lists every kernel, network, objective, optimiser and method with its parameters.
 
 mod approx;
+pub mod attention;
 mod catalogue;
 pub mod closed_form;
 pub mod compare;
@@ -64,7 +65,7 @@ pub use fit::{
     Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, PairCertificate,
     Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
 };
-pub use kernel::{KERNELS, Kernel, KernelSpec};
+pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, SpectralTerm};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{

@@ -9,7 +9,10 @@ use crate::approx::{FeatureMap, METHODS, MethodRecord, Run, Timings, timed};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::fit::checkpoint::Inputs;
-use crate::fit::{Certificate, Checkpoint, Event, FitSpec, Observer, Problem, Silent, certify};
+use crate::fit::{
+    Certificate, Checkpoint, Event, FitSpec, Observer, Problem, Silent, certify, certify_features,
+    gram_error,
+};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
 
@@ -30,7 +33,7 @@ pub struct ModelInfo {
     pub n_samples: usize,
     /// d, columns of the data.
     pub n_features: usize,
-    /// The eigenvalues, descending.
+    /// The eigenvalues, descending; none for random features as they are.
     pub eigenvalues: Vec<f64>,
     /// How accurate they are.
     pub certificate: Certificate,
@@ -53,7 +56,8 @@ impl Model {
         &self.info
     }
 
-    /// Eigenvalues μ of the integral operator, descending, k of them.
+    /// Eigenvalues μ of the integral operator, descending, k of them; empty for models of random
+    /// features without eigenvalues.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.info.eigenvalues
     }
@@ -68,7 +72,13 @@ impl Model {
         self.map.components()
     }
 
-    /// Features φ(x) = √μ ψ(x), n × k, with φ(x)ᵀφ(x') ≈ κ(x, x'). x is n × d.
+    /// True when the model has eigenvalues and eigenfunctions, not features alone.
+    pub fn has_eigenpairs(&self) -> bool {
+        self.map.eigenvalues().is_some()
+    }
+
+    /// Features φ(x), n × k, with φ(x)ᵀφ(x') ≈ κ(x, x'); √μ ψ(x) where there are eigenpairs. x is
+    /// n × d.
     ///
     /// # Errors
     /// [`Error::Shape`] for another width, [`Error::NonFinite`] for NaN or infinite input.
@@ -79,7 +89,7 @@ impl Model {
     /// Eigenfunctions ψ(x), n × k. x is n × d.
     ///
     /// # Errors
-    /// As [`transform`](Model::transform).
+    /// As [`transform`](Model::transform), and [`Error::Unsupported`] for models without eigenpairs.
     pub fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
         self.map.eigenfunctions(self.prepare(x)?.view())
     }
@@ -145,7 +155,7 @@ impl Model {
         })?;
         let d = info.n_features;
         let consistent = map.inputs() == d
-            && map.components() == info.eigenvalues.len()
+            && map.eigenvalues().map_or(0, <[f64]>::len) == info.eigenvalues.len()
             && info.certificate.pairs.len() == info.eigenvalues.len()
             && standardizer.as_ref().is_none_or(|s| s.width() == d);
         if !consistent {
@@ -254,9 +264,15 @@ impl<'a> Fit<'a> {
 
         run.observer.observe(&Event::Phase { name: "certificate" });
         let certificate = timed(&mut run.timings.certificate_seconds, || {
-            let train = problem.blocks(&fitted.sample)?;
-            let evaluate = |x: MatRef<'_>| fitted.map.eigenfunctions(x);
-            certify(&problem, &evaluate, &eigenvalues, &train, fitted.points)
+            let mut certificate = if fitted.map.eigenvalues().is_some() {
+                let train = problem.blocks(&fitted.sample)?;
+                let evaluate = |x: MatRef<'_>| fitted.map.eigenfunctions(x);
+                certify(&problem, &evaluate, &eigenvalues, &train, fitted.points)?
+            } else {
+                certify_features(&problem, &*fitted.map, &fitted.sample)?
+            };
+            certificate.gram_error = gram_error(&problem, &*fitted.map)?;
+            Ok::<_, Error>(certificate)
         })?;
         let warnings = [problem.warnings.clone(), fitted.record.warnings.clone()].concat();
         for message in &warnings {

@@ -55,6 +55,15 @@ pub(crate) fn polynomial(degree: i32, gamma: f64, coef0: f64) -> Formula {
     })
 }
 
+/// The slope of a least-squares line through (ln count, value).
+pub(crate) fn slope(counts: &[usize], values: &[f64]) -> f64 {
+    let logs: Vec<f64> = counts.iter().map(|c| (*c as f64).ln()).collect();
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (a, b) = (mean(&logs), mean(values));
+    let cross: f64 = logs.iter().zip(values).map(|(x, y)| (x - a) * (y - b)).sum();
+    cross / logs.iter().map(|x| (x - a).powi(2)).sum::<f64>()
+}
+
 impl Kernel for Formula {
     fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
         if x.ncols() != y.ncols() {

@@ -46,7 +46,12 @@ fn text(e: &Evaluation) -> String {
             format!("{:.2e}", e.residuals[j]),
         ]
     });
-    let mut lines = vec![table(&header, rows).to_string()];
+    // Random features have no eigenpairs to tabulate.
+    let rows: Vec<_> = rows.collect();
+    let mut lines = Vec::new();
+    if !rows.is_empty() {
+        lines.push(table(&header, rows).to_string());
+    }
     if let Some(exact) = &e.exact {
         let (m, n) = (exact.reference_points, e.n_points);
         lines.push(format!(
@@ -61,7 +66,9 @@ fn text(e: &Evaluation) -> String {
         let angles: Vec<String> = angles.iter().map(|a| format!("{a:.1e}")).collect();
         lines.push(format!("principal angles of the spans, rad: {}", angles.join(" ")));
     }
-    lines.push(format!("orthonormality error    {:.2e}", e.orthonormality.max));
+    if let Some(orthonormality) = &e.orthonormality {
+        lines.push(format!("orthonormality error    {:.2e}", orthonormality.max));
+    }
     if let Some(error) = e.gram_error {
         lines.push(format!("relative Gram error     {error:.2e} over {} pairs", e.gram_pairs));
     }

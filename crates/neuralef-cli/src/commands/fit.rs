@@ -21,7 +21,7 @@ const KERNEL: &str = "rbf(lengthscale=median)";
 pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     // Refuse an output that cannot be written before the work, not after it.
     writable(&args.output)?;
-    let figure = figure_path(args);
+    let mut figure = figure_path(args);
     if let Some(path) = &figure {
         drawable(path)?;
     }
@@ -66,6 +66,13 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     display.finish();
     let (model, timings) = fitted?;
     model.save(&args.output)?;
+    if !model.has_eigenpairs() {
+        // Nothing to draw: a figure that was asked for is an error, the usual one is left out.
+        if args.plot.is_some() && figure.is_some() {
+            plot::drawable(&model)?;
+        }
+        figure = None;
+    }
     if let Some(path) = &figure {
         plot::draw(&model, Some(&data), path)?;
     }

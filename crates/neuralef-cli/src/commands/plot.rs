@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use ndarray::Axis;
 use neuralef::{Dataset, Mat, Mat64, Model};
 use serde_json::json;
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &PlotArgs, json: bool) -> Result<()> {
     let data = args.data.as_deref().map(file);
     distinct(&[("--output", Some(&args.output))], data.into_iter().chain([args.model.as_path()]))?;
     let model = Model::load(&args.model)?;
+    drawable(&model)?;
     if args.spectrum {
         let values = Eigenvalues::of(&model);
         figure::spectrum(&args.output, &values.figure("Spectrum"))?;
@@ -42,6 +43,17 @@ pub(crate) fn run(args: &PlotArgs, json: bool) -> Result<()> {
     } else {
         say(format_args!("figure {}", args.output.display()))
     }
+}
+
+/// Fails for a model of random features, which has nothing to draw.
+pub(crate) fn drawable(model: &Model) -> Result<()> {
+    ensure!(
+        model.has_eigenpairs(),
+        "{}: random features have no eigenvalues or eigenfunctions to draw; features=D in the \
+         method reduces D of them to eigenpairs",
+        model.info().spec.method
+    );
+    Ok(())
 }
 
 /// Spectrum and eigenfunctions side by side.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use neuralef::{Dataset, Model, NpyWriter};
+use neuralef::{Dataset, Mat, Model, NpyWriter};
 use serde_json::json;
 
 use super::expect_width;
@@ -19,6 +19,11 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
         [args.model.as_path(), file(&args.data)].into_iter(),
     )?;
     let model = Model::load(&args.model)?;
+    if args.eigenfunctions && !model.has_eigenpairs() {
+        // Before the output is made.
+        let (d, none) = (model.info().n_features, 0);
+        model.eigenfunctions(Mat::zeros((none, d)).view())?;
+    }
     let data = Dataset::open(&args.data, 0)?;
     expect_width(&model, &data)?;
     let started = Instant::now();

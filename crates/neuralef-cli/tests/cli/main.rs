@@ -6,5 +6,6 @@ mod bad_input;
 mod bad_models;
 mod common;
 mod compare;
+mod random_features;
 mod resume;
 mod workflow;

@@ -14,11 +14,17 @@ use crate::persist::Archive;
 use crate::spec::args::Registry;
 
 mod eigenfunctions;
+mod fourier;
+mod frequencies;
 mod kernel_pca;
 pub mod landmarks;
 mod neuralef;
 mod nystrom;
 mod nystrom_method;
+mod positive;
+mod reduced;
+
+use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
@@ -26,7 +32,13 @@ pub use nystrom::{Nystrom, Precision};
 /// Every method, by name.
 pub static METHODS: Registry<Box<dyn Method>> = Registry {
     kind: "method",
-    entries: &[neuralef::ENTRY, nystrom_method::ENTRY, kernel_pca::ENTRY],
+    entries: &[
+        neuralef::ENTRY,
+        nystrom_method::ENTRY,
+        kernel_pca::ENTRY,
+        fourier::ENTRY,
+        positive::ENTRY,
+    ],
 };
 
 /// A fitted map φ with φ(x)ᵀφ(x') ≈ κ(x, x').
@@ -133,12 +145,26 @@ pub struct Run<'a> {
 pub struct Timings {
     /// In training steps.
     pub training_seconds: f64,
-    /// In readouts, those of `steps = auto` included; for Nyström, in the eigendecomposition.
+    /// In readouts, those of `steps = auto` included; in the eigendecomposition of other methods.
     pub readout_seconds: f64,
     /// In the certificate.
     pub certificate_seconds: f64,
     /// From the call to the return.
     pub total_seconds: f64,
+}
+
+/// `shape` = (count, d) standard normal frequencies, in blocks of d orthogonal ones where asked.
+///
+/// # Errors
+/// None at present; those of the frequencies.
+pub(crate) fn gaussian_frequencies(
+    shape: (usize, usize),
+    orthogonal: bool,
+    seed: u64,
+) -> Result<Mat64> {
+    let sampling = if orthogonal { Sampling::Orthogonal } else { Sampling::Independent };
+    let laws = [crate::kernel::Law::Gaussian { scale: 1.0 }];
+    Ok(frequencies::draw(&laws, shape, sampling, seed, 0)?.0)
 }
 
 /// Runs `work` and adds the time it took to `seconds`.

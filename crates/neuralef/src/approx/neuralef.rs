@@ -152,6 +152,7 @@ type Best = (Parameters, Option<Readout>);
 
 impl<'a> Training<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
+        problem.expect_points_for_components()?;
         let saved = run.resume.take();
         if let Some(saved) = &saved {
             saved.check_data(run.inputs)?;

@@ -109,6 +109,7 @@ impl Method for NystromMethod {
         if run.observer.observe(&Event::Phase { name: "nystrom" }) == Control::Stop {
             return Err(Error::Interrupted { step: 0, checkpoint: None });
         }
+        problem.expect_points_for_components()?;
         let m = self.landmarks.min(problem.train.len());
         let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
         if needed > problem.spec.memory_budget {

@@ -5,13 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{Problem, every};
 use super::readout::relative_residuals;
+use crate::approx::FeatureMap;
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
+use crate::metrics;
 use crate::operator::{Batch, Image};
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
+/// Rows of features held at a time.
+const FEATURE_ROWS: usize = 256;
 /// Training points on which the spread of influences is measured, about.
 const INFLUENCE: usize = 2048;
 
@@ -38,19 +42,23 @@ pub struct PairCertificate {
 /// What a fit says about its own accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// One for each eigenpair, in order.
+    /// One for each eigenpair, in order; none for features without eigenvalues.
     pub pairs: Vec<PairCertificate>,
     /// Σμ_j/E κ(x,x), the share of the kernel's trace on the training points that the features
-    /// capture: at most 1 for a positive semi-definite kernel after a ritz or galerkin readout.
+    /// capture, or E φᵀφ/E κ(x,x) for features without eigenvalues: at most 1 for a positive semi-definite kernel after a ritz or galerkin readout.
     pub captured_trace: f64,
     /// E κ(x, x) over the same training points.
     pub trace: f64,
-    /// max |ψᵀψ/n − I| over the held-out points.
+    /// max |ψᵀψ/n − I| over the held-out points; 0 without eigenfunctions.
     pub orthonormality_error: f64,
     /// Held-out points that took part.
     pub held_out_points: usize,
     /// Training points behind T̂.
     pub training_points: usize,
+    /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over the pairs of one half of the held-out points with the other,
+    /// when the kernel is known.
+    #[serde(default)]
+    pub gram_error: Option<f64>,
     /// Training points (landmarks, for Nyström) behind the eigenvalues and their standard errors.
     pub eigenvalue_points: usize,
 }
@@ -110,6 +118,7 @@ pub(crate) fn certify(
         orthonormality_error: off.iter().fold(0.0, |m, v| v.abs().max(m)),
         held_out_points: m,
         training_points: n,
+        gram_error: None,
         eigenvalue_points: points,
     };
     let finite = |p: &PairCertificate| {
@@ -122,6 +131,60 @@ pub(crate) fn certify(
             message: format!("eigenpair {j} is not finite: {:?}", certificate.pairs[j]),
         }),
     }
+}
+
+/// The certificate of features without eigenvalues: what share of the kernel's trace they have on
+/// some of the training rows `rows`. Cost O(n·(cost of a feature row)).
+///
+/// # Errors
+/// What the operator and the map report.
+pub(crate) fn certify_features(
+    problem: &Problem,
+    map: &dyn FeatureMap,
+    rows: &[usize],
+) -> Result<Certificate> {
+    let rows = every(rows, INFLUENCE);
+    let (mut trace, mut captured) = (0.0, 0.0);
+    // Few rows at a time: features may be many.
+    for rows in rows.chunks(FEATURE_ROWS) {
+        let batch = problem.batch(rows)?;
+        trace += problem.operator.diag(&batch)?.iter().sum::<f64>();
+        let phi = map.transform(batch.x.view())?;
+        captured += phi.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    }
+    Ok(Certificate {
+        pairs: Vec::new(),
+        captured_trace: captured / trace,
+        trace: trace / rows.len() as f64,
+        orthonormality_error: 0.0,
+        held_out_points: problem.certificate.len(),
+        training_points: rows.len(),
+        gram_error: None,
+        eigenvalue_points: 0,
+    })
+}
+
+/// ‖φφᵀ − K‖/‖K‖ over the pairs of one half of the held-out points with the other; none without a
+/// kernel. Fewer points where the features are so many that the memory budget asks for it.
+///
+/// # Errors
+/// What the kernel and the map report.
+pub(crate) fn gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Option<f64>> {
+    let Some(kernel) = &problem.kernel else { return Ok(None) };
+    // Both halves, in single and double precision.
+    let bytes = 24 * map.components() as u64;
+    let budget = problem.spec.memory_budget.saturating_mul(1 << 20);
+    let affordable = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX);
+    let half = (problem.certificate.len() / 2).min(affordable.max(1));
+    if half == 0 {
+        return Ok(None);
+    }
+    let x = problem.batch(&problem.certificate)?.x;
+    let (first, second) = (x.slice(s![..half, ..]), x.slice(s![x.nrows() - half.., ..]));
+    let mut gram = Mat64::zeros((half, half));
+    kernel.gram(first, second, gram.view_mut())?;
+    let features = |x| Ok::<_, Error>(map.transform(x)?.mapv(f64::from));
+    metrics::gram_error(features(first)?.view(), features(second)?.view(), gram.view()).map(Some)
 }
 
 fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {

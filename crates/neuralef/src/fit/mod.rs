@@ -10,8 +10,8 @@ pub(crate) mod readout;
 mod spec;
 pub(crate) mod train;
 
-pub(crate) use certificate::certify;
 pub use certificate::{Certificate, PairCertificate};
+pub(crate) use certificate::{certify, certify_features, gram_error};
 pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use observer::{Control, Event, Observer, Silent};
 pub use problem::{Problem, Split};

@@ -58,10 +58,6 @@ impl Problem {
         whole.check_finite()?;
         let (n, data) = (whole.len(), &whole);
         let (mut warnings, mut training_warnings) = (Vec::new(), Vec::new());
-        if spec.n_components > n {
-            let expected = format!("at most the number of points, {n}");
-            return Err(Error::parameter("n_components", expected, spec.n_components));
-        }
         if n < 2 * HELD_OUT_LEAST {
             let expected = format!("at least {} points", 2 * HELD_OUT_LEAST);
             return Err(Error::parameter("data", expected, n));
@@ -74,10 +70,6 @@ impl Problem {
             Some(held_out) => Split::at(n - held_out.len(), n),
             None => spec.split(n),
         };
-        if spec.n_components > train.len() {
-            let expected = format!("at most the number of training points, {}", train.len());
-            return Err(Error::parameter("n_components", expected, spec.n_components));
-        }
         let mut spec = spec.clone();
         if spec.batch_size > train.len() {
             training_warnings.push(format!(
@@ -112,6 +104,18 @@ impl Problem {
             warnings,
             training_warnings,
         })
+    }
+
+    /// Fails when more eigenpairs are asked for than there are training points: for methods of
+    /// eigenpairs. Random features may be more than points.
+    pub(crate) fn expect_points_for_components(&self) -> Result<()> {
+        let (k, n, train) = (self.spec.n_components, self.data.len(), self.train.len());
+        let expected = if k > n {
+            format!("at most the number of points, {n}")
+        } else {
+            format!("at most the number of training points, {train}")
+        };
+        if k <= train { Ok(()) } else { Err(Error::parameter("n_components", expected, k)) }
     }
 
     /// Fails unless a network can be trained and read out within the memory budget; nothing is

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayViewMut2};
 
-use super::Kernel;
 use super::pairwise::{Elementary, Pairwise, check_finite, check_shapes};
+use super::{Exponential, Kernel, SpectralTerm, spectral};
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Real};
@@ -30,6 +30,9 @@ impl Elementary for Constant {
     const NAME: &'static str = "constant";
     fn text(&self) -> String {
         number(self.0)
+    }
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        Some(spectral::constant(self.0))
     }
 }
 
@@ -110,6 +113,11 @@ impl Kernel for Sum {
     fn is_positive_semidefinite(&self) -> bool {
         self.0.iter().all(|part| part.is_positive_semidefinite())
     }
+
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        let terms: Option<Vec<_>> = self.0.iter().map(|part| part.spectral()).collect();
+        Some(terms?.concat())
+    }
 }
 
 impl Product {
@@ -161,5 +169,20 @@ impl Kernel for Product {
 
     fn is_positive_semidefinite(&self) -> bool {
         self.parts.iter().all(|part| part.is_positive_semidefinite())
+    }
+
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        spectral::product(self.factor, self.parts.iter().map(|part| part.spectral()))
+    }
+
+    fn exponential(&self) -> Option<Exponential> {
+        let mut product = Exponential { weight: self.factor, gamma: 0.0, decay: 0.0 };
+        for part in &self.parts {
+            let part = part.exponential()?;
+            product.weight *= part.weight;
+            product.gamma += part.gamma;
+            product.decay += part.decay;
+        }
+        Some(product)
     }
 }

@@ -29,6 +29,8 @@ const CASES: &[(&str, &str)] = &[
     ("polynomial", "polynomial"),
     ("polynomial", "polynomial(degree=4, gamma=1, coef0=1.5)"),
     ("sigmoid", "sigmoid(gamma=0.5)"),
+    ("softmax", "softmax"),
+    ("softmax", "softmax(gamma=0.3)"),
     ("brownian", "brownian"),
     ("sum", "rbf(lengthscale=0.5) + 0.1*linear"),
     ("sum", "rbf + 1"),

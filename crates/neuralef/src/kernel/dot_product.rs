@@ -1,12 +1,12 @@
-//! Kernels of the inner product of points: linear, polynomial, sigmoid, cosine.
+//! Kernels of the inner product of points: linear, polynomial, sigmoid, softmax, cosine.
 
 use std::sync::Arc;
 
 use ndarray::ArrayView1;
 
-use super::Kernel;
 use super::heuristic;
 use super::pairwise::{Elementary, Pairwise};
+use super::{Exponential, Kernel};
 use crate::error::Result;
 use crate::simd::{Fuse, Real};
 use crate::spec::args::Entry;
@@ -148,6 +148,53 @@ pub(super) const SIGMOID: Entry<Arc<dyn Kernel>> = Entry {
         let coef0 = args.number("coef0", 1.0)?;
         Ok(Arc::new(Sigmoid { gamma: heuristic::dot_gamma(args)?, coef0 }))
     },
+};
+
+/// κ(x, y) = exp(γ xᵀy), γ > 0: the unnormalised weight of softmax attention, with γ = 1/√d.
+///
+/// Positive semi-definite: a power series in xᵀy with positive coefficients. It is the rbf kernel
+/// of length scale 1/√γ times exp(γ‖x‖²/2)·exp(γ‖y‖²/2), and grows as fast: values beyond the range
+/// of the type are errors.
+#[derive(Debug, Clone, Copy)]
+struct Softmax {
+    gamma: f64,
+}
+
+impl Pairwise for Softmax {
+    const UNBOUNDED: bool = true;
+
+    #[inline(always)]
+    fn step<T: Real, F: Fuse>(self, total: T, x: T, y: T) -> T {
+        x.mul_add::<F>(y, total)
+    }
+    #[inline(always)]
+    fn finish<T: Real, F: Fuse>(self, total: T) -> T {
+        let z = total * T::of(self.gamma * std::f64::consts::LOG2_E);
+        // 2^z for z ≤ 127; the square of the half reaches the end of the range, and overflows
+        // beyond it. NaN stays NaN.
+        let half = z.least(T::of(254.0)) * T::of(0.5);
+        let root = T::exp2::<F>(half);
+        let value = root * root;
+        if z > T::of(254.0) { T::INFINITY } else { value }
+    }
+}
+
+impl Elementary for Softmax {
+    const NAME: &'static str = "softmax";
+    fn text(&self) -> String {
+        format!("softmax(gamma={})", number(self.gamma))
+    }
+    fn exponential(&self) -> Option<Exponential> {
+        Some(Exponential { weight: 1.0, gamma: self.gamma, decay: 0.0 })
+    }
+}
+
+/// The registry's entry.
+pub(super) const SOFTMAX: Entry<Arc<dyn Kernel>> = Entry {
+    name: "softmax",
+    summary: "exp(γ·xᵀy), the weights of softmax attention",
+    parameters: &[("gamma", "auto", "γ > 0; `auto`: 1/√d, or `scale`: 1/(d·Var(X))")],
+    build: |args| Ok(Arc::new(Softmax { gamma: heuristic::softmax_gamma(args)? })),
 };
 
 /// κ(x, y) = xᵀy/(‖x‖‖y‖), and 0 when either point is 0: the linear kernel of points projected onto

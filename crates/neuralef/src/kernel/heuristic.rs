@@ -139,13 +139,22 @@ pub(super) fn periodic_lengthscale(args: &Args<'_>, period: f64) -> Result<f64> 
 
 /// `gamma` of a dot-product kernel: a number, `scale` (1/(d·Var(X))) or `auto` (1/d), default `auto`.
 pub(super) fn dot_gamma(args: &Args<'_>) -> Result<f64> {
+    gamma(args, |d| 1.0 / d)
+}
+
+/// The same with 1/√d for `auto`.
+pub(super) fn softmax_gamma(args: &Args<'_>) -> Result<f64> {
+    gamma(args, |d| 1.0 / d.sqrt())
+}
+
+fn gamma(args: &Args<'_>, auto: fn(f64) -> f64) -> Result<f64> {
     const KEY: &str = "gamma";
     match word(args, KEY)? {
         None if args.has(KEY) => positive(args, KEY, 1.0),
         Some(name @ "scale") => from_sample(args, KEY, name, |x, _| scale(KEY, x)),
         None | Some("auto") => from_sample(args, KEY, "auto", |x, _| match x.ncols() {
             0 => Err(Error::parameter(KEY, "data with at least one column for `auto`", "none")),
-            d => Ok(1.0 / d as f64),
+            d => Ok(auto(d as f64)),
         }),
         Some(_) => Err(args.fault(KEY, "`gamma` must be a number, `auto` or `scale`")),
     }

@@ -9,6 +9,7 @@ mod heuristic;
 mod pairwise;
 mod registry;
 mod spec;
+mod spectral;
 mod stationary;
 
 #[cfg(test)]
@@ -18,6 +19,8 @@ mod tests;
 
 pub use registry::KERNELS;
 pub use spec::KernelSpec;
+pub(crate) use spectral::normal_quantile;
+pub use spectral::{Exponential, Law, SpectralTerm};
 
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
@@ -59,5 +62,17 @@ pub trait Kernel: Send + Sync + Debug {
     /// which no method here finds.
     fn is_positive_semidefinite(&self) -> bool {
         true
+    }
+
+    /// The kernel as Σ weight·E cos(ωᵀ(x − y)) with the laws of ω, for stationary kernels whose
+    /// spectral density is known (Bochner's theorem); none for all others, and for products that
+    /// multiply out to more than 1,024 terms.
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        None
+    }
+
+    /// The kernel as weight·exp(γxᵀy − δ(‖x‖² + ‖y‖²)/2), where it has that form.
+    fn exponential(&self) -> Option<Exponential> {
+        None
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use ndarray::ArrayViewMut2;
 
-use super::Kernel;
+use super::{Exponential, Kernel, SpectralTerm};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Op, Real, dispatch};
@@ -63,6 +63,16 @@ pub(super) trait Elementary: Pairwise + Debug {
 
     /// See [`Kernel::text`].
     fn text(&self) -> String;
+
+    /// See [`Kernel::spectral`].
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        None
+    }
+
+    /// See [`Kernel::exponential`].
+    fn exponential(&self) -> Option<Exponential> {
+        None
+    }
 }
 
 impl<K: Elementary> Kernel for K {
@@ -89,6 +99,14 @@ impl<K: Elementary> Kernel for K {
 
     fn is_positive_semidefinite(&self) -> bool {
         K::SEMIDEFINITE
+    }
+
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        Elementary::spectral(self)
+    }
+
+    fn exponential(&self) -> Option<Exponential> {
+        Elementary::exponential(self)
     }
 }
 

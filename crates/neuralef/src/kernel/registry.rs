@@ -19,6 +19,7 @@ pub static KERNELS: Registry<Arc<dyn Kernel>> = Registry {
         dot_product::LINEAR,
         dot_product::POLYNOMIAL,
         dot_product::SIGMOID,
+        dot_product::SOFTMAX,
         brownian::BROWNIAN,
     ],
 };

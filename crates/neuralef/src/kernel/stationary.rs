@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use ndarray::ArrayView1;
 
-use super::Kernel;
 use super::heuristic::{self, Chord, Euclidean, Manhattan, power_of_two};
 use super::pairwise::{Elementary, Pairwise};
+use super::{Exponential, Kernel, Law, SpectralTerm, spectral};
 use crate::error::Result;
 use crate::simd::{Fuse, Real};
 use crate::spec::args::Entry;
@@ -61,6 +61,13 @@ impl Elementary for Rbf {
     const NAME: &'static str = "rbf";
     fn text(&self) -> String {
         format!("rbf(lengthscale={})", number(self.lengthscale))
+    }
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        Some(spectral::one(Law::Gaussian { scale: self.lengthscale.recip() }))
+    }
+    fn exponential(&self) -> Option<Exponential> {
+        let gamma = self.lengthscale.powi(2).recip();
+        Some(Exponential { weight: 1.0, gamma, decay: gamma })
     }
 }
 
@@ -115,6 +122,9 @@ impl Elementary for Laplacian {
     const NAME: &'static str = "laplacian";
     fn text(&self) -> String {
         format!("laplacian(lengthscale={})", number(self.lengthscale))
+    }
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        Some(spectral::one(Law::Cauchy { scale: self.lengthscale.recip() }))
     }
 }
 
@@ -178,6 +188,10 @@ impl Elementary for Matern {
     fn text(&self) -> String {
         format!("matern(nu={}, lengthscale={})", number(self.nu), number(self.lengthscale))
     }
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        let scale = self.lengthscale.recip();
+        Some(spectral::one(Law::StudentT { scale, dof: 2.0 * self.nu }))
+    }
 }
 
 /// The registry's entry.
@@ -240,6 +254,10 @@ impl Elementary for RationalQuadratic {
     fn text(&self) -> String {
         let (lengthscale, alpha) = (number(self.lengthscale), number(self.alpha));
         format!("rational_quadratic(lengthscale={lengthscale}, alpha={alpha})")
+    }
+    fn spectral(&self) -> Option<Vec<SpectralTerm>> {
+        let scale = self.lengthscale.recip();
+        Some(spectral::one(Law::GammaMixture { scale, shape: self.alpha }))
     }
 }
 

@@ -382,6 +382,7 @@ fn kernel_text() -> impl Strategy<Value = String> {
         (0.0f64..1e6).prop_map(|c| format!("linear(coef0={c})")),
         (1u32..65, length, 0.0f64..10.0)
             .prop_map(|(p, g, c)| format!("polynomial(degree={p}, gamma={g}, coef0={c})")),
+        (1e-9f64..1e3).prop_map(|g| format!("softmax(gamma={g})")),
         Just("brownian()".to_string()),
         (0.0f64..1e6).prop_map(|c| c.to_string()),
     ];
