@@ -213,7 +213,16 @@ fn synthetic_sets_have_the_size_asked_for() {
 fn lists_and_completions() {
     let dir = Folder::new();
     let all = dir.json("list");
-    let kinds = ["kernels", "networks", "objectives", "optimizers", "schedules", "methods", "data"];
+    let kinds = [
+        "kernels",
+        "networks",
+        "objectives",
+        "optimizers",
+        "schedules",
+        "methods",
+        "data",
+        "contenders",
+    ];
     for kind in kinds {
         let entries = all[kind].as_array().unwrap();
         let one = dir.ok(&format!("list {kind}"));

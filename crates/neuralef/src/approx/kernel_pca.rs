@@ -112,6 +112,7 @@ impl Method for KernelPca {
                 reason: "it has no training steps to resume".into(),
             });
         }
+        problem.expect_points_for_components()?;
         let (n, components) = (problem.train.len(), problem.spec.n_components);
         let budget_mib = problem.spec.memory_budget;
         let (plan, bytes) = self.plan(n, components, budget_mib);

@@ -114,6 +114,12 @@ pub static CONTENDERS: &[Contender] = &[
         settings: |spec| spec.method = "fourier(features=1024)".into(),
     },
     Contender {
+        name: "positive",
+        summary: "1,024 orthogonal positive features (FAVOR+, Choromanski et al. 2021), reduced to k",
+        ladder: Ladder::Fixed,
+        settings: |spec| spec.method = "positive(features=1024)".into(),
+    },
+    Contender {
         name: "neuralef",
         summary: "NeuralEF (Deng et al. 2022) with the Galerkin readout",
         ladder: Ladder::Steps,
