@@ -10,8 +10,11 @@ use super::expect_width;
 use crate::args::TransformArgs;
 use crate::output::{distinct, file, say};
 
-/// Rows in memory at a time.
-const ROWS: usize = 16_384;
+/// Bytes of points and features in memory at a time, about: memory that is freed in such pieces is
+/// used again, where larger ones go back to the system and have to be cleared anew.
+const BYTES: usize = 4 << 20;
+/// Rows at a time: enough for all threads, and no more than needed.
+const ROWS: std::ops::RangeInclusive<usize> = 1024..=16_384;
 
 pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     distinct(
@@ -26,15 +29,19 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     }
     let data = Dataset::open(&args.data, 0)?;
     expect_width(&model, &data)?;
-    let started = Instant::now();
+    let (started, mut computing) = (Instant::now(), 0.0);
     let mut writer = NpyWriter::create(&args.output, model.n_components())?;
-    for start in (0..data.len()).step_by(ROWS) {
-        let x = data.range(start..(start + ROWS).min(data.len()))?;
-        if args.eigenfunctions {
-            writer.append(model.eigenfunctions(x.view())?.mapv(|v| v as f32).view())?;
-        } else {
-            writer.append(model.transform(x.view())?.view())?;
-        }
+    let rows = BYTES / (4 * (data.width() + model.n_components())).max(1);
+    let rows = rows.clamp(*ROWS.start(), *ROWS.end());
+    for start in (0..data.len()).step_by(rows) {
+        let x = data.range(start..(start + rows).min(data.len()))?;
+        let began = Instant::now();
+        let values = match args.eigenfunctions {
+            true => model.eigenfunctions(x.view())?.mapv(|v| v as f32),
+            false => model.transform(x.view())?,
+        };
+        computing += began.elapsed().as_secs_f64();
+        writer.append(values.view())?;
     }
     writer.finish()?;
     let seconds = started.elapsed().as_secs_f64();
@@ -42,7 +49,7 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     if json {
         let rate = n as f64 / seconds;
         say(json!({"output": args.output.to_string_lossy(), "n_samples": n, "n_components": k,
-                   "seconds": seconds, "rows_per_second": rate}))
+                   "seconds": seconds, "computing_seconds": computing, "rows_per_second": rate}))
     } else {
         let rate = n as f64 / seconds;
         say(format_args!("{n} × {k} in {} ({rate:.0} rows/s)", args.output.display()))

@@ -3,12 +3,16 @@
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use ndarray::{ArrayView1, Axis};
+
 use crate::error::{Error, Result};
 use crate::matrix::{MatRef, expect_columns};
 use crate::persist::atomic::AtomicFile;
 
 /// Bytes of the header: room for any n, and the data aligned to 64 bytes as NumPy does it.
 const HEADER: usize = 128;
+/// Bytes written at a time, about.
+const BUFFER: usize = 1 << 18;
 
 /// Writes an n × k `.npy` file of `f32` block by block, n unknown until the end.
 ///
@@ -40,18 +44,30 @@ impl NpyWriter {
     /// [`finish`](NpyWriter::finish) remembers.
     pub fn append(&mut self, x: MatRef<'_>) -> Result<()> {
         expect_columns(&self.file.path().display().to_string(), x, self.columns)?;
-        for (i, row) in x.rows().into_iter().enumerate() {
+        let all_finite = |row: &ArrayView1<'_, f32>| match row.as_slice() {
+            // Without a way out of the middle, so that it is done by vectors.
+            Some(row) => row.iter().fold(true, |all, v| all & v.is_finite()),
+            None => row.iter().all(|v| v.is_finite()),
+        };
+        for (i, row) in x.rows().into_iter().enumerate().filter(|(_, row)| !all_finite(row)) {
             if let Some(column) = row.iter().position(|v| !v.is_finite()) {
                 let what = self.file.path().display().to_string();
                 let (row_of_file, value) = (self.rows + i, row[column]);
                 return Err(Error::NonFinite { what, row: row_of_file, column, value });
             }
         }
-        let mut bytes = Vec::new();
-        for row in x.rows() {
-            bytes.clear();
-            bytes.extend(row.iter().flat_map(|v| v.to_le_bytes()));
-            self.file.write_all(&bytes).map_err(|e| Error::io(self.file.path(), e))?;
+        let width = 4 * self.columns;
+        let rows = (BUFFER / width.max(1)).max(1);
+        let mut bytes = vec![0u8; rows.min(x.nrows()) * width];
+        for block in x.axis_chunks_iter(Axis(0), rows) {
+            let bytes = &mut bytes[..block.nrows() * width];
+            // A slice, so that the copy is done by vectors.
+            let block = block.as_standard_layout();
+            let values = block.as_slice().unwrap_or(&[]);
+            for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                *to = value.to_le_bytes();
+            }
+            self.file.write_all(bytes).map_err(|e| Error::io(self.file.path(), e))?;
         }
         self.rows += x.nrows();
         Ok(())

@@ -416,9 +416,15 @@ impl View for &Tensor {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match &self.values {
-            Values::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Values::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Values::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Values::F32(v) => {
+                v.iter().map(|x| x.to_le_bytes()).collect::<Vec<_>>().into_flattened().into()
+            }
+            Values::F64(v) => {
+                v.iter().map(|x| x.to_le_bytes()).collect::<Vec<_>>().into_flattened().into()
+            }
+            Values::U64(v) => {
+                v.iter().map(|x| x.to_le_bytes()).collect::<Vec<_>>().into_flattened().into()
+            }
         }
     }
 
