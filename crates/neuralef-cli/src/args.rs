@@ -256,7 +256,8 @@ pub(crate) struct CompareArgs {
     /// Writes every eigenpair of every fit to a table.
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// The figure to write, .svg or .png; for one variable also FILE-functions beside it.
+    /// The figure to write, .svg or .png, or `none`; for one variable also FILE-functions beside it
+    /// [default: none; classic: compare.svg].
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     /// How progress is shown.

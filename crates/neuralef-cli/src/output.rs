@@ -56,3 +56,24 @@ fn place(path: &Path) -> PathBuf {
     let beside = || Some(parent.canonicalize().ok()?.join(path.file_name()?));
     path.canonicalize().ok().or_else(beside).unwrap_or_else(|| path.to_path_buf())
 }
+
+/// Fails unless a file at `path` can be made, or replaced.
+pub(crate) fn writable(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let named = path.display();
+    if let Ok(existing) = std::fs::metadata(path) {
+        ensure!(!existing.is_dir(), "{named}: is a directory");
+        ensure!(existing.is_file(), "{named}: exists and is not a regular file");
+        ensure!(!existing.permissions().readonly(), "{named}: is read-only");
+    }
+    tempfile::tempfile_in(parent).map(drop).with_context(|| format!("{named}: cannot be written"))
+}
+
+/// Fails unless a figure at `path` can be made.
+pub(crate) fn drawable(path: &Path) -> Result<()> {
+    let named = path.display();
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let known = matches!(extension.as_deref(), Some("svg" | "png"));
+    ensure!(known, "{named}: expected a figure name ending in .svg or .png");
+    writable(path)
+}

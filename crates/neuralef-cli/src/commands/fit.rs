@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::FitArgs;
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, file, say};
+use crate::output::{distinct, drawable, file, say, writable};
 use crate::progress::Display;
 use crate::report;
 
@@ -146,27 +146,6 @@ fn figure_path(args: &FitArgs) -> Option<PathBuf> {
         Some(path) => Some(path.clone()),
         None => Some(args.output.with_extension("svg")),
     }
-}
-
-/// Fails unless a file at `path` can be made, or replaced.
-fn writable(path: &Path) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let named = path.display();
-    if let Ok(existing) = std::fs::metadata(path) {
-        anyhow::ensure!(!existing.is_dir(), "{named}: is a directory");
-        anyhow::ensure!(existing.is_file(), "{named}: exists and is not a regular file");
-        anyhow::ensure!(!existing.permissions().readonly(), "{named}: is read-only");
-    }
-    tempfile::tempfile_in(parent).map(drop).with_context(|| format!("{named}: cannot be written"))
-}
-
-/// Fails unless a figure at `path` can be made.
-fn drawable(path: &Path) -> Result<()> {
-    let named = path.display();
-    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    let known = matches!(extension.as_deref(), Some("svg" | "png"));
-    anyhow::ensure!(known, "{named}: expected a figure name ending in .svg or .png");
-    writable(path)
 }
 
 fn print_json(

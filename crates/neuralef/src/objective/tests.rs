@@ -228,6 +228,57 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
 }
 
 #[test]
+fn eigengame_climbs_the_gradient_of_its_utility_along_the_sphere() {
+    let (n, d, k) = (40, 5, 3);
+    let x = random(n, d, 5);
+    let m = mean(&x, &x);
+    // Of player j, those before it held fixed; for the second variant with their pulls held fixed.
+    let utility =
+        |variant: &str, v: &[ndarray::Array1<f64>], at: &ndarray::Array1<f64>, j: usize| {
+            let product = |a: &ndarray::Array1<f64>, b: &ndarray::Array1<f64>| a.dot(&m.dot(b));
+            let own = product(at, at);
+            let penalty = |i: usize| match variant {
+                "alpha" => product(at, &v[i]).powi(2) / product(&v[i], &v[i]),
+                _ => 2.0 * product(&v[i], &v[j]) * v[i].dot(at),
+            };
+            own - (0..j).map(penalty).sum::<f64>()
+        };
+    for variant in ["alpha", "mu"] {
+        let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 3).unwrap();
+        let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap();
+        let optimizer = optimizer.build(network.parameters());
+        let text = format!("eigengame_pca(variant={variant})");
+        let objective = OBJECTIVES.build_text(&text).unwrap();
+        let mut learner =
+            Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
+        let vectors = |learner: &Learner| -> Vec<ndarray::Array1<f64>> {
+            let units = learner.network.parameters().units().iter();
+            units.map(|u| u[..d].iter().map(|v| f64::from(*v)).collect()).collect()
+        };
+        let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
+        let batch = Batch { indices: (0..n).collect(), x: x.mapv(|v| v as f32) };
+        let (before, rate, h) = (vectors(&learner), 1e-3, 1e-5);
+        let operator = ExplicitOperator::new(kernel);
+        learner.step(&batch, batch.x.view(), &operator, rate, None).unwrap();
+        for (j, after) in vectors(&learner).iter().enumerate() {
+            let gradient = ndarray::Array1::from_shape_fn(d, |i| {
+                let moved = |by: f64| {
+                    let mut moved = before[j].clone();
+                    moved[i] += by;
+                    utility(variant, &before, &moved, j)
+                };
+                (moved(h) - moved(-h)) / (2.0 * h)
+            });
+            let along = &gradient - &(&before[j] * gradient.dot(&before[j]));
+            let step = (after - &before[j]) / rate;
+            let off = (&step - &along).mapv(f64::abs).fold(0.0, |m: f64, v| m.max(*v));
+            // Second order in the rate, and rounding of single precision over the rate.
+            assert!(off < 2e-3, "{variant} {j}: {step} not {along}");
+        }
+    }
+}
+
+#[test]
 fn eigengame_finds_principal_components_with_full_batches_to_a_thousandth() {
     finds_principal_components("alpha", 256, 1500, 1e-3);
     finds_principal_components("mu", 256, 1500, 1e-3);

@@ -3,7 +3,7 @@
 mod figure;
 mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use neuralef::compare::{Comparison, MemoryMeter, Report, Subject, Target};
@@ -12,7 +12,7 @@ use neuralef::{Dataset, FitSpec, Steps};
 use crate::MEMORY;
 use crate::args::CompareArgs;
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, file, say};
+use crate::output::{distinct, drawable, file, say, writable};
 use crate::progress::Display;
 
 /// Contenders when none are named.
@@ -28,8 +28,12 @@ const NETWORK: &str = "mlp(hidden=[32, 32], activation=sin_cos)";
 const KERNEL: &str = "rbf(lengthscale=median)";
 
 pub(crate) fn run(args: &CompareArgs, json: bool) -> Result<()> {
-    let outputs = [("--plot", args.plot.as_deref()), ("--csv", args.csv.as_deref())];
+    let figure = figure_path(args);
+    let outputs = [("--plot", figure.as_deref()), ("--csv", args.csv.as_deref())];
     distinct(&outputs, args.data.as_deref().map(file).into_iter())?;
+    // Refuse an output that cannot be written before the work, not after it.
+    figure.as_deref().map_or(Ok(()), drawable)?;
+    args.csv.as_deref().map_or(Ok(()), writable)?;
     let comparison = comparison(args)?;
     let mut display = Display::new(args.progress, Interrupt::install()?);
     let found = comparison.run(&mut display);
@@ -38,10 +42,20 @@ pub(crate) fn run(args: &CompareArgs, json: bool) -> Result<()> {
     if let Some(path) = &args.csv {
         write_csv(path, &report)?;
     }
-    if let Some(path) = &args.plot {
+    if let Some(path) = &figure {
         figure::draw(&report, path)?;
     }
     if json { say(serde_json::to_string(&report)?) } else { say(table::text(&report, args.brief)) }
+}
+
+/// Where the figure goes: as asked, nowhere for `none`, and for the preset `classic` to
+/// compare.svg.
+fn figure_path(args: &CompareArgs) -> Option<PathBuf> {
+    match &args.plot {
+        Some(path) if path.as_os_str() == "none" => None,
+        Some(path) => Some(path.clone()),
+        None => args.preset.iter().any(|p| p == "classic").then(|| "compare.svg".into()),
+    }
 }
 
 /// The program's allocator as a meter.
