@@ -81,7 +81,8 @@ pub(crate) struct FitArgs {
     /// How many eigenfunctions [default: 10].
     #[arg(short = 'k', long, value_name = "K", allow_negative_numbers = true)]
     pub n_components: Option<usize>,
-    /// `neuralef` or `nystrom(landmarks=1000)` [default: neuralef].
+    /// How to approximate: `neuralef`, `nystrom(landmarks=1000)`, `kernel_pca`, `fourier`,
+    /// `positive`; `neuralef list methods` shows all [default: neuralef].
     #[arg(long)]
     pub method: Option<String>,
     /// Eigenfunction networks, such as `mlp(hidden=[64, 64], activation=sin_cos)`.
@@ -225,7 +226,8 @@ pub(crate) struct CompareArgs {
     /// Training steps of those that train [default: 2000].
     #[arg(long)]
     pub steps: Option<u64>,
-    /// Train each for so many seconds instead, as many steps as fit by the rate of a short run.
+    /// Give training so many seconds instead, as many steps as fit by the rate of a short run;
+    /// readouts come on top, and what does not train runs as it is.
     #[arg(long, conflicts_with = "steps")]
     pub seconds: Option<f64>,
     /// Also find the time to this |cos| on the first eigenfunctions, with ever more steps
@@ -312,7 +314,8 @@ pub(crate) struct SynthArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// One kind only: kernels, networks, objectives, optimizers, schedules, methods, data.
+    /// One kind only: kernels, networks, objectives, optimizers, schedules, methods, data,
+    /// contenders.
     pub kind: Option<String>,
 }
 

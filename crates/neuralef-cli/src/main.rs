@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if arguments.json {
+            if arguments.json && !error.is::<output::Stopped>() {
                 let _ = output::say(serde_json::json!({"error": output::message(&error)}));
             }
             // With standard error closed there is nobody left to tell.
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             let interrupted = matches!(
                 error.downcast_ref::<neuralef::Error>(),
                 Some(neuralef::Error::Interrupted { .. })
-            );
+            ) || error.is::<output::Stopped>();
             ExitCode::from(if interrupted { exit::INTERRUPTED } else { exit::FAILURE })
         }
     }

@@ -6,6 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+/// A comparison that its user stopped; what it had found is written by then.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted after {done} of {planned} fits")]
+pub(crate) struct Stopped {
+    pub(crate) done: usize,
+    pub(crate) planned: usize,
+}
+
 /// Prints a line. A closed pipe, as `neuralef list | head` leaves it, is silently accepted; any
 /// other refusal, such as a full disk, is an error.
 pub(crate) fn say(text: impl Display) -> Result<()> {

@@ -50,7 +50,8 @@ impl Default for LinearAttention {
 /// O((n + m)·D·(d + p)) by positive random features; see the [module](self).
 ///
 /// Exponents are products in single precision: for logits near L their error is about 1e-7·L,
-/// far below that of the features. Sums over keys are carried on in double precision. The bits do
+/// far below that of the features. Sums over keys are carried on in double precision from one stretch of 512
+/// keys to the next; with `causal` the sums before every stretch are kept, 8·D·p bytes each. The bits do
 /// not depend on the number of threads; with `causal`, those of row i do not depend on later rows.
 ///
 /// # Errors

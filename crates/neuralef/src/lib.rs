@@ -80,7 +80,7 @@ pub use objective::{
 pub use operator::{
     Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, PrecomputedOperator,
 };
-pub use persist::Archive;
+pub use persist::{Archive, AtomicFile};
 pub use spec::args::{Args, Entry, Registry};
 
 /// The README's example, so that it cannot rot.

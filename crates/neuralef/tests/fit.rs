@@ -258,6 +258,13 @@ fn the_population_residual_has_no_bias_of_squared_noise() {
 }
 
 #[test]
+fn a_kernel_that_vanishes_between_points_is_fitted_without_a_gram_error() {
+    let data = Dataset::open("gaussian(n=200, d=20)", 0).unwrap();
+    let model = fit(&data, &spec("rbf(lengthscale=0.05)", 3, 0)).unwrap();
+    assert_eq!(model.certificate().gram_error, None);
+}
+
+#[test]
 fn coinciding_points_make_fewer_landmarks() {
     let x = Array2::from_shape_fn((240, 1), |(i, _)| (i % 12) as f32);
     let data = Dataset::from_array("twelve", x).unwrap();

@@ -14,7 +14,7 @@ use crate::output::{distinct, file, say};
 /// used again, where larger ones go back to the system and have to be cleared anew.
 const BYTES: usize = 4 << 20;
 /// Rows at a time: enough for all threads, and no more than needed.
-const ROWS: std::ops::RangeInclusive<usize> = 1024..=16_384;
+const ROWS: std::ops::RangeInclusive<usize> = 128..=16_384;
 
 pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     distinct(

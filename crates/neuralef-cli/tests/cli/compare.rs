@@ -48,10 +48,17 @@ fn times_to_a_target_are_a_table() {
 #[test]
 fn bad_comparisons_are_refused() {
     let dir = Folder::new();
-    dir.refused("compare --preset rbf-unifrom", &["did you mean `rbf-uniform`"]);
+    dir.refused("compare --preset rbf-uniforms", &["did you mean `rbf-uniform`"]);
     dir.refused("compare --methods nystorm", &["did you mean `nystrom`"]);
     dir.refused("compare digits --preset polynomial", &["digits", "--preset exclude"]);
     dir.refused("compare --preset polynomial -k 3", &["-k belong to DATA"]);
+    dir.refused("compare --preset brownian --methods nystrom,nystrom", &["nystrom twice"]);
+    dir.refused(
+        "compare --preset brownian --plot a.svg --csv a-functions.svg",
+        &["a-functions.svg", "replace another file"],
+    );
+    // Nothing to draw of the functions is no reason to lose the rest.
+    dir.ok("compare --preset brownian -n 64 --methods untrained --plot a.svg --brief");
     dir.refused("compare --seeds 0", &["seeds", "got 0"]);
     dir.refused("compare --target 2", &["target", "got 2"]);
     dir.refused("compare missing.npy", &["missing.npy"]);

@@ -244,13 +244,13 @@ impl Op for Powers<'_> {
         let mut largest = f64::NEG_INFINITY;
         for (o, a) in plus.iter_mut().zip(along) {
             let z = a + offset;
-            // NaN becomes the largest and is found.
-            largest = if z <= largest { largest } else { z };
+            // Not a number stays the largest once it is there, and is found.
+            largest = if z > largest || z.is_nan() { z } else { largest };
             *o = <f64 as Real>::exp2::<F>(z.least(END)) as f32;
         }
         for (o, a) in minus.iter_mut().zip(&along[..pairs]) {
             let z = offset - a;
-            largest = if z <= largest { largest } else { z };
+            largest = if z > largest || z.is_nan() { z } else { largest };
             *o = <f64 as Real>::exp2::<F>(z.least(END)) as f32;
         }
         largest

@@ -174,7 +174,7 @@ mod tests {
                 assert!(next[case.k] < 0.999 * next[case.k - 1], "{name} cuts a level");
             }
         }
-        let error = case("rbf-unifrom").unwrap_err().to_string();
+        let error = case("rbf-uniforms").unwrap_err().to_string();
         assert!(error.contains("did you mean `rbf-uniform`"), "{error}");
         assert!(case("").is_err());
     }

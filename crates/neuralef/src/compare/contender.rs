@@ -9,7 +9,7 @@ use crate::nn::Schedule;
 pub enum Ladder {
     /// Training steps, from 125, doubling.
     Steps,
-    /// Landmarks, from 16, doubling, up to the number of points.
+    /// Landmarks, from 16 or k, doubling, up to the number of points.
     Landmarks,
     /// Random features, from 64, doubling.
     Features,
@@ -31,14 +31,14 @@ impl Ladder {
                 Some(spec)
             }
             Ladder::Landmarks => {
-                let wanted = doubled(16).filter(|m| (*m as usize) < 2 * points)?;
-                spec.n_components = spec.n_components.min(wanted as usize);
+                let first = 16.max(spec.n_components.next_power_of_two() as u64);
+                let wanted = doubled(first).filter(|m| (*m as usize) < 2 * points)?;
                 spec.method = format!("nystrom(landmarks={wanted})");
                 Some(spec)
             }
             Ladder::Features => {
-                let wanted = doubled(64).filter(|m| *m <= 8192)?;
-                spec.n_components = spec.n_components.min(wanted as usize);
+                let wanted =
+                    doubled(64).filter(|m| *m <= 8192 && *m >= spec.n_components as u64)?;
                 spec.method = format!("fourier(features={wanted})");
                 Some(spec)
             }
@@ -217,8 +217,10 @@ mod tests {
         let steps: Vec<String> = climb(Ladder::Steps).iter().map(|s| s.steps.to_string()).collect();
         assert_eq!(steps, ["125", "250", "500", "1000"]);
         let landmarks = climb(Ladder::Landmarks);
-        assert_eq!((landmarks.len(), landmarks[0].n_components), (4, 16));
-        assert_eq!(landmarks[3].method, "nystrom(landmarks=128)");
+        // All twenty pairs from the first rung on.
+        assert_eq!((landmarks.len(), landmarks[0].n_components), (3, 20));
+        assert_eq!(landmarks[0].method, "nystrom(landmarks=32)");
+        assert_eq!(landmarks[2].method, "nystrom(landmarks=128)");
         assert_eq!((climb(Ladder::Features).len(), climb(Ladder::Fixed).len()), (8, 1));
     }
 }

@@ -28,6 +28,10 @@ const TEST: usize = 4096;
 const VALIDATION: usize = 1024;
 /// Share of a data set that no fit sees.
 const TEST_SHARE: f64 = 0.25;
+/// Share of the rest that fits hold out for their own choices.
+const VALIDATION_SHARE: f64 = 0.1;
+/// The most seeds.
+const MOST_SEEDS: u64 = 1000;
 /// True eigenpairs beyond k, so that a cluster reaching across k is whole.
 const BEYOND: usize = 5;
 /// Memory for the Gram matrix behind the true eigenpairs of a data set, in MiB.
@@ -48,8 +52,9 @@ pub enum Subject {
         /// N, training points.
         points: Vec<usize>,
     },
-    /// The kernel of the base spec on given points, a quarter of them held out as test points; the
-    /// truth is what the Gram matrix on all points has, where 8N² bytes are at most 2 GiB.
+    /// The kernel of the base spec on given points: a quarter of them are test points, a tenth of the
+    /// rest is held out for the fits' own choices, and N are left to learn from; the truth is what
+    /// the Gram matrix on all points has, where 8 bytes for each pair are at most 2 GiB.
     Data(Dataset),
 }
 
@@ -83,7 +88,8 @@ pub struct Comparison<'a> {
     pub base: FitSpec,
     /// Seeds 0, 1, …: of data and fits.
     pub seeds: u64,
-    /// Train for so many seconds instead of so many steps: a short run tells how many steps that is.
+    /// Give training steps so many seconds instead of a number: a short run tells how many steps that
+    /// is. Readouts come on top, and what does not train runs as it is.
     pub seconds: Option<f64>,
     /// Also find how long each contender takes to this accuracy, climbing its ladder.
     pub target: Option<Target>,
@@ -112,6 +118,9 @@ pub struct Reach {
 /// What a comparison found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
+    /// How many fits there were to be, ladders not counted; fewer trials than that: the observer
+    /// stopped the comparison.
+    pub planned: usize,
     /// Every fit.
     pub trials: Vec<Trial>,
     /// Means and deviations over seeds.
@@ -146,8 +155,8 @@ struct Problem {
 }
 
 impl Comparison<'_> {
-    /// Runs every contender on every problem with every seed. Interrupted by the observer it returns
-    /// [`Error::Interrupted`]; a contender that cannot serve a problem is a result that says why.
+    /// Runs every contender on every problem with every seed. Stopped by the observer it returns what
+    /// it has; a contender that cannot serve a problem is a result that says why.
     ///
     /// # Errors
     /// Unknown names, data that cannot be read, settings out of range.
@@ -156,17 +165,38 @@ impl Comparison<'_> {
         let contenders =
             self.contenders.iter().map(|n| Contender::named(n)).collect::<Result<Vec<_>>>()?;
         let problems = self.problems()?;
-        let total = problems.len() * contenders.len() * self.seeds as usize;
-        let mut report = Report::default();
-        for problem in &problems {
+        let planned = problems.len() * contenders.len() * self.seeds as usize;
+        let mut report = Report { planned, ..Report::default() };
+        match self.fill(&mut report, &problems, &contenders, observer) {
+            Ok(()) | Err(Error::Interrupted { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        report.align();
+        report.summaries = summarise(&report.trials);
+        Ok(report)
+    }
+
+    fn fill(
+        &self,
+        report: &mut Report,
+        problems: &[Problem],
+        contenders: &[&Contender],
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let total = report.planned;
+        for problem in problems {
             for seed in 0..self.seeds {
+                if observer.observe(&Event::Tick) == Control::Stop {
+                    let step = report.trials.len() as u64;
+                    return Err(Error::Interrupted { step, checkpoint: None });
+                }
                 let (ground, curves) = self.ground(problem, seed)?;
                 if let Some(curves) = curves
                     && !report.truths.iter().any(|t| t.case == curves.case)
                 {
                     report.truths.push(curves);
                 }
-                for contender in &contenders {
+                for contender in contenders {
                     let done = report.trials.len();
                     let what = format!("{}, N = {}, {}", problem.name, problem.n, contender.name);
                     let event = Event::Trial { done, total, what: &what };
@@ -184,10 +214,21 @@ impl Comparison<'_> {
                     base.seed = seed;
                     let mut spec = contender.spec(&base);
                     if let (Some(seconds), Ladder::Steps) = (self.seconds, contender.ladder) {
-                        spec.steps = steps_within(&ground, &spec, seconds, observer)?;
+                        match steps_within(&ground, &spec, seconds, observer)? {
+                            Ok(steps) => spec.steps = steps,
+                            Err(failed) => {
+                                report.trials.push(name(failed));
+                                continue;
+                            }
+                        }
                     }
                     report.trials.push(name(trial::run(&ground, &spec, self.meter, observer)?));
                     if let Some(target) = self.target {
+                        let most = problem.base.n_components;
+                        if target.first > most {
+                            let expected = format!("at most k = {most}");
+                            return Err(Error::parameter("first", expected, target.first));
+                        }
                         let reach = reach(&ground, &spec, contender, target, &self.base, observer)?;
                         let (case, n) = (problem.name.clone(), problem.n);
                         let contender = contender.name.to_string();
@@ -196,14 +237,20 @@ impl Comparison<'_> {
                 }
             }
         }
-        report.align();
-        report.summaries = summarise(&report.trials);
-        Ok(report)
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
-        if self.seeds == 0 {
-            return Err(Error::parameter("seeds", "at least 1", 0));
+        if !(1..=MOST_SEEDS).contains(&self.seeds) {
+            return Err(Error::parameter("seeds", format!("1 to {MOST_SEEDS}"), self.seeds));
+        }
+        once("contenders", &self.contenders)?;
+        if let Subject::Cases { names, points } = &self.subject {
+            once("cases", names)?;
+            once("numbers of points", points)?;
+            if points.contains(&0) {
+                return Err(Error::parameter("numbers of points", "at least 1", 0));
+            }
         }
         if self.contenders.is_empty() {
             return Err(Error::parameter("contenders", "at least one", "none"));
@@ -226,7 +273,10 @@ impl Comparison<'_> {
         match &self.subject {
             Subject::Data(data) => Ok(vec![Problem {
                 name: data.name().to_string(),
-                n: data.len() - (data.len() as f64 * TEST_SHARE).round() as usize,
+                n: {
+                    let rest = data.len() - (data.len() as f64 * TEST_SHARE).round() as usize;
+                    rest - (rest as f64 * VALIDATION_SHARE).round() as usize
+                },
                 base: self.base.clone(),
                 case: None,
             }]),
@@ -253,6 +303,14 @@ impl Comparison<'_> {
             (_, Some(case)) => case_ground(case, problem.n, seed),
             (_, None) => Err(Error::parameter("subject", "data or cases", "neither")),
         }
+    }
+}
+
+/// Fails when something is named twice: it would count as another seed.
+fn once<T: PartialEq + std::fmt::Display>(what: &str, items: &[T]) -> Result<()> {
+    match items.iter().enumerate().find(|(i, item)| items[..*i].contains(item)) {
+        Some((_, item)) => Err(Error::parameter(what, "each once", format!("{item} twice"))),
+        None => Ok(()),
     }
 }
 
@@ -289,37 +347,52 @@ fn data_ground(data: &Dataset, base: &FitSpec, seed: u64) -> Result<Ground> {
     let Some(kernel) = &base.kernel else {
         return Err(Error::parameter("kernel", "a kernel: comparisons evaluate it", "none"));
     };
-    let (train, test) = data.split(TEST_SHARE, seed)?;
+    let (rest, test) = data.split(TEST_SHARE, seed)?;
+    let (train, validation) = rest.split(VALIDATION_SHARE, seed)?;
     let test = test.range(0..test.len())?;
     let sample = train.range(0..train.len().min(20_000))?;
     let kernel = kernel.resolve(Some(sample.view()), seed)?;
     let truth = exact(&kernel, data, &test, base.n_components)?;
     let sample = exact(&kernel, &train, &test, base.n_components)?;
-    Ok(Ground { train, validation: None, test, kernel, truth, sample, grid: None })
+    let validation = Some(validation);
+    Ok(Ground { train, validation, test, kernel, truth, sample, grid: None })
 }
 
-/// The eigenpairs of the Gram matrix on `data`, at the test points, unless it is too large.
+/// The eigenpairs of the Gram matrix on `data`, at the test points; none where it is too large or its
+/// entries are.
 fn exact(kernel: &Arc<dyn Kernel>, data: &Dataset, test: &Mat, k: usize) -> Result<Option<Pairs>> {
     let n = data.len();
     if (8 * n as u64).saturating_mul(n as u64) >> 20 > REFERENCE_MIB {
         return Ok(None);
     }
-    let exact = Nystrom::fit(Arc::clone(kernel), data.range(0..n)?, (k + BEYOND).min(n))?;
-    let values = exact.eigenvalues().unwrap_or(&[]).to_vec();
-    Ok(Some((values, exact.eigenfunctions(test.view())?)))
+    let found = || -> Result<Pairs> {
+        let exact = Nystrom::fit(Arc::clone(kernel), data.range(0..n)?, (k + BEYOND).min(n))?;
+        let values = exact.eigenvalues().unwrap_or(&[]).to_vec();
+        Ok((values, exact.eigenfunctions(test.view())?))
+    };
+    match found() {
+        Ok(pairs) => Ok(Some(pairs)),
+        // A kernel that leaves the range of numbers has no reference; contenders may still serve it.
+        Err(Error::Numerical { .. } | Error::NonFinite { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
 }
 
-/// How many steps `spec` takes in `seconds` of training, by the rate of a short run.
+/// How many steps `spec` takes in `seconds` of training, by the rate of a short run; that run itself
+/// where it failed.
 fn steps_within(
     ground: &Ground,
     spec: &FitSpec,
     seconds: f64,
     observer: &mut dyn Observer,
-) -> Result<Steps> {
+) -> Result<Result<Steps, Trial>> {
     let pilot = FitSpec { steps: Steps::Exactly(PILOT), ..spec.clone() };
     let trial = trial::run(ground, &pilot, None, observer)?;
+    if trial.error.is_some() {
+        return Ok(Err(trial));
+    }
     let rate = PILOT as f64 / trial.training_seconds.max(1e-9);
-    Ok(Steps::Exactly(((seconds * rate) as u64).max(1)))
+    Ok(Ok(Steps::Exactly(((seconds * rate) as u64).max(1))))
 }
 
 /// Climbs the contender's ladder until a fit reaches the target.
@@ -344,8 +417,9 @@ fn reach(
         let Some(spec) = contender.ladder.rung(spec, rung, points, base.max_steps) else { break };
         let trial = trial::run(ground, &spec, None, observer)?;
         let reference = if trial.sample.cosines.is_empty() { &trial.truth } else { &trial.sample };
-        let first = reference.cosines.iter().take(target.first);
-        let worst = first.copied().reduce(f64::min).unwrap_or(0.0);
+        // A missing function is not right.
+        let first = reference.cosines.get(..target.first).unwrap_or(&[0.0]);
+        let worst = first.iter().copied().reduce(f64::min).unwrap_or(0.0);
         reach.rungs.push((worst, trial.total_seconds));
         if worst >= target.cosine {
             reach.seconds = Some(trial.total_seconds);

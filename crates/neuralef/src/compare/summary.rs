@@ -34,7 +34,9 @@ pub struct Agreements {
     pub cosines: Vec<Spread>,
     /// Relative error of each eigenvalue.
     pub eigenvalue_errors: Vec<Spread>,
-    /// The least |cos| over the first k and over seeds.
+    /// The least |cos| of each eigenfunction over seeds.
+    pub least_cosines: Vec<f64>,
+    /// The least of these.
     pub least_cosine: Option<f64>,
 }
 
@@ -46,7 +48,11 @@ impl Agreements {
                 |j: usize| all.iter().filter_map(|a| values(a).get(j).copied()).collect::<Vec<_>>();
             (0..length).filter_map(|j| Spread::of(&column(j))).collect()
         };
+        let length = all.iter().map(|a| a.cosines.len()).max().unwrap_or(0);
+        let least =
+            |j: usize| all.iter().filter_map(|a| a.cosines.get(j).copied()).fold(1.0, f64::min);
         Agreements {
+            least_cosines: (0..length).map(least).collect(),
             cosines: columns(|a| &a.cosines),
             eigenvalue_errors: columns(|a| &a.eigenvalue_errors),
             least_cosine: all.iter().flat_map(|a| a.cosines.iter().copied()).reduce(f64::min),
@@ -65,6 +71,8 @@ pub struct Summary {
     pub contender: String,
     /// Seeds that gave a result.
     pub seeds: usize,
+    /// Seeds that did not.
+    pub failed: usize,
     /// Why others did not.
     pub errors: Vec<String>,
     /// Training steps, the mean over seeds.
@@ -112,6 +120,7 @@ pub fn summarise(trials: &[Trial]) -> Vec<Summary> {
                 n,
                 contender,
                 seeds: good.len(),
+                failed: own.len() - good.len(),
                 errors,
                 steps: spread(|t| t.steps as f64).unwrap_or_default().mean,
                 sample: Agreements::of(&good.iter().map(|t| &t.sample).collect::<Vec<_>>()),
@@ -144,7 +153,9 @@ mod tests {
         };
         let trials = [trial(1, 0.5, None), trial(2, 0.7, None), trial(3, 0.0, Some("no"))];
         let rows = summarise(&trials);
-        assert_eq!((rows.len(), rows[0].seeds, &rows[0].errors[..]), (1, 2, &["no".into()][..]));
+        assert_eq!((rows.len(), rows[0].seeds, rows[0].failed), (1, 2, 1));
+        assert_eq!(rows[0].errors, ["no"]);
+        assert_eq!(rows[0].truth.least_cosines, [1.0, 0.5]);
         let second = rows[0].truth.cosines[1];
         assert!((second.mean - 0.6).abs() < 1e-12 && (second.sd - 0.02f64.sqrt()).abs() < 1e-12);
         assert_eq!(rows[0].truth.least_cosine, Some(0.5));

@@ -7,6 +7,7 @@ use ndarray::{Axis, s};
 use serde::Serialize;
 
 use super::{MemoryMeter, Pairs};
+use crate::approx::Timings;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, FitSpec, Observer};
@@ -65,7 +66,7 @@ pub struct Trial {
     pub steps: u64,
     /// The k eigenvalues found.
     pub eigenvalues: Vec<f64>,
-    /// With the exact eigenpairs of the Gram matrix on the training points: the error of the
+    /// With the exact eigenpairs of the Gram matrix on the N training points: the error of the
     /// approximation. Empty where that matrix has more than 2 GiB, or the method no eigenpairs.
     pub sample: Agreement,
     /// With the true ones, the population's: the error of the sample on top. For a data set, those
@@ -98,7 +99,7 @@ impl Observer for Quiet<'_> {
 /// Fits `spec` on `ground` and measures the result; a fit that fails is a result too.
 ///
 /// # Errors
-/// [`Error::Interrupted`], and failures of the measurement itself.
+/// [`Error::Interrupted`] alone.
 pub(super) fn run(
     ground: &Ground,
     spec: &FitSpec,
@@ -121,18 +122,24 @@ pub(super) fn run(
             return Ok(Trial { error: Some(error.to_string()), ..Trial::default() });
         }
     };
+    match measure(ground, spec, &model, &timings) {
+        Ok(trial) => Ok(Trial { peak_mib, ..trial }),
+        Err(error) => Ok(Trial { error: Some(error.to_string()), ..Trial::default() }),
+    }
+}
+
+fn measure(ground: &Ground, spec: &FitSpec, model: &Model, timings: &Timings) -> Result<Trial> {
     let mut trial = Trial {
         steps: model.info().record.steps,
         eigenvalues: model.eigenvalues().to_vec(),
         training_seconds: timings.training_seconds,
         total_seconds: timings.total_seconds,
-        gram_error: gram_error(ground, &model)?,
-        rows_per_second: rate(&model, ground.test.view())?,
-        peak_mib,
+        gram_error: gram_error(ground, model)?,
+        rows_per_second: rate(model, ground.test.view())?,
         ..Trial::default()
     };
     let agreement = |reference: &Option<Pairs>| match reference {
-        Some((mu, psi)) => compare(&model, ground.test.view(), mu, psi, spec.n_components),
+        Some((mu, psi)) => compare(model, ground.test.view(), mu, psi, spec.n_components),
         None => Ok(Agreement::default()),
     };
     (trial.sample, trial.truth) = (agreement(&ground.sample)?, agreement(&ground.truth)?);

@@ -7,7 +7,7 @@ use ndarray::{ArrayView1, Axis};
 
 use crate::error::{Error, Result};
 use crate::matrix::{MatRef, expect_columns};
-use crate::persist::atomic::AtomicFile;
+use crate::persist::AtomicFile;
 
 /// Bytes of the header: room for any n, and the data aligned to 64 bytes as NumPy does it.
 const HEADER: usize = 128;

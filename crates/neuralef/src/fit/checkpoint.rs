@@ -102,8 +102,12 @@ impl Checkpoint {
         }
         learner.optimizer.restore(&state)?;
         let mut state = learner.objective.state();
-        for (name, values) in &mut state {
+        for (name, values) in &mut state.doubles {
             let stored = self.archive.f64(&format!("objective.{name}"), &[values.len()])?;
+            values.copy_from_slice(stored);
+        }
+        for (name, values) in &mut state.singles {
+            let stored = self.archive.f32(&format!("objective.{name}"), &[values.len()])?;
             values.copy_from_slice(stored);
         }
         learner.objective.restore(&state)?;
@@ -175,9 +179,12 @@ pub(crate) fn write(
         let length = values.len();
         archive.put_f32(format!("optimizer.{name}"), &[length], values)?;
     }
-    for (name, values) in trainer.learner.objective.state() {
-        let length = values.len();
-        archive.put_f64(format!("objective.{name}"), &[length], values)?;
+    let state = trainer.learner.objective.state();
+    for (name, values) in state.doubles {
+        archive.put_f64(format!("objective.{name}"), &[values.len()], values)?;
+    }
+    for (name, values) in state.singles {
+        archive.put_f32(format!("objective.{name}"), &[values.len()], values)?;
     }
     archive.put_f64("ema", &[trainer.ema.len()], trainer.ema.clone())?;
     if let Some((_, best)) = auto {

@@ -129,11 +129,11 @@ impl Problem {
         let k = spec.n_components;
         let size = spec.network.size(self.data.width(), k);
         let objective = OBJECTIVES.build_text(&spec.objective)?;
-        // The moving average, and what a step adds to it.
+        // What a step adds, the moving average (half of it), and two copies of that in a checkpoint.
         let jacobian = if objective.needs_jacobian() { size.jacobian } else { 0 };
         let batch = (spec.batch_size as u64).saturating_mul(size.activations);
         let needed = size.parameters.saturating_mul(PARAMETER);
-        let needed = needed.saturating_add(jacobian.saturating_mul(8));
+        let needed = needed.saturating_add(jacobian.saturating_mul(10));
         // Rayleigh quotients and inner products of all pairs of functions.
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));

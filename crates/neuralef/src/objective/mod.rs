@@ -57,8 +57,14 @@ pub enum Outputs {
     Span,
 }
 
-/// Named vectors: what an objective remembers from step to step.
-pub type ObjectiveState = Vec<(String, Vec<f64>)>;
+/// What an objective remembers from step to step, as named vectors.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ObjectiveState {
+    /// In double precision.
+    pub doubles: Vec<(String, Vec<f64>)>,
+    /// In single precision.
+    pub singles: Vec<(String, Vec<f32>)>,
+}
 
 /// A training objective for k ordered eigenfunctions.
 pub trait Objective: Send {
@@ -129,7 +135,7 @@ pub trait Objective: Send {
 
     /// Everything that the next step depends on, apart from the parameters.
     fn state(&self) -> ObjectiveState {
-        Vec::new()
+        ObjectiveState::default()
     }
 
     /// Continues from a saved state of the same shape, to the same bits.

@@ -47,7 +47,7 @@ pub struct Spin {
     estimator: Estimator,
     /// Σ of weight times batch covariance, k × k.
     covariance: Mat64,
-    /// The same for E[u_m ∂u_i/∂θ], entry i·k + m.
+    /// The same for E[u_m ∂u_i/∂θ], m ≤ i; entry i(i + 1)/2 + m.
     jacobian: Vec<Vec<f32>>,
     /// Sum of the weights: 1 − (1 − β)ᵗ.
     weight: f64,
@@ -123,7 +123,7 @@ impl Objective for Spin {
         let k = network.functions();
         self.covariance = Mat64::zeros((k, k));
         let unit = |i: usize| network.parameters().units()[network.unit(i)].len();
-        self.jacobian = (0..k * k).map(|at| vec![0.0; unit(at / k)]).collect();
+        self.jacobian = (0..k).flat_map(|i| vec![vec![0.0; unit(i)]; i + 1]).collect();
         Ok(())
     }
 
@@ -137,14 +137,16 @@ impl Objective for Spin {
         let k = weights.ncols();
         let (beta, keep) = (self.beta as f32, (1.0 - self.beta) as f32);
         let jacobian = network.jacobian(tape, weights.view())?;
-        for (average, new) in self.jacobian.iter_mut().zip(&jacobian) {
+        let lower = (0..k).flat_map(|i| (0..=i).map(move |m| i * k + m));
+        for (average, at) in self.jacobian.iter_mut().zip(lower) {
+            let new = &jacobian[at];
             average.iter_mut().zip(new).for_each(|(a, n)| *a = keep * *a + beta * n);
         }
         for i in 0..k {
             let unit = &mut gradient.units_mut()[network.unit(i)];
             for m in 0..=i {
                 let factor = (2.0 * pull[[m, i]] / self.weight) as f32;
-                let average = &self.jacobian[i * k + m];
+                let average = &self.jacobian[i * (i + 1) / 2 + m];
                 unit.iter_mut().zip(average).for_each(|(g, a)| *g += factor * a);
             }
         }
@@ -152,29 +154,30 @@ impl Objective for Spin {
     }
 
     fn state(&self) -> ObjectiveState {
-        let mut state = vec![
-            ("weight".to_string(), vec![self.weight]),
-            ("covariance".to_string(), self.covariance.iter().copied().collect()),
-        ];
-        let wide = |values: &Vec<f32>| values.iter().map(|v| f64::from(*v)).collect();
+        let covariance = self.covariance.iter().copied().collect();
         let jacobian = self.jacobian.iter().enumerate();
-        state.extend(jacobian.map(|(at, values)| (format!("jacobian.{at}"), wide(values))));
-        state
+        ObjectiveState {
+            doubles: vec![
+                ("weight".to_string(), vec![self.weight]),
+                ("covariance".to_string(), covariance),
+            ],
+            singles: jacobian.map(|(at, v)| (format!("jacobian.{at}"), v.clone())).collect(),
+        }
     }
 
     fn restore(&mut self, state: &ObjectiveState) -> Result<()> {
-        let shape = |s: &ObjectiveState| s.iter().map(|(_, v)| v.len()).collect::<Vec<_>>();
-        let (own, given) = (shape(&self.state()), shape(state));
-        if own != given {
-            return Err(Error::shape("state of spin", format!("{own:?}"), format!("{given:?}")));
+        let jacobian = self.jacobian.iter().map(Vec::len);
+        let fits = state.singles.iter().map(|(_, v)| v.len()).eq(jacobian);
+        let ([(_, weight), (_, covariance)], true) = (&state.doubles[..], fits) else {
+            return Err(Error::shape("state of spin", "that of this network", "another"));
+        };
+        if weight.len() != 1 || covariance.len() != self.covariance.len() {
+            return Err(Error::shape("state of spin", "that of this network", "another"));
         }
-        let mut vectors = state.iter().map(|(_, values)| values);
-        self.weight = vectors.next().map_or(0.0, |v| v[0]);
-        if let Some(values) = vectors.next() {
-            self.covariance.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
-        }
-        for (to, from) in self.jacobian.iter_mut().zip(vectors) {
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from as f32);
+        self.weight = weight[0];
+        self.covariance.iter_mut().zip(covariance).for_each(|(to, from)| *to = *from);
+        for (to, (_, from)) in self.jacobian.iter_mut().zip(&state.singles) {
+            to.copy_from_slice(from);
         }
         Ok(())
     }

@@ -173,6 +173,51 @@ fn spin_gradient_is_the_masked_gradient_of_its_eigenvalues() {
 }
 
 #[test]
+fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
+    let (n, k) = (8, 3);
+    let t = operator(n);
+    let operator = PrecomputedOperator::new(dataset(&(&t * n as f64))).unwrap();
+    let network = "shared_mlp(hidden=[3], activation=tanh)";
+    let (mut learner, batch) = table("spin(beta=0.3)", n, k, "sgd(lr=1, momentum=0)", network);
+    // Steps of no length: averages of the same full batch are that batch's own values.
+    for _ in 0..3 {
+        learner.step(&batch, batch.x.view(), &operator, 0.0, None).unwrap();
+    }
+    let values =
+        |learner: &Learner| learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
+    let (base, old) = (values(&learner), learner.network.parameters().units()[0].clone());
+    // Σ_i Λ_ii, function i moving alone in its own term.
+    let masked = |moved: &Mat64| -> f64 {
+        let one = |i: usize| {
+            let mut u = base.clone();
+            u.column_mut(i).assign(&moved.column(i));
+            rayleigh_after_cholesky(&t, &u, i)
+        };
+        (0..k).map(one).sum()
+    };
+    let h = 1e-2f32;
+    let slopes: Vec<f64> = (0..old.len())
+        .map(|p| {
+            let mut at = |by: f32| {
+                learner.network.parameters_mut().units_mut()[0][p] = old[p] + by;
+                let value = masked(&values(&learner));
+                learner.network.parameters_mut().units_mut()[0][p] = old[p];
+                value
+            };
+            // Fourth order: single precision needs wide steps.
+            (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h))
+        })
+        .collect();
+    learner.step(&batch, batch.x.view(), &operator, 1.0, None).unwrap();
+    let new = &learner.network.parameters().units()[0];
+    let scale = slopes.iter().fold(0.0f64, |m, s| m.max(s.abs()));
+    for ((new, old), slope) in new.iter().zip(&old).zip(&slopes) {
+        let got = f64::from(*new) - f64::from(*old);
+        assert!((got - slope).abs() < 1e-3 * scale, "{got} {slope}, of {scale}");
+    }
+}
+
+#[test]
 fn spin_remembers_its_averages() {
     let operator = PrecomputedOperator::new(dataset(&gram(24))).unwrap();
     let new = || table("spin(beta=0.3)", 24, 3, "sgd(lr=0.1, momentum=0)", "mlp(hidden=[])");

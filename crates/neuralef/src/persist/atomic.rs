@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 ///
 /// Dropped before that, it leaves nothing behind and an older file of the same name as it was.
 #[derive(Debug)]
-pub(crate) struct AtomicFile {
+pub struct AtomicFile {
     writer: BufWriter<NamedTempFile>,
     /// What the user wrote, for messages.
     path: PathBuf,
@@ -26,7 +26,7 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`] naming `path` when its directory is missing or not writable, or when `path`
     /// exists and is read-only, a directory, a device or a pipe.
-    pub(crate) fn create(path: impl AsRef<Path>) -> Result<Self> {
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         let fail = |e| Error::io(&path, e);
         let target = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
@@ -69,7 +69,7 @@ impl AtomicFile {
     }
 
     /// The path as the user wrote it.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -77,7 +77,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// [`Error::Io`] naming the path; nothing is left behind then.
-    pub(crate) fn commit(self) -> Result<()> {
+    pub fn commit(self) -> Result<()> {
         let AtomicFile { writer, path, target } = self;
         let fail = |e| Error::io(&path, e);
         let file = writer.into_inner().map_err(|e| fail(e.into_error()))?;

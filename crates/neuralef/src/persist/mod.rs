@@ -1,11 +1,12 @@
 //! Files the crate writes: the archive that holds models and checkpoints, and atomic replacement.
 
 mod archive;
-pub(crate) mod atomic;
+mod atomic;
 mod header;
 mod typed;
 
 pub use archive::Archive;
+pub use atomic::AtomicFile;
 
 #[cfg(test)]
 mod attacks;

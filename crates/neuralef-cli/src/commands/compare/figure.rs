@@ -28,7 +28,7 @@ type Seconds = fn(&Summary) -> Option<Spread>;
 /// against time.
 pub(super) fn draw(report: &Report, path: &Path) -> Result<()> {
     if !report.truths.is_empty() {
-        functions(report, &beside(path, "-functions"))?;
+        functions(report, &functions_path(path))?;
     }
     let contenders = contenders(report);
     // A method and its raw outputs have one colour.
@@ -61,11 +61,11 @@ pub(super) fn draw(report: &Report, path: &Path) -> Result<()> {
     Ok(figure::grid(path, &grid)?)
 }
 
-/// `name-suffix.ext` beside `name.ext`.
-fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+/// Where the eigenfunctions go: `name-functions.ext` beside `name.ext`.
+pub(super) fn functions_path(path: &Path) -> std::path::PathBuf {
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
-    path.with_file_name(format!("{stem}{suffix}.{extension}"))
+    path.with_file_name(format!("{stem}-functions.{extension}"))
 }
 
 fn contenders(report: &Report) -> Vec<&str> {
@@ -101,6 +101,9 @@ fn functions(report: &Report, path: &Path) -> Result<()> {
     let taking_part = contenders(report);
     let shown: Vec<(&str, &str)> =
         SHOWN.into_iter().filter(|(name, _)| taking_part.contains(name)).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
     let mut panels = Vec::new();
     for truth in &report.truths {
         for n in sizes(report, &truth.case) {
@@ -154,7 +157,8 @@ fn measures(report: &Report, case: &str, contenders: &[&str]) -> Vec<Panel> {
         report.summaries.iter().find(|s| s.case == case && s.n == n && s.contender == name)
     };
     let line = |entry: usize, points: Vec<(f64, f64)>| {
-        let (x, y) = points.into_iter().unzip();
+        // An eigenvalue that should be zero has an infinite relative error.
+        let (x, y) = points.into_iter().filter(|p| p.1.is_finite()).unzip();
         Line { entry, x, y, marked: true }
     };
     let per_pair = |pick: &dyn Fn(&Summary) -> Vec<f64>| -> Vec<Line> {
@@ -211,7 +215,7 @@ fn measures(report: &Report, case: &str, contenders: &[&str]) -> Vec<Panel> {
             Some(line(i, points.collect()))
         };
         panels.push(Panel {
-            title: format!("{case}, N = {largest}, first eigenfunctions"),
+            title: format!("{case}, N = {largest}, first eigenfunctions, seed 0"),
             x_label: "seconds".into(),
             y_label: "1 − least |cos|".into(),
             logarithmic: (true, true),

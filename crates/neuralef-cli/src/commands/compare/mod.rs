@@ -5,14 +5,14 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use neuralef::compare::{Comparison, MemoryMeter, Report, Subject, Target};
-use neuralef::{Dataset, FitSpec, Steps};
+use neuralef::{AtomicFile, Dataset, FitSpec, Steps};
 
 use crate::MEMORY;
 use crate::args::CompareArgs;
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, drawable, file, say, writable};
+use crate::output::{Stopped, distinct, drawable, file, say, writable};
 use crate::progress::Display;
 
 /// Contenders when none are named.
@@ -29,7 +29,12 @@ const KERNEL: &str = "rbf(lengthscale=median)";
 
 pub(crate) fn run(args: &CompareArgs, json: bool) -> Result<()> {
     let figure = figure_path(args);
-    let outputs = [("--plot", figure.as_deref()), ("--csv", args.csv.as_deref())];
+    let functions = figure.as_deref().map(figure::functions_path);
+    let outputs = [
+        ("--plot", figure.as_deref()),
+        ("the figure of the functions", functions.as_deref()),
+        ("--csv", args.csv.as_deref()),
+    ];
     distinct(&outputs, args.data.as_deref().map(file).into_iter())?;
     // Refuse an output that cannot be written before the work, not after it.
     figure.as_deref().map_or(Ok(()), drawable)?;
@@ -42,10 +47,19 @@ pub(crate) fn run(args: &CompareArgs, json: bool) -> Result<()> {
     if let Some(path) = &args.csv {
         write_csv(path, &report)?;
     }
-    if let Some(path) = &figure {
-        figure::draw(&report, path)?;
+    let drawn = match &figure {
+        Some(path) if !report.trials.is_empty() => figure::draw(&report, path),
+        _ => Ok(()),
+    };
+    // Before a figure that cannot be drawn is reported: the work is not lost.
+    if json {
+        say(serde_json::to_string(&report)?)?;
+    } else {
+        say(table::text(&report, args.brief))?;
     }
-    if json { say(serde_json::to_string(&report)?) } else { say(table::text(&report, args.brief)) }
+    drawn?;
+    let (done, planned) = (report.trials.len(), report.planned);
+    if done < planned { Err(Stopped { done, planned }.into()) } else { Ok(()) }
 }
 
 /// Where the figure goes: as asked, nowhere for `none`, and for the preset `classic` to
@@ -74,11 +88,11 @@ impl MemoryMeter for Meter {
 
 fn comparison(args: &CompareArgs) -> Result<Comparison<'static>> {
     let classic = args.preset.iter().any(|p| p == "classic");
-    let names: Vec<String> = match (classic, args.preset.is_empty()) {
-        (true, _) => CLASSIC_CASES.map(String::from).to_vec(),
-        (false, true) => Vec::new(),
-        (false, false) => args.preset.clone(),
+    let expand = |name: &String| match name.as_str() {
+        "classic" => CLASSIC_CASES.map(String::from).to_vec(),
+        _ => vec![name.clone()],
     };
+    let names: Vec<String> = args.preset.iter().flat_map(expand).collect();
     let mut base = FitSpec { seed: args.seed, steps: Steps::Exactly(2000), ..FitSpec::default() };
     let subject = match (names.is_empty(), &args.data) {
         (false, Some(data)) => {
@@ -124,9 +138,7 @@ fn comparison(args: &CompareArgs) -> Result<Comparison<'static>> {
 /// One line for each eigenpair of each fit, written whole or not at all.
 fn write_csv(path: &Path, report: &Report) -> Result<()> {
     let named = || path.display().to_string();
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder).with_context(named)?;
-    let mut out = csv::Writer::from_writer(file);
+    let mut out = csv::Writer::from_writer(AtomicFile::create(path)?);
     out.write_record([
         "case",
         "n",
@@ -172,6 +184,5 @@ fn write_csv(path: &Path, report: &Report) -> Result<()> {
         }
     }
     let file = out.into_inner().map_err(|e| anyhow::anyhow!("{}: {e}", named()))?;
-    file.persist(path).map_err(|e| e.error).with_context(named)?;
-    Ok(())
+    Ok(file.commit()?)
 }

@@ -19,7 +19,7 @@ pub(super) fn text(report: &Report, brief: bool) -> String {
     for (case, n) in groups {
         let rows: Vec<&Summary> =
             report.summaries.iter().filter(|s| s.case == case && s.n == n).collect();
-        let seeds = rows.iter().map(|r| r.seeds + r.errors.len()).max().unwrap_or(0);
+        let seeds = rows.iter().map(|r| r.seeds + r.failed).max().unwrap_or(0);
         parts.push(format!("{case}, N = {n}, {seeds} seed{}", if seeds == 1 { "" } else { "s" }));
         let references: [(&str, Reference); 2] = [
             ("the exact eigenpairs on the training points", |s| &s.sample),
@@ -39,7 +39,8 @@ pub(super) fn text(report: &Report, brief: bool) -> String {
         parts.push(costs(&rows));
         for row in &rows {
             for error in &row.errors {
-                parts.push(format!("{}: {error}", row.contender));
+                let (name, failed, all) = (&row.contender, row.failed, row.seeds + row.failed);
+                parts.push(format!("{name} failed with {failed} of {all} seeds: {error}"));
             }
         }
         parts.push(String::new());
@@ -106,11 +107,11 @@ fn costs(rows: &[&Summary]) -> String {
     table(&header, body).to_string()
 }
 
-/// How many eigenfunctions have a mean |cos| of at least 0.999.
+/// How many eigenfunctions have a |cos| of at least 0.999 with every seed.
 fn right(a: &Agreements) -> String {
     match a.cosines.len() {
         0 => "–".into(),
-        k => format!("{} of {k}", a.cosines.iter().filter(|c| c.mean >= 0.999).count()),
+        k => format!("{} of {k}", a.least_cosines.iter().filter(|c| **c >= 0.999).count()),
     }
 }
 
@@ -118,7 +119,8 @@ fn least(a: &Agreements) -> String {
     a.least_cosine.map_or_else(|| "–".into(), |v| format!("{v:.4}"))
 }
 
-/// Seconds to the target: the median over seeds that reached it, and how many did.
+/// Seconds to the target: the (lower) median over seeds, those that did not reach it last, and how
+/// many did.
 fn reaches(report: &Report) -> String {
     let mut keys: Vec<(&str, usize, &str)> = Vec::new();
     for r in &report.reaches {
@@ -133,15 +135,18 @@ fn reaches(report: &Report) -> String {
             .iter()
             .filter(|r| (r.case.as_str(), r.n, r.contender.as_str()) == (case, n, contender))
             .collect();
-        let mut seconds: Vec<f64> = own.iter().filter_map(|r| r.seconds).collect();
+        let reached = own.iter().filter(|r| r.seconds.is_some()).count();
+        let mut seconds: Vec<f64> =
+            own.iter().map(|r| r.seconds.unwrap_or(f64::INFINITY)).collect();
         seconds.sort_by(f64::total_cmp);
+        let median = seconds.get(seconds.len().saturating_sub(1) / 2).filter(|s| s.is_finite());
         let best = own.iter().flat_map(|r| r.rungs.iter().map(|g| g.0)).fold(0.0, f64::max);
         vec![
             case.to_string(),
             n.to_string(),
             contender.to_string(),
-            seconds.get(seconds.len() / 2).map_or_else(|| "–".into(), |s| format!("{s:.3}")),
-            format!("{} of {}", seconds.len(), own.len()),
+            median.map_or_else(|| "–".into(), |s| format!("{s:.3}")),
+            format!("{reached} of {}", own.len()),
             format!("{best:.4}"),
         ]
     });
