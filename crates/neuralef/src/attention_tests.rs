@@ -165,3 +165,24 @@ fn bad_input_is_named() {
     assert!(matches!(run(&huge, &huge, &v), Err(Error::Numerical { .. })));
     assert_eq!(run(&x(0, 3), &k, &v).unwrap().dim(), (0, 1));
 }
+
+#[test]
+fn the_error_with_256_features_is_what_their_variance_says() {
+    // Entries of variance ¼ at d = 64: x = q/d^¼ has ‖x‖² ≈ 2, so that ‖x + y‖² ≈ 4, and by lemma 2
+    // of the paper the relative variance of one estimated weight is (e⁴ − 1)/256. The weights of a
+    // row share their frequencies, and so does the error of the row.
+    let (n, d) = (1024, 64);
+    let (q, k, v) = (normal(n, d, 0.5, 1), normal(n, d, 0.5, 2), normal(n, d, 1.0, 3));
+    let truth = formula(&q, &k, &v, false);
+    let size = (truth.iter().map(|v| v * v).sum::<f64>() / truth.len() as f64).sqrt();
+    let expected = ((4f64.exp() - 1.0) / 256.0).sqrt();
+    let errors: Vec<f64> = (0..4)
+        .map(|seed| {
+            let settings = LinearAttention { seed, ..LinearAttention::default() };
+            rms(&linear(q.view(), k.view(), v.view(), &settings).unwrap(), &truth) / size
+        })
+        .collect();
+    let mean = errors.iter().sum::<f64>() / 4.0;
+    // Orthogonal frequencies do a little better than independent ones.
+    assert!((0.7..1.2).contains(&(mean / expected)), "{errors:?}, expected {expected}");
+}
