@@ -6,6 +6,13 @@ use crate::matrix::{Mat64, MatRef};
 use crate::operator::Diagonal;
 use crate::spec::args::Args;
 
+/// The parameter of objectives whose default is the paper's estimator.
+pub(super) const PARAMETER: (&str, &str, &str) = (
+    "estimator",
+    "paper",
+    "of T: paper: batch mean over all pairs; unbiased: pairs x = x' dropped (U-statistic)",
+);
+
 /// How batch means over pairs are estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Estimator {

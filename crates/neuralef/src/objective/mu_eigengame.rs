@@ -1,6 +1,6 @@
 //! μ-EigenGame in function space: Tψ_j − Σ_{i<j} ⟨ψ_i, Tψ_j⟩ψ_i under L2 batch normalisation (Gemp et al. 2022).
 
-use super::estimator::{Estimator, mean_product};
+use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, Step};
 use crate::error::Result;
 use crate::linalg;
@@ -12,11 +12,7 @@ use crate::spec::args::{Args, Entry};
 pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
     name: "mu_eigengame",
     summary: "mu-EigenGame in function space, with L2 batch normalisation (Gemp et al. 2022)",
-    parameters: &[(
-        "estimator",
-        "paper",
-        "paper: batch mean over all pairs; unbiased: pairs x = x' dropped (U-statistic)",
-    )],
+    parameters: &[PARAMETER],
     build,
 };
 

@@ -1,6 +1,6 @@
 //! The NeuralEF objective: max R_jj − Σ_{i<j} R_ij²/R_ii for every j at once (Deng et al. 2022, eq. 15–18).
 
-use super::estimator::{Estimator, mean_product};
+use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, Step};
 use crate::error::Result;
 use crate::linalg;
@@ -12,11 +12,7 @@ use crate::spec::args::{Args, Entry};
 pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
     name: "neuralef",
     summary: "max R_jj - sum_{i<j} R_ij^2/R_ii with L2 batch normalisation (Deng et al. 2022)",
-    parameters: &[(
-        "estimator",
-        "paper",
-        "paper: batch mean over all pairs; unbiased: pairs x = x' dropped (U-statistic)",
-    )],
+    parameters: &[PARAMETER],
     build,
 };
 

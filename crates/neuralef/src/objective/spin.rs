@@ -1,6 +1,6 @@
 //! SpIN, spectral inference networks: masked gradients through a Cholesky factor (Pfau et al. 2019).
 
-use super::estimator::{Estimator, mean_product};
+use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, ObjectiveState, Outputs, Step};
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -16,11 +16,7 @@ pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
               averages of the covariance and its Jacobian (Pfau et al. 2019)",
     parameters: &[
         ("beta", "0.01", "weight of a batch in the moving averages; 1: the batch alone"),
-        (
-            "estimator",
-            "paper",
-            "of T: paper: batch mean over all pairs; unbiased: pairs x = x' dropped",
-        ),
+        PARAMETER,
     ],
     build,
 };

@@ -68,24 +68,23 @@ pub(super) fn functions_path(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!("{stem}-functions.{extension}"))
 }
 
-fn contenders(report: &Report) -> Vec<&str> {
+/// Names in the order of their first rows.
+fn names<'a>(report: &'a Report, of: fn(&'a Summary) -> &'a String) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
-    for row in &report.summaries {
-        if !names.contains(&row.contender.as_str()) {
-            names.push(&row.contender);
+    for name in report.summaries.iter().map(of) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
     names
 }
 
+fn contenders(report: &Report) -> Vec<&str> {
+    names(report, |s| &s.contender)
+}
+
 fn cases(report: &Report) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for row in &report.summaries {
-        if !names.contains(&row.case.as_str()) {
-            names.push(&row.case);
-        }
-    }
-    names
+    names(report, |s| &s.case)
 }
 
 fn sizes(report: &Report, case: &str) -> Vec<usize> {
