@@ -79,6 +79,7 @@ pub use objective::{
 };
 pub use operator::{
     Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, PrecomputedOperator,
+    Tick,
 };
 pub use persist::{Archive, AtomicFile};
 pub use spec::args::{Args, Entry, Registry};

@@ -32,7 +32,7 @@ const OFF_SPHERE: f64 = 1e-5;
 /// Harmonics are built coordinate by coordinate: with x = (t, ρ), Y = p(t)·H(ρ) with H a harmonic
 /// of degree m of the other coordinates (a homogeneous polynomial, so that poles are no exception)
 /// and p the orthonormal Gegenbauer polynomial of degree ℓ − m for the weight that is left. They are
-/// real, E[Y_iY_j] = δ_ij, and come by descending eigenvalue, within a degree by ascending m; for
+/// real, E Y_iY_j = δ_ij, and come by descending eigenvalue, within a degree by ascending m; for
 /// d = 2 they are 1, √2 cos, √2 sin, √2 cos 2θ, … A point costs as many multiplications as there are
 /// harmonics up to the largest degree that is needed, and d times that.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::nn::Network;
 use crate::objective::Outputs;
-use crate::operator::{BLOCK, Batch, Image, KernelOperator};
+use crate::operator::{BLOCK, Batch, Image, KernelOperator, Tick};
 
 /// Truncations tried, relative to the largest eigenvalue of C: 10⁻¹ … 10⁻¹⁴.
 const DECADES: std::ops::RangeInclusive<i32> = 1..=14;
@@ -98,9 +98,6 @@ impl Sample<'_> {
         self.train.iter().map(|b| b.indices.len()).sum()
     }
 }
-
-/// Told (blocks done, blocks in all) between the blocks of a readout; an error ends it.
-pub(crate) type Tick<'t> = dyn FnMut(usize, usize) -> Result<()> + 't;
 
 /// Training points of `width` columns that a readout of `p` functions can stream within `memory`
 /// bytes: it holds two copies of the basis and of the points themselves, three p × p matrices and
@@ -197,7 +194,7 @@ fn raw(
     let image = sample.operator.image(sample.train, values.clone())?;
     let found = match wanted.outputs {
         Outputs::Scaled => squares,
-        _ => quadratic_form(sample, &values, &*image, tick)?.diag().to_vec(),
+        _ => sample.operator.quadratic_form(sample.train, &values, tick)?.diag().to_vec(),
     };
     let held_out = HeldOut::new(basis, sample, &weights, &*image)?;
     let mut order: Vec<usize> = (0..p).collect();
@@ -236,8 +233,8 @@ fn rayleigh_ritz(
         });
     }
     let values = project(basis, sample.train, &whiten)?;
+    let galerkin = sample.operator.quadratic_form(sample.train, &values, tick)?;
     let image = sample.operator.image(sample.train, values.clone())?;
-    let galerkin = quadratic_form(sample, &values, &*image, tick)?;
     let held_out = HeldOut::new(basis, sample, &whiten, &*image)?;
     drop(image);
 
@@ -313,26 +310,6 @@ fn project(basis: &Basis<'_>, points: &[Batch], weights: &Mat64) -> Result<Mat64
         row += values.nrows();
     }
     Ok(out)
-}
-
-/// Bᵀ(T̂B)/n for the values B at the training points, symmetrised.
-fn quadratic_form(
-    sample: &Sample<'_>,
-    values: &Mat64,
-    image: &dyn Image,
-    tick: &mut Tick<'_>,
-) -> Result<Mat64> {
-    let mut sum = Mat64::zeros((values.ncols(), values.ncols()));
-    let mut row = 0;
-    for (done, batch) in sample.train.iter().enumerate() {
-        tick(done, sample.train.len())?;
-        let t_values = image.at(batch)?;
-        let own = values.slice(s![row..row + t_values.nrows(), ..]);
-        sum += &linalg::tr_matmul_f64(own, t_values.view())?;
-        row += t_values.nrows();
-    }
-    sum /= sample.points() as f64;
-    Ok((&sum + &sum.t()) * 0.5)
 }
 
 /// Values of the whitened basis and of its image under T̂ at the held-out selection points.

@@ -35,7 +35,7 @@ pub enum Variant {
     Mu,
 }
 
-/// EigenGame in finite dimensions: k unit vectors v_j ∈ ℝᵈ, M = E[xxᵀ] seen through batches of x.
+/// EigenGame in finite dimensions: k unit vectors v_j ∈ ℝᵈ, M = E xxᵀ seen through batches of x.
 ///
 /// The functions are ψ_j(x) = v_jᵀx: networks without hidden layers and with biases held at 0, which
 /// see the data as they are (not centred: centre or standardise them for the PCA of the covariance).

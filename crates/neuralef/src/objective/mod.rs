@@ -53,7 +53,7 @@ pub enum Outputs {
     /// Eigenfunctions scaled by the roots of their eigenvalues: u_j = √μ_j ψ_j.
     Scaled,
     /// Functions whose leading j span what the leading j eigenfunctions span: ψ = L⁻¹u with
-    /// LLᵀ = E[uuᵀ].
+    /// LLᵀ = E uuᵀ.
     Span,
 }
 

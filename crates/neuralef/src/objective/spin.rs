@@ -31,7 +31,7 @@ fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
 
 /// SpIN (Pfau et al. 2019, algorithm 1), maximising.
 ///
-/// With Σ = E[uuᵀ] = LLᵀ, Π = E[u(Tu)ᵀ] and Λ = L⁻¹ΠL⁻ᵀ, the functions ψ = L⁻¹u are orthonormal and
+/// With Σ = E uuᵀ = LLᵀ, Π = E u(Tu)ᵀ and Λ = L⁻¹ΠL⁻ᵀ, the functions ψ = L⁻¹u are orthonormal and
 /// Λ_ii = E ψ_iTψ_i. Function u_i ascends Λ_ii alone, u_1 … u_{i−1} held fixed: with the masked
 /// gradient 2/L_ii (Tψ_i − Σ_{j≤i} Λ_ijψ_j). Its first part is an average over the batch; the second
 /// would be biased, being a product of averages, so it is contracted from moving averages of Σ and of

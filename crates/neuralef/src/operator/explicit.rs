@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, s};
 use rayon::prelude::*;
 
-use super::{Batch, Diagonal, Image, KernelOperator, finish_batch};
+use super::{BLOCK, Batch, Diagonal, Image, KernelOperator, Tick, finish_batch};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::linalg;
@@ -57,14 +57,52 @@ impl KernelOperator for ExplicitOperator {
     }
 
     fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
-        let n: usize = sample.iter().map(|b| b.x.nrows()).sum();
-        if n != values.nrows() || n == 0 {
-            return Err(Error::shape("values of the image", format!("{n} × r"), dims(&values)));
-        }
-        let views: Vec<_> = sample.iter().map(|b| b.x.view()).collect();
-        let x = ndarray::concatenate(ndarray::Axis(0), &views)
-            .map_err(|e| Error::shape("sample of the image", "equal widths", e))?;
+        let x = stack(sample, &values)?;
         Ok(Box::new(ExplicitImage { kernel: &*self.kernel, x, values }))
+    }
+
+    fn quadratic_form(
+        &self,
+        sample: &[Batch],
+        values: &Mat64,
+        tick: &mut Tick<'_>,
+    ) -> Result<Mat64> {
+        // With K = L + Lᵀ, L its lower triangle and half its diagonal, BᵀKB = S + Sᵀ for S = BᵀLB:
+        // half the pairs and half the products.
+        let x = stack(sample, values)?;
+        let (n, r) = values.dim();
+        let mut sum = Mat64::zeros((r, r));
+        let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
+        for (done, &start) in starts.iter().enumerate() {
+            tick(done, starts.len())?;
+            let rows = start..(start + BLOCK).min(n);
+            let mut out = Mat64::zeros((rows.len(), r));
+            let mut parts: Vec<_> =
+                out.axis_chunks_iter_mut(ndarray::Axis(0), IMAGE_ROWS).enumerate().collect();
+            parts.par_iter_mut().try_for_each(|(part, out)| -> Result<()> {
+                let first = start + *part * IMAGE_ROWS;
+                let own = first..first + out.nrows();
+                let points = x.slice(s![own.clone(), ..]);
+                for column in (0..own.end).step_by(IMAGE_COLUMNS) {
+                    let columns = column..(column + IMAGE_COLUMNS).min(own.end);
+                    let mut gram = Array2::zeros((own.len(), columns.len()));
+                    let others = x.slice(s![columns.clone(), ..]);
+                    self.kernel.gram(points, others, gram.view_mut())?;
+                    for (i, mut row) in gram.outer_iter_mut().enumerate() {
+                        for j in (first + i).max(column)..columns.end {
+                            row[j - column] *= if j == first + i { 0.5 } else { 0.0 };
+                        }
+                    }
+                    let product = linalg::matmul_f64(gram.view(), values.slice(s![columns, ..]))?;
+                    *out += &product;
+                }
+                Ok(())
+            })?;
+            sum += &linalg::tr_matmul_f64(values.slice(s![rows, ..]), out.view())?;
+        }
+        sum /= n as f64;
+        sum /= n as f64;
+        Ok(&sum + &sum.t())
     }
 
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
@@ -100,6 +138,17 @@ impl Image for ExplicitImage<'_> {
         })?;
         Ok(out)
     }
+}
+
+/// The points of `sample`, one for each row of `values`.
+fn stack(sample: &[Batch], values: &Mat64) -> Result<Mat> {
+    let n: usize = sample.iter().map(|b| b.x.nrows()).sum();
+    if n != values.nrows() || n == 0 {
+        return Err(Error::shape("values of the image", format!("{n} × r"), dims(values)));
+    }
+    let views: Vec<_> = sample.iter().map(|b| b.x.view()).collect();
+    ndarray::concatenate(ndarray::Axis(0), &views)
+        .map_err(|e| Error::shape("sample of the image", "equal widths", e))
 }
 
 fn check_rows(batch: &Batch, rows: usize) -> Result<()> {

@@ -1,6 +1,9 @@
 //! The kernel operator T: (Tψ)(x) = E[κ(x, x') ψ(x')], the only thing training and readouts see of a kernel.
 
+use ndarray::s;
+
 use crate::error::Result;
+use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
 mod explicit;
@@ -17,6 +20,9 @@ pub(crate) use symmetric::{SymmetricGram, symmetric_gram};
 
 /// Points in a streamed block.
 pub(crate) const BLOCK: usize = 1024;
+
+/// Told (blocks done, blocks in all) between the blocks of long work; an error ends it.
+pub type Tick<'t> = dyn FnMut(usize, usize) -> Result<()> + 't;
 
 /// Some points of a dataset: their row numbers and their values.
 #[derive(Debug, Clone)]
@@ -64,6 +70,32 @@ pub trait KernelOperator: Send + Sync {
     /// # Errors
     /// Shape errors and what the kernel or its storage reports.
     fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>>;
+
+    /// BᵀT̂B/n for the empirical operator T̂ of `sample` and values B at its points (n·C × r, double
+    /// precision), symmetrised: what a Rayleigh–Ritz readout decomposes. `tick` is told (blocks
+    /// done, blocks in all), and ends the work by an error.
+    ///
+    /// # Errors
+    /// As [`image`](KernelOperator::image), and what `tick` returns.
+    fn quadratic_form(
+        &self,
+        sample: &[Batch],
+        values: &Mat64,
+        tick: &mut Tick<'_>,
+    ) -> Result<Mat64> {
+        let image = self.image(sample, values.clone())?;
+        let mut sum = Mat64::zeros((values.ncols(), values.ncols()));
+        let mut row = 0;
+        for (done, batch) in sample.iter().enumerate() {
+            tick(done, sample.len())?;
+            let t_values = image.at(batch)?;
+            let own = values.slice(s![row..row + t_values.nrows(), ..]);
+            sum += &linalg::tr_matmul_f64(own, t_values.view())?;
+            row += t_values.nrows();
+        }
+        sum /= values.nrows() as f64;
+        Ok((&sum + &sum.t()) * 0.5)
+    }
 
     /// κ(x, x) at the points of `batch` (trace over outputs), one value for each point.
     ///

@@ -57,6 +57,22 @@ fn check(operator: &dyn KernelOperator, x: &Mat, dense: &Mat64) {
     // The image of a sample in two blocks, at other points.
     let sample: Vec<usize> = (0..x.nrows()).step_by(2).collect();
     let values = random(sample.len(), 4, 6).mapv(f64::from);
+    let block = dense.select(Axis(0), &sample).select(Axis(1), &sample);
+    let n = sample.len() as f64;
+    let expected = values.t().dot(&block.dot(&values)) / (n * n);
+    let mut told = Vec::new();
+    let form = operator
+        .quadratic_form(&[batch(x, &sample)], &values, &mut |done, total| {
+            told.push((done, total));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(told, [(0, 1)]);
+    for ((at, a), b) in form.indexed_iter().zip(&expected) {
+        let rounding = 1e-13 + 4.0 * operator.unit_roundoff();
+        assert!((a - b).abs() < rounding * scale, "{a} {b}");
+        assert!(form[(at.1, at.0)] == *a, "not symmetric");
+    }
     let (first, second) = sample.split_at(33);
     let image = operator.image(&[batch(x, first), batch(x, second)], values.clone()).unwrap();
     let rows = dense.select(Axis(0), &indices).select(Axis(1), &sample);
@@ -160,4 +176,27 @@ fn wrong_shapes_are_refused() {
     let wrong = random(3, 1, 1);
     assert!(operator.apply(&points, wrong.view(), Diagonal::Keep, out.view_mut()).is_err());
     assert!(operator.image(&[points], Mat64::zeros((3, 1))).is_err());
+}
+
+#[test]
+fn quadratic_forms_of_several_blocks_are_those_of_the_dense_matrix() {
+    // Beyond one block of rows and one of columns, with ragged ends.
+    let x = random(2300, 2, 11);
+    let operator = explicit("rbf(lengthscale=0.7)");
+    let values = random(2300, 3, 12).mapv(f64::from);
+    let expected = values.t().dot(&gram("rbf(lengthscale=0.7)", &x).dot(&values)) / 2300f64.powi(2);
+    let sample: Vec<Batch> = [0..1000, 1000..1003, 1003..2300]
+        .map(|rows| batch(&x, &rows.collect::<Vec<_>>()))
+        .into_iter()
+        .collect();
+    let form = operator.quadratic_form(&sample, &values, &mut |_, _| Ok(())).unwrap();
+    for (a, b) in form.iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-13, "{a} {b}");
+    }
+    let stop = |done, _| match done {
+        0 => Ok(()),
+        _ => Err(crate::Error::Interrupted { step: 7, checkpoint: None }),
+    };
+    let stopped = operator.quadratic_form(&sample, &values, &mut { stop });
+    assert!(matches!(stopped, Err(crate::Error::Interrupted { step: 7, .. })));
 }
