@@ -142,12 +142,14 @@ impl Nystrom {
         let eigenvalues = found.values[..rank].to_vec();
         let vectors = found.vectors.slice(s![.., ..rank]);
         // Σ w ψ³ ≥ 0: with ψ = u/√w, the cube root of each term is u·w^(−1/6).
-        let weighed =
-            Mat64::from_shape_fn(vectors.dim(), |(i, j)| vectors[(i, j)] / roots[i].cbrt());
-        let signs = canonical_signs(weighed.view());
-        let projection = Mat64::from_shape_fn(vectors.dim(), |(i, j)| {
-            signs[j] * roots[i] * vectors[(i, j)] / eigenvalues[j]
-        });
+        let cubes: Vec<f64> = roots.iter().map(|r| r.cbrt().recip()).collect();
+        // Column by column in memory, as they are looked at.
+        let weighed = Mat64::from_shape_fn((rank, m), |(j, i)| vectors[(i, j)] * cubes[i]);
+        let signs = canonical_signs(weighed.t());
+        drop(weighed);
+        let scales: Vec<f64> = signs.iter().zip(&eigenvalues).map(|(s, mu)| s / mu).collect();
+        let projection =
+            Mat64::from_shape_fn(vectors.dim(), |(i, j)| scales[j] * (roots[i] * vectors[(i, j)]));
         let mut fitted = Self::from_parts(kernel, landmarks, projection, eigenvalues)?;
         fitted.requested = found.values.len();
         Ok(fitted)

