@@ -1,8 +1,9 @@
 //! Dual activations: E φ(u)φ(v) and E φ'(u)φ'(v) for a centred Gaussian pair, in closed form.
 
-use std::f64::consts::{FRAC_1_PI, PI};
+use std::f64::consts::{FRAC_1_PI, FRAC_PI_2, FRAC_PI_4, LOG2_E, PI};
 
 use crate::nn::LEAK;
+use crate::simd::{Real, Unfused};
 
 /// A Gaussian pair (u, v): variances a, b and the correlation ρ, held as 1 − ρ and 1 + ρ so that
 /// neither nearby nor opposite points lose digits.
@@ -107,22 +108,41 @@ impl Activation {
 
     /// E φ(u)² for u of variance a.
     pub(super) fn second_moment(self, a: f64) -> f64 {
+        self.expectations(Pair::equal(a)).0
+    }
+
+    /// E φ(u)φ(v) and E φ'(u)φ'(v).
+    pub(super) fn expectations(self, pair: Pair) -> (f64, f64) {
         match self {
-            Activation::Gelu => gelu(Pair::equal(a)).0,
-            _ => self.dual(Pair::equal(a), 0.0, 0.0).value,
+            Activation::Erf => erf(pair),
+            Activation::Gelu => gelu(pair),
+            _ => {
+                let dual = self.dual(pair, 0.0, 0.0);
+                (dual.value, dual.slope)
+            }
         }
     }
 
-    /// The dual at `pair`; `fa` and `fb` are E φ(u)² and E φ(v)², which the caller has.
+    /// All of the dual at `pair`; `fa` and `fb` are E φ(u)² and E φ(v)².
     pub(super) fn dual(self, pair: Pair, fa: f64, fb: f64) -> Dual {
         match self {
             Activation::Relu => relu(pair),
             Activation::LeakyRelu => leaky_relu(pair),
-            Activation::Erf => erf(pair),
+            Activation::Erf => {
+                let (value, slope) = erf(pair);
+                // F is odd in ρ.
+                let opposite = Pair { minus: pair.plus, plus: pair.minus, ..pair };
+                Dual {
+                    value,
+                    below: erf_below(pair, fa, fb, value),
+                    above: erf_below(opposite, fa, fb, -value),
+                    slope,
+                }
+            }
             Activation::SinCos => {
-                let exponent = -0.5 * pair.squared_distance();
-                let value = 0.5 * libm::exp(exponent);
-                let below = -0.5 * libm::expm1(exponent);
+                let exponent = -0.5 * LOG2_E * pair.squared_distance();
+                let value = 0.5 * <f64 as Real>::exp2::<Unfused>(exponent);
+                let below = -0.5 * <f64 as Real>::exp2_m1::<Unfused>(exponent);
                 Dual { value, below, above: 0.5 + value, slope: value }
             }
             Activation::Gelu => {
@@ -137,6 +157,38 @@ impl Activation {
     }
 }
 
+/// atan2(y, x), within 2e-16 of the angle's own size: the same bits on every machine, without calls.
+fn angle(y: f64, x: f64) -> f64 {
+    /// p with atan u = u·p(u²) for |u| ≤ tan(π/8) (Chebyshev interpolation; error under 2e-18).
+    const ATAN: &[f64] = &[
+        1.0,
+        -0.333_333_333_333_331_2,
+        0.199_999_999_999_408_9,
+        -0.142_857_142_792_501_92,
+        0.111_111_107_449_170_34,
+        -0.090_908_968_089_881_35,
+        0.076_920_453_295_390_92,
+        -0.066_629_517_979_556_37,
+        0.058_468_781_818_920_52,
+        -0.050_351_019_300_160_78,
+        0.037_965_243_910_971_95,
+        -0.017_805_382_196_606_493,
+    ];
+    const TAN_PI_8: f64 = 0.414_213_562_373_095_03;
+    let (large, small) = if y.abs() > x.abs() { (y.abs(), x.abs()) } else { (x.abs(), y.abs()) };
+    let (from, u) = if small > TAN_PI_8 * large {
+        (FRAC_PI_4, (small - large) / (small + large))
+    } else if large > 0.0 {
+        (0.0, small / large)
+    } else {
+        (0.0, 0.0)
+    };
+    let angle = from + u * (u * u).polynomial::<Unfused>(ATAN);
+    let angle = if y.abs() > x.abs() { FRAC_PI_2 - angle } else { angle };
+    let angle = if x < 0.0 { PI - angle } else { angle };
+    if y < 0.0 { -angle } else { angle }
+}
+
 /// sin θ − θ cos θ for θ ≥ 0, given both: a series where the difference would cancel.
 fn sine_excess(theta: f64, sine: f64, cosine: f64) -> f64 {
     if theta > 0.03 {
@@ -148,10 +200,10 @@ fn sine_excess(theta: f64, sine: f64, cosine: f64) -> f64 {
 
 fn relu(pair: Pair) -> Dual {
     let Pair { minus, plus, .. } = pair;
-    // θ as its half: accurate at 0 and at π.
-    let theta = 2.0 * libm::atan2(minus.sqrt(), plus.sqrt());
+    // The sine, and with it the angle, has all digits near 0 and near π.
     let sine = (minus * plus).sqrt();
     let cosine = 0.5 * (plus - minus);
+    let theta = angle(sine, cosine);
     let half = 0.5 * pair.mean();
     let order1 = ((sine + (PI - theta) * cosine) * FRAC_1_PI).max(0.0);
     let below = (minus - sine_excess(theta, sine, cosine) * FRAC_1_PI).max(0.0);
@@ -172,41 +224,37 @@ fn leaky_relu(pair: Pair) -> Dual {
     }
 }
 
-fn erf(pair: Pair) -> Dual {
-    let root = (1.0 + 2.0 * (pair.a + pair.b) + 4.0 * pair.determinant()).sqrt();
-    let value = 2.0 * FRAC_1_PI * libm::atan2(2.0 * pair.covariance(), root);
-    // F is odd in ρ.
-    let opposite = Pair { minus: pair.plus, plus: pair.minus, ..pair };
-    Dual {
-        value,
-        below: erf_below(pair, root),
-        above: erf_below(opposite, root),
-        slope: 4.0 * FRAC_1_PI / root,
-    }
+/// √((1 + 2a)(1 + 2b) − 4c²).
+fn erf_root(pair: Pair) -> f64 {
+    (1.0 + 2.0 * (pair.a + pair.b) + 4.0 * pair.determinant()).sqrt()
+}
+
+/// (E φφ, E φ'φ') for erf.
+fn erf(pair: Pair) -> (f64, f64) {
+    let root = erf_root(pair);
+    (2.0 * FRAC_1_PI * angle(2.0 * pair.covariance(), root), 4.0 * FRAC_1_PI / root)
 }
 
 /// M − F for erf. With α, β, γ the arcsines of E φ(u)², E φ(v)² and F, twice √(αβ) − γ is
-/// (α − γ) + (β − γ) − (√α − √β)².
-fn erf_below(pair: Pair, root: f64) -> f64 {
+/// (α − γ) + (β − γ) − (√α − √β)²; all are π/2 times the expectations.
+fn erf_below(pair: Pair, fa: f64, fb: f64, value: f64) -> f64 {
     let Pair { a, b, .. } = pair;
     let c = pair.covariance();
-    let product = pair.minus * pair.plus;
+    if pair.minus > 0.1 || c <= 0.0 {
+        return (geometric_mean(fa, fb) - value).max(0.0);
+    }
+    let (root, product) = (erf_root(pair), pair.minus * pair.plus);
     // α − γ from its sine and cosine, both times (1 + 2a)√((1 + 2a)(1 + 2b)). The sine is
-    // 2(a·root − c√(1 + 4a)); for c > 0 it is rationalised.
-    let angle = |a: f64, b: f64| {
+    // 2(a·root − c√(1 + 4a)), rationalised.
+    let difference = |a: f64, b: f64| {
         let edge = (1.0 + 4.0 * a).sqrt();
-        let sine = if c > 0.0 {
-            let rest = (a - b) + b * (1.0 + 2.0 * a) * product;
-            2.0 * (a / (a * root + c * edge)) * (1.0 + 2.0 * a) * rest
-        } else {
-            2.0 * (a * root - c * edge)
-        };
-        libm::atan2(sine, edge * root + 4.0 * a * c)
+        let rest = (a - b) + b * (1.0 + 2.0 * a) * product;
+        let sine = 2.0 * (a / (a * root + c * edge)) * (1.0 + 2.0 * a) * rest;
+        angle(sine, edge * root + 4.0 * a * c)
     };
-    let (first, second) = (angle(a, b), angle(b, a));
-    let whole = |a: f64| libm::atan2(2.0 * a, (1.0 + 4.0 * a).sqrt()).sqrt();
-    let roots = whole(a) + whole(b);
-    let gap = if roots > 0.0 { ((first - second) / roots).powi(2) } else { 0.0 };
+    let (first, second) = (difference(a, b), difference(b, a));
+    let roots = fa.sqrt() + fb.sqrt();
+    let gap = 2.0 * FRAC_1_PI * ((first - second) / roots).powi(2);
     (FRAC_1_PI * ((first + second) - gap)).max(0.0)
 }
 
@@ -216,7 +264,7 @@ fn gelu(pair: Pair) -> (f64, f64) {
     let (c, determinant) = (pair.covariance(), pair.determinant());
     let m = 1.0 + (a + b) + determinant;
     let root = m.sqrt();
-    let both = 0.25 + 0.5 * FRAC_1_PI * libm::atan2(c, root);
+    let both = 0.25 + 0.5 * FRAC_1_PI * angle(c, root);
     let density = 0.5 * FRAC_1_PI / root;
     let inverses = 1.0 / (1.0 + a) + 1.0 / (1.0 + b);
     let value = c * both + density * (determinant + c * c * inverses);

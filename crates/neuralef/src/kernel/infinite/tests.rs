@@ -34,7 +34,7 @@ pub(super) fn activation(name: &str, z: f64, i: usize) -> (f64, f64) {
             let phi = 0.5 * libm::erfc(-z / 2f64.sqrt());
             (z * phi, phi + z * (-0.5 * z * z).exp() / (2.0 * PI).sqrt())
         }
-        "sin_cos" if i % 2 == 0 => (z.sin(), z.cos()),
+        "sin_cos" if i.is_multiple_of(2) => (z.sin(), z.cos()),
         "sin_cos" => (z.cos(), -z.sin()),
         _ => panic!("{name}"),
     }
