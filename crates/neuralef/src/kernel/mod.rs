@@ -6,6 +6,7 @@ mod brownian;
 mod compose;
 mod dot_product;
 mod heuristic;
+mod infinite;
 mod pairwise;
 mod registry;
 mod spec;

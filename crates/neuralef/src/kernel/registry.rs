@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kernel, brownian, dot_product, stationary};
+use super::{Kernel, brownian, dot_product, infinite, stationary};
 use crate::spec::args::Registry;
 
 /// Every elementary kernel by name. Sums and products of them are the business of
@@ -21,5 +21,7 @@ pub static KERNELS: Registry<Arc<dyn Kernel>> = Registry {
         dot_product::SIGMOID,
         dot_product::SOFTMAX,
         brownian::BROWNIAN,
+        infinite::NNGP,
+        infinite::NTK,
     ],
 };

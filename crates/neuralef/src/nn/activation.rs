@@ -6,7 +6,7 @@ use super::math::V;
 use crate::error::{Error, Result};
 
 /// Slope of [`Activation::LeakyRelu`] on the negative side.
-const LEAK: f32 = 0.01;
+pub(crate) const LEAK: f32 = 0.01;
 
 /// An activation function, applied elementwise to the hidden layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activation::LEAK;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub use parameters::{Parameters, TensorLayout};

@@ -231,6 +231,33 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// `count` numbers in `range`: one number for all of them, a list of as many, or `default`.
+    pub fn numbers(
+        &self,
+        key: &str,
+        count: usize,
+        range: std::ops::RangeInclusive<f64>,
+        default: f64,
+    ) -> Result<Vec<f64>> {
+        let Some(expr) = self.get(key) else { return Ok(vec![default; count]) };
+        let value = |item: &Expr| match item.node {
+            Node::Number(v) if range.contains(&v) => Ok(v),
+            _ => {
+                let (low, high) = (range.start(), range.end());
+                let message = format!("`{key}` must hold numbers from {low:?} to {high:?}");
+                Err(fault(self.text, item.column, message))
+            }
+        };
+        match &expr.node {
+            Node::List(items) if items.len() == count => items.iter().map(value).collect(),
+            Node::List(items) => {
+                let got = items.len();
+                Err(self.fault(key, format!("`{key}` must hold {count} numbers, got {got}")))
+            }
+            _ => Ok(vec![value(expr)?; count]),
+        }
+    }
+
     /// A list of whole numbers in `range`, e.g. `[32, 32]`, or `default`.
     pub fn integers(
         &self,
