@@ -214,11 +214,10 @@ fn nearby_points_are_a_kink_apart_in_the_tangent_kernel() {
 #[test]
 fn collinear_points_have_no_angle() {
     // 1e-8 of angle, what ρ in double precision leaves, would show in Θ.
-    let x = array![[0.3f32, -0.7, 1.1, 0.456_78]];
-    for size in [3.0f32, 0.37, 1e-15, 1e12] {
-        // Times a power of two, then an inexact factor in double precision only.
-        let y = x.mapv(|v| v * size.log2().round().exp2());
-        let factor = f64::from(y[[0, 0]] / x[[0, 0]]);
+    let x = array![[0.375f32, -0.6875, 1.125, 0.453_125]];
+    for size in [3.0f32, 0.6875, 5.0 * 2f32.powi(-50), 7.0 * 2f32.powi(40)] {
+        // Exact in single precision; the unit vectors in double precision are not.
+        let (y, factor) = (x.mapv(|v| v * size), f64::from(size));
         let far = gram("ntk(depth=3, bias_var=0)", &x, &y)[[0, 0]];
         let own = gram("ntk(depth=3, bias_var=0)", &x, &x)[[0, 0]];
         assert!((far / (factor * own) - 1.0).abs() < 2e-15, "{size}: {far} {own}");
