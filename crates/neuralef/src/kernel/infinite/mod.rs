@@ -7,15 +7,17 @@ use ndarray::{Array2, ArrayView1, Axis, s};
 mod duals;
 #[cfg(test)]
 mod finite_tests;
+mod layers;
 #[cfg(test)]
 mod tests;
 
-use self::duals::{Activation, Pair, geometric_mean, squared_gap};
+use self::duals::Activation;
+use self::layers::{Row, Side};
 use super::Kernel;
 use super::pairwise::{Pairwise, check_finite, check_shapes, gram};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
-use crate::simd::{Fuse, Real};
+use crate::simd::{Fuse, Real, dispatch};
 use crate::spec::args::{Args, Entry};
 use crate::spec::text::number;
 
@@ -76,22 +78,19 @@ impl Pairwise for Directions {
     }
 }
 
-/// The variances of some points, layer by layer.
-struct Side {
-    /// Of the preactivations, n × (depth + 1).
-    variances: Vec<f64>,
-    /// E φ² of them, n × depth.
-    moments: Vec<f64>,
-    depth: usize,
+/// What one row of pairs is worked out in.
+struct Scratch {
+    minus: Vec<f64>,
+    plus: Vec<f64>,
+    sigma: Vec<f64>,
+    theta: Vec<f64>,
 }
 
-impl Side {
-    fn variances(&self, i: usize) -> &[f64] {
-        &self.variances[i * (self.depth + 1)..(i + 1) * (self.depth + 1)]
-    }
-
-    fn moments(&self, i: usize) -> &[f64] {
-        &self.moments[i * self.depth..(i + 1) * self.depth]
+impl Scratch {
+    /// For m pairs of equal points, until told otherwise.
+    fn new(m: usize) -> Self {
+        let zeros = vec![0.0; m];
+        Scratch { minus: zeros.clone(), plus: vec![2.0; m], sigma: zeros.clone(), theta: zeros }
     }
 }
 
@@ -106,98 +105,69 @@ impl Infinite {
     }
 
     fn side(&self, x: MatRef<'_>) -> Side {
-        let depth = self.layers.len() - 1;
-        let mut side = Side { variances: Vec::new(), moments: Vec::new(), depth };
-        for point in x.rows() {
-            let mut variance = self.directions().variance(point);
-            side.variances.push(variance);
-            for (weight, bias) in &self.layers[1..] {
-                let moment = self.activation.second_moment(variance);
-                variance = weight * moment + bias;
-                side.moments.push(moment);
-                side.variances.push(variance);
-            }
-        }
-        side
+        let directions = self.directions();
+        let first = x.rows().into_iter().map(|point| directions.variance(point)).collect();
+        Side::new(self.activation, first, &self.layers[1..])
     }
 
-    /// κ from the variances of both points and 1 ∓ ρ of Σ⁰.
-    fn value(&self, x: (&[f64], &[f64]), y: (&[f64], &[f64]), minus: f64, plus: f64) -> f64 {
-        let mut pair = Pair { a: x.0[0], b: y.0[0], minus, plus };
-        let mut sigma = geometric_mean(pair.a, pair.b) * (0.5 * (plus - minus));
-        let mut theta = sigma;
-        for (l, (weight, bias)) in self.layers[1..].iter().enumerate() {
-            let (fa, fb) = (x.1[l], y.1[l]);
-            if l + 2 == self.layers.len() {
-                // What the next layer would need is left out.
-                let (value, slope) = self.activation.expectations(pair);
-                sigma = weight * value + bias;
-                theta = sigma + weight * slope * theta;
-                break;
-            }
-            let dual = self.activation.dual(pair, fa, fb);
-            sigma = weight * dual.value + bias;
-            theta = sigma + weight * dual.slope * theta;
-            // With A, B the second moments times the weight: √((A + b)(B + b)) − √(AB) − b is
-            // b(√A − √B)² over the sum of the three.
-            let (a, b) = (x.0[l + 1], y.0[l + 1]);
-            let mean = geometric_mean(a, b);
-            let inner = weight * geometric_mean(fa, fb);
-            let spread = bias * weight * squared_gap(fa, fb);
-            let spread = if spread > 0.0 { spread / (mean + inner + bias) } else { 0.0 };
-            let minus = weight * dual.below + spread;
-            let plus = weight * dual.above + spread + 2.0 * bias;
-            let both = minus + plus;
-            // Both are 0 only where all later values are: any correlation will do.
-            let (minus, plus) =
-                if both > 0.0 { (2.0 * minus / both, 2.0 * plus / both) } else { (0.0, 2.0) };
-            pair = Pair { a, b, minus, plus };
-        }
-        if self.tangent { theta } else { sigma }
-    }
-
-    /// 1 ∓ ρ of Σ⁰, from the squared distance of the directions.
-    fn correlation(
+    /// κ of point `i` of `x` and the points of `y` from number `from`, given 1 ∓ ρ of Σ⁰.
+    fn row<'a>(
         &self,
-        squares: f64,
-        (x, a): (ArrayView1<'_, f32>, f64),
-        (y, b): (ArrayView1<'_, f32>, f64),
-    ) -> (f64, f64) {
-        let Directions { weight, bias } = self.directions();
-        let half = 0.5 * weight / x.len().max(1) as f64;
-        let (x_scale, y_scale) = (inverse_root(a), inverse_root(b));
-        let minus = half * squares + 0.5 * bias * (x_scale - y_scale).powi(2);
-        if minus <= 1.5 {
-            return (minus, 2.0 - minus);
-        }
-        let sums = x
-            .iter()
-            .zip(y)
-            .map(|(x, y)| (f64::from(*x) * x_scale + f64::from(*y) * y_scale).powi(2));
-        let plus = half * sums.sum::<f64>() + 0.5 * bias * (x_scale + y_scale).powi(2);
-        (2.0 - plus, plus)
+        (x, i): (&Side, usize),
+        (y, from): (&Side, usize),
+        scratch: &'a mut Scratch,
+    ) -> Result<&'a [f64]> {
+        dispatch(Row {
+            activation: self.activation,
+            layers: &self.layers[1..],
+            x,
+            i,
+            y,
+            from,
+            minus: &mut scratch.minus,
+            plus: &mut scratch.plus,
+            sigma: &mut scratch.sigma,
+            theta: &mut scratch.theta,
+        });
+        let values = if self.tangent { &scratch.theta } else { &scratch.sigma };
+        check_finite(self.title(), values)?;
+        Ok(values)
     }
 
     /// A block of values in double precision.
     fn block(
         &self,
-        x: (MatRef<'_>, &Side),
-        y: (MatRef<'_>, &Side),
+        (x, own): (MatRef<'_>, &Side),
+        (y, others): (MatRef<'_>, &Side),
         mut out: Mat64Mut<'_>,
     ) -> Result<()> {
-        gram(self.directions(), self.title(), x.0, y.0, out.view_mut())?;
+        gram(self.directions(), self.title(), x, y, out.view_mut())?;
+        let Directions { weight, bias } = self.directions();
+        let half = 0.5 * weight / x.ncols().max(1) as f64;
+        let scales: Vec<_> = others.first().iter().map(|v| inverse_root(*v)).collect();
+        let mut scratch = Scratch::new(y.nrows());
         for (i, mut row) in out.rows_mut().into_iter().enumerate() {
-            let (point, own) = (x.0.row(i), (x.1.variances(i), x.1.moments(i)));
-            for (j, v) in row.iter_mut().enumerate() {
-                let other = (y.1.variances(j), y.1.moments(j));
-                let (minus, plus) =
-                    self.correlation(*v, (point, own.0[0]), (y.0.row(j), other.0[0]));
-                *v = self.value(own, other, minus, plus);
-                check_finite(self.title(), std::slice::from_ref(v))?;
+            let (point, scale) = (x.row(i), inverse_root(own.first()[i]));
+            for (j, squares) in row.iter().enumerate() {
+                let minus = half * squares + 0.5 * bias * (scale - scales[j]).powi(2);
+                (scratch.minus[j], scratch.plus[j]) = if minus <= 1.5 {
+                    (minus, 2.0 - minus)
+                } else {
+                    let sums = squares_of_sums((point, scale), (y.row(j), scales[j]));
+                    let plus = half * sums + 0.5 * bias * (scale + scales[j]).powi(2);
+                    (2.0 - plus, plus)
+                };
             }
+            let values = self.row((own, i), (others, 0), &mut scratch)?;
+            row.iter_mut().zip(values).for_each(|(to, v)| *to = *v);
         }
         Ok(())
     }
+}
+
+/// ‖sx + ty‖²: 1 + ρ of nearly opposite points, without cancellation.
+fn squares_of_sums((x, s): (ArrayView1<'_, f32>, f64), (y, t): (ArrayView1<'_, f32>, f64)) -> f64 {
+    x.iter().zip(y).map(|(x, y)| (f64::from(*x) * s + f64::from(*y) * t).powi(2)).sum()
 }
 
 impl Kernel for Infinite {
@@ -230,9 +200,10 @@ impl Kernel for Infinite {
             }
         }
         let side = self.side(x);
-        let own = |i| (side.variances(i), side.moments(i));
-        let out: Vec<_> = (0..x.nrows()).map(|i| self.value(own(i), own(i), 0.0, 2.0)).collect();
-        check_finite(self.title(), &out)?;
+        let mut out = Vec::with_capacity(x.nrows());
+        for i in 0..x.nrows() {
+            out.push(self.row((&side, i), (&side, i), &mut Scratch::new(1))?[0]);
+        }
         Ok(out)
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use ndarray::array;
 
-use super::duals::{Activation, Dual, Pair};
+use super::duals::{Activation, Dual, Moment, Pair};
 use crate::closed_form::GaussLegendre;
 use crate::error::Error;
 use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::LEAK;
+use crate::simd::{Fuse, Fused, Unfused};
 use crate::{Dataset, FitSpec, fit};
 
 pub(super) fn fixed(text: &str) -> Arc<dyn Kernel> {
@@ -53,7 +54,7 @@ fn smooth(name: &str, pair: Pair) -> [f64; 3] {
         // Sums of sums: fewer roundings in a row.
         let mut inner = [0.0; 3];
         for t in ends.clone().map(node) {
-            let (u, v) = (pair.a.sqrt() * z, pair.b.sqrt() * (rho * z + other * t));
+            let (u, v) = (pair.a.root * z, pair.b.root * (rho * z + other * t));
             let weight = density(z) * density(t);
             let kinds = if name == "sin_cos" { 2 } else { 1 };
             for kind in 0..kinds {
@@ -71,7 +72,7 @@ fn smooth(name: &str, pair: Pair) -> [f64; 3] {
 fn homogeneous(name: &str, pair: Pair) -> [f64; 3] {
     let rule = GaussLegendre::new(24).unwrap();
     let theta = 2.0 * pair.minus.sqrt().atan2(pair.plus.sqrt());
-    let (a, b) = (pair.a.sqrt(), pair.b.sqrt());
+    let (a, b) = (pair.a.root, pair.b.root);
     let ends = [-0.5 * PI, theta - 0.5 * PI, 0.5 * PI, theta + 0.5 * PI, 1.5 * PI];
     let mut sums = [0.0; 3];
     for end in ends.windows(2) {
@@ -88,32 +89,46 @@ fn homogeneous(name: &str, pair: Pair) -> [f64; 3] {
     sums
 }
 
-fn dual(kind: Activation, pair: Pair) -> (Dual, f64, f64) {
-    let (fa, fb) = (kind.second_moment(pair.a), kind.second_moment(pair.b));
-    (kind.dual(pair, fa, fb), fa, fb)
+fn moment(value: f64) -> Moment {
+    Moment { value, root: value.sqrt() }
+}
+
+fn pair(a: f64, b: f64, minus: f64) -> Pair {
+    Pair { a: moment(a), b: moment(b), minus, plus: 2.0 - minus }
+}
+
+/// The dual and the second moments.
+fn dual<F: Fuse>(kind: Activation, pair: Pair) -> (Dual, f64, f64) {
+    let (fa, fb) = (kind.second_moment::<F>(pair.a), kind.second_moment::<F>(pair.b));
+    let dual = kind.dual::<F>(pair, moment(fa), moment(fb));
+    // What the last layer uses is the same.
+    assert_eq!(kind.expectations::<F>(pair), (dual.value, dual.slope));
+    (dual, fa, fb)
 }
 
 #[test]
 fn duals_are_those_of_quadrature() {
-    for (name, kind) in Activation::ALL {
+    for (place, (name, kind)) in Activation::ALL.into_iter().enumerate() {
+        assert_eq!(kind as usize, place);
         let quadrature = match kind {
             Activation::Relu | Activation::LeakyRelu => homogeneous,
             _ => smooth,
         };
         for (a, b) in [(1.0, 1.0), (0.3, 2.5), (4.0, 0.01), (9.0, 6.0)] {
             for minus in [0.0, 1e-12, 1e-3, 0.4, 1.0, 1.7, 2.0 - 1e-6, 2.0] {
-                let pair = Pair { a, b, minus, plus: 2.0 - minus };
-                let (got, fa, fb) = dual(kind, pair);
+                let pair = pair(a, b, minus);
                 let [value, slope, _] = quadrature(name, pair);
-                let size = (fa * fb).sqrt();
-                let what = format!("{name}, {pair:?}: {got:?}, not {value} and {slope}");
-                assert!((got.value - value).abs() < 1.5e-15 * size.max(1.0), "{what}");
-                assert!((got.slope - slope).abs() < 8e-16, "{what}");
-                // The two gaps agree with the value.
-                assert!((size - got.value - got.below).abs() < 1e-14 * (fa + fb), "{what}");
-                assert!((size + got.value - got.above).abs() < 1e-14 * (fa + fb), "{what}");
-                let own = quadrature(name, Pair::equal(a))[0];
-                assert!((fa - own).abs() < 1e-14 * own.max(1.0), "{what}: {own}");
+                let own = quadrature(name, Pair::equal(pair.a))[0];
+                for (got, fa, fb) in [dual::<Fused>(kind, pair), dual::<Unfused>(kind, pair)] {
+                    let size = (fa * fb).sqrt();
+                    let what = format!("{name}, {pair:?}: {got:?}, not {value} and {slope}");
+                    assert!((got.value - value).abs() < 1.5e-15 * size.max(1.0), "{what}");
+                    assert!((got.slope - slope).abs() < 8e-16, "{what}");
+                    // The two gaps agree with the value.
+                    assert!((size - got.value - got.below).abs() < 1e-15 * (fa + fb), "{what}");
+                    assert!((size + got.value - got.above).abs() < 1e-15 * (fa + fb), "{what}");
+                    assert!((fa - own).abs() < 4e-15 * own.max(1.0), "{what}: {own}");
+                }
             }
         }
     }
@@ -123,12 +138,12 @@ fn duals_are_those_of_quadrature() {
 fn gaps_of_nearby_points_keep_their_digits() {
     for (name, kind) in Activation::ALL {
         for minus in [1e-12, 1e-10, 1e-7] {
-            let pair = Pair { a: 1.3, b: 1.3, minus, plus: 2.0 - minus };
+            let pair = pair(1.3, 1.3, minus);
             let truth = match kind {
                 Activation::Relu | Activation::LeakyRelu => homogeneous(name, pair),
                 _ => smooth(name, pair),
             }[2] / 2.0;
-            let off = (dual(kind, pair).0.below - truth).abs();
+            let off = (dual::<Fused>(kind, pair).0.below - truth).abs();
             // In the truth differences of values near 1 are 1e-6 and more; in gelu's gap the
             // difference of moments near 1 has the error of rounding.
             let rounding = if kind == Activation::Gelu { 5e-16 } else { 0.0 };
@@ -199,11 +214,10 @@ fn nearby_points_are_a_kink_apart_in_the_tangent_kernel() {
 #[test]
 fn collinear_points_have_no_angle() {
     // 1e-8 of angle, what ρ in double precision leaves, would show in Θ.
-    let x = array![[0.3f32, -0.7, 1.1, 0.456_78]];
-    for size in [3.0f32, 0.37, 1e-15, 1e12] {
-        // Times a power of two, then an inexact factor in double precision only.
-        let y = x.mapv(|v| v * size.log2().round().exp2());
-        let factor = f64::from(y[[0, 0]] / x[[0, 0]]);
+    let x = array![[0.375f32, -0.6875, 1.125, 0.453_125]];
+    for size in [3.0f32, 0.6875, 5.0 * 2f32.powi(-50), 7.0 * 2f32.powi(40)] {
+        // Exact in single precision; the unit vectors in double precision are not.
+        let (y, factor) = (x.mapv(|v| v * size), f64::from(size));
         let far = gram("ntk(depth=3, bias_var=0)", &x, &y)[[0, 0]];
         let own = gram("ntk(depth=3, bias_var=0)", &x, &x)[[0, 0]];
         assert!((far / (factor * own) - 1.0).abs() < 2e-15, "{size}: {far} {own}");
