@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::nystrom_method::{few_directions, load};
-use super::{FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, timed};
+use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, FitSpec, Observer, Problem};
 use crate::kernel::Kernel;
@@ -100,18 +100,7 @@ fn mebibytes(bytes: u64) -> u64 {
 
 impl Method for KernelPca {
     fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
-        let Some(kernel) = &problem.kernel else {
-            return Err(Error::Unsupported {
-                what: "method = kernel_pca with a Gram matrix or features".into(),
-                reason: "new points need the kernel itself; method = neuralef serves here".into(),
-            });
-        };
-        if run.resume.is_some() {
-            return Err(Error::Unsupported {
-                what: "resuming method = kernel_pca".into(),
-                reason: "it has no training steps to resume".into(),
-            });
-        }
+        let kernel = begin("kernel_pca", EXTENDS, "kernel_pca", problem, run)?;
         problem.expect_points_for_components()?;
         let (n, components) = (problem.train.len(), problem.spec.n_components);
         let budget_mib = problem.spec.memory_budget;
@@ -122,9 +111,6 @@ impl Method for KernelPca {
                 _ => format!("the Gram matrix of {n} points, with what its solver takes,"),
             };
             return Err(Error::MemoryBudget { what, needed_mib: mebibytes(bytes), budget_mib });
-        }
-        if run.observer.observe(&Event::Phase { name: "kernel_pca" }) == Control::Stop {
-            return Err(Error::Interrupted { step: 0, checkpoint: None });
         }
         let watch = Watch { observer: RefCell::new(&mut *run.observer), done: Cell::new(0) };
         let map = timed(&mut run.timings.readout_seconds, || {

@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fit::checkpoint::Inputs;
-use crate::fit::{Checkpoint, FitSpec, Observer, Problem, ReadoutRecord};
+use crate::fit::{Checkpoint, Control, Event, FitSpec, Observer, Problem, ReadoutRecord};
+use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::persist::Archive;
 use crate::spec::args::Registry;
@@ -165,6 +167,36 @@ pub(crate) fn gaussian_frequencies(
     let sampling = if orthogonal { Sampling::Orthogonal } else { Sampling::Independent };
     let laws = [crate::kernel::Law::Gaussian { scale: 1.0 }];
     Ok(frequencies::draw(&laws, shape, sampling, seed, 0)?.0)
+}
+
+/// Why methods that extend eigenvectors by the kernel cannot do without it.
+const EXTENDS: &str = "new points need the kernel itself";
+
+/// The beginning of every fit that does not train: the problem's kernel, which `why` says is needed,
+/// with nothing to resume, and `phase` told to the observer.
+fn begin<'p>(
+    method: &str,
+    why: &str,
+    phase: &'static str,
+    problem: &'p Problem,
+    run: &mut Run<'_>,
+) -> Result<&'p Arc<dyn Kernel>> {
+    let Some(kernel) = &problem.kernel else {
+        return Err(Error::Unsupported {
+            what: format!("method = {method} with a Gram matrix or features"),
+            reason: format!("{why}; method = neuralef serves here"),
+        });
+    };
+    if run.resume.is_some() {
+        return Err(Error::Unsupported {
+            what: format!("resuming method = {method}"),
+            reason: "it has no training steps to resume".into(),
+        });
+    }
+    match run.observer.observe(&Event::Phase { name: phase }) {
+        Control::Continue => Ok(kernel),
+        Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
+    }
 }
 
 /// Runs `work` and adds the time it took to `seconds`.

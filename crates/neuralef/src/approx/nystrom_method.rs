@@ -1,9 +1,9 @@
 //! The Nyström method as an entry of the registry: landmarks chosen from the training points.
 
 use super::landmarks::{self, Landmarks};
-use super::{FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, timed};
+use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, FitSpec, Problem};
+use crate::fit::{FitSpec, Problem};
 use crate::kernel::KernelSpec;
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
@@ -94,21 +94,7 @@ impl NystromMethod {
 
 impl Method for NystromMethod {
     fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
-        let Some(kernel) = &problem.kernel else {
-            return Err(Error::Unsupported {
-                what: "method = nystrom with a Gram matrix or features".into(),
-                reason: "new points need the kernel itself; method = neuralef serves here".into(),
-            });
-        };
-        if run.resume.is_some() {
-            return Err(Error::Unsupported {
-                what: "resuming method = nystrom".into(),
-                reason: "it has no training steps to resume".into(),
-            });
-        }
-        if run.observer.observe(&Event::Phase { name: "nystrom" }) == Control::Stop {
-            return Err(Error::Interrupted { step: 0, checkpoint: None });
-        }
+        let kernel = begin("nystrom", EXTENDS, "nystrom", problem, run)?;
         problem.expect_points_for_components()?;
         let m = self.landmarks.min(problem.train.len());
         let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);

@@ -3,7 +3,7 @@
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
-use super::{FeatureMap, Fitted, MethodRecord, Run, timed};
+use super::{FeatureMap, Fitted, MethodRecord, Run, begin, timed};
 use crate::error::{Error, Result};
 use crate::fit::problem::every;
 use crate::fit::{Control, Event, Problem};
@@ -12,7 +12,7 @@ use crate::linalg::{
     canonical_signs, expect_finite_f64, matmul_f64, norm2, top_eigh, tr_matmul_f64,
 };
 use crate::matrix::{Mat, Mat64, MatRef};
-use crate::operator::BLOCK;
+use crate::operator::{BLOCK, Tick};
 use crate::persist::Archive;
 use crate::spec::args::Args;
 
@@ -43,21 +43,8 @@ pub(super) fn fit(
     run: &mut Run<'_>,
     draw: impl FnOnce(&dyn Kernel, usize, Vec<f32>) -> Result<Box<dyn FeatureMap>>,
 ) -> Result<Fitted> {
-    let Some(kernel) = &problem.kernel else {
-        return Err(Error::Unsupported {
-            what: format!("method = {method} with a Gram matrix or features"),
-            reason: "random features are drawn for a kernel; method = neuralef serves here".into(),
-        });
-    };
-    if run.resume.is_some() {
-        return Err(Error::Unsupported {
-            what: format!("resuming method = {method}"),
-            reason: "it has no training steps to resume".into(),
-        });
-    }
-    if run.observer.observe(&Event::Phase { name: "random features" }) == Control::Stop {
-        return Err(Error::Interrupted { step: 0, checkpoint: None });
-    }
+    let why = "random features are drawn for a kernel";
+    let kernel = begin(method, why, "random features", problem, run)?;
     let k = problem.spec.n_components;
     let count = features.unwrap_or(k);
     if features.is_some() {
@@ -174,7 +161,7 @@ impl Reduced {
         features: Box<dyn FeatureMap>,
         problem: &Problem,
         rows: &[usize],
-        tick: &mut dyn FnMut(usize, usize) -> Result<()>,
+        tick: &mut Tick<'_>,
     ) -> Result<Self> {
         let (d, n) = (features.components(), rows.len());
         let mut gram = Mat64::zeros((d, d));

@@ -149,9 +149,9 @@ type Pairs = (Vec<f64>, Mat64);
 /// One problem of a comparison: a case with one N, or the data.
 struct Problem {
     name: String,
-    n: usize,
     base: FitSpec,
-    case: Option<Case>,
+    /// The case and its N; none for the data.
+    case: Option<(Case, usize)>,
 }
 
 impl Comparison<'_> {
@@ -198,14 +198,15 @@ impl Comparison<'_> {
                 }
                 for contender in contenders {
                     let done = report.trials.len();
-                    let what = format!("{}, N = {}, {}", problem.name, problem.n, contender.name);
+                    let n = ground.train.len();
+                    let what = format!("{}, N = {n}, {}", problem.name, contender.name);
                     let event = Event::Trial { done, total, what: &what };
                     if observer.observe(&event) == Control::Stop {
                         return Err(Error::Interrupted { step: done as u64, checkpoint: None });
                     }
                     let name = |trial: Trial| Trial {
                         case: problem.name.clone(),
-                        n: problem.n,
+                        n,
                         contender: contender.name.to_string(),
                         seed,
                         ..trial
@@ -230,7 +231,7 @@ impl Comparison<'_> {
                             return Err(Error::parameter("first", expected, target.first));
                         }
                         let reach = reach(&ground, &spec, contender, target, &self.base, observer)?;
-                        let (case, n) = (problem.name.clone(), problem.n);
+                        let case = problem.name.clone();
                         let contender = contender.name.to_string();
                         report.reaches.push(Reach { case, n, contender, seed, ..reach });
                     }
@@ -273,10 +274,6 @@ impl Comparison<'_> {
         match &self.subject {
             Subject::Data(data) => Ok(vec![Problem {
                 name: data.name().to_string(),
-                n: {
-                    let rest = data.len() - (data.len() as f64 * TEST_SHARE).round() as usize;
-                    rest - (rest as f64 * VALIDATION_SHARE).round() as usize
-                },
                 base: self.base.clone(),
                 case: None,
             }]),
@@ -289,7 +286,7 @@ impl Comparison<'_> {
                         base.kernel = Some(case.kernel.parse()?);
                         base.n_components = case.k;
                         let name = case.name.to_string();
-                        problems.push(Problem { name, n: *n, base, case: Some(case) });
+                        problems.push(Problem { name, base, case: Some((case, *n)) });
                     }
                 }
                 Ok(problems)
@@ -300,7 +297,7 @@ impl Comparison<'_> {
     fn ground(&self, problem: &Problem, seed: u64) -> Result<(Ground, Option<Curves>)> {
         match (&self.subject, &problem.case) {
             (Subject::Data(data), _) => Ok((data_ground(data, &problem.base, seed)?, None)),
-            (_, Some(case)) => case_ground(case, problem.n, seed),
+            (_, Some((case, n))) => case_ground(case, *n, seed),
             (_, None) => Err(Error::parameter("subject", "data or cases", "neither")),
         }
     }
