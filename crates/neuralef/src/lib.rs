@@ -70,7 +70,7 @@ pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, NETWORKS, Network, NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer,
-    OptimizerSpec, OptimizerState, Parameters, RunningScale, SCHEDULES, Schedule, Tape,
+    OptimizerSpec, OptimizerState, Parameters, Role, RunningScale, SCHEDULES, Schedule, Tape,
     TensorLayout, clip, l2_normalise,
 };
 pub use objective::{

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::Network;
 use super::activation::Activation;
 use super::init::{Init, Place};
-use super::parameters::{Parameters, TensorLayout};
+use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
 use super::tape::{Record, Tape};
 use crate::error::{Error, Result};
@@ -110,9 +110,11 @@ impl Dense {
         let mut layout = Vec::new();
         let mut offset = 0;
         for (l, (inner, outer)) in layers.iter().copied().enumerate() {
-            for (part, shape) in [("weight", vec![inner, outer]), ("bias", vec![outer])] {
+            let weight = ("weight", vec![inner, outer], Role::Weight { fan_in: inner });
+            for (part, shape, role) in [weight, ("bias", vec![outer], Role::Bias)] {
                 let size = shape.iter().product::<usize>();
-                layout.push(TensorLayout { name: format!("layers.{l}.{part}"), shape, offset });
+                let name = format!("layers.{l}.{part}");
+                layout.push(TensorLayout { name, shape, offset, role });
                 offset += size;
             }
         }

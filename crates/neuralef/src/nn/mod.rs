@@ -20,7 +20,7 @@ mod tests;
 pub(crate) use activation::LEAK;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
-pub use parameters::{Parameters, TensorLayout};
+pub use parameters::{Parameters, Role, TensorLayout};
 pub use schedule::{SCHEDULES, Schedule};
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;

@@ -11,6 +11,24 @@ pub struct TensorLayout {
     pub shape: Vec<usize>,
     /// Start in the unit's vector.
     pub offset: usize,
+    /// What the tensor does, which decides how it is drawn.
+    pub role: Role,
+}
+
+/// What a tensor of parameters does in its layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Multiplies inputs; a sum runs over `fan_in` of them.
+    Weight {
+        /// Number of inputs of one output.
+        fan_in: usize,
+    },
+    /// Is added to a sum of weighted inputs.
+    Bias,
+    /// Multiplies normalised values (the weight of batch normalisation).
+    Scale,
+    /// Is added to normalised values (the bias of batch normalisation).
+    Shift,
 }
 
 /// Parameters (or gradients, or tangents, or optimiser moments) of a network.

@@ -1,13 +1,15 @@
 //! Every rule against its formula, and resuming bit for bit.
 
-use super::super::parameters::TensorLayout;
+use super::super::parameters::{Role, TensorLayout};
 use super::*;
 use rand::RngExt as _;
 
 /// Two units, of 19 and of more than two chunks of numbers, drawn from [−1, 1).
 fn draw(stream: u64) -> Parameters {
-    let layout =
-        |n: usize| vec![TensorLayout { name: "layers.0.weight".into(), shape: vec![n], offset: 0 }];
+    let layout = |n: usize| {
+        let role = Role::Weight { fan_in: 1 };
+        vec![TensorLayout { name: "layers.0.weight".into(), shape: vec![n], offset: 0, role }]
+    };
     let mut p = Parameters::zeros(vec![layout(19), layout(2 * CHUNK + 5)]);
     let mut rng = crate::rng::stream(5, "test", stream);
     p.units_mut().iter_mut().flatten().for_each(|v| *v = rng.random_range(-1.0f32..1.0));
