@@ -73,6 +73,7 @@ impl Learner {
         };
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
         self.objective.parameter_gradient(&*self.network, &self.tape, &mut self.gradient)?;
+        self.network.settle(&self.tape);
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
         self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate)?;

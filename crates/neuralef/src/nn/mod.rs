@@ -4,7 +4,9 @@ use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 
 mod activation;
+mod convolutional;
 mod dense;
+mod graph;
 mod init;
 mod l2bn;
 mod math;
@@ -98,6 +100,14 @@ pub trait Network: Send + Sync {
         }
         Ok(out)
     }
+
+    /// Takes the batch statistics of a recorded training step into the running statistics of batch
+    /// normalisation. Nothing for networks without it.
+    fn settle(&mut self, _tape: &Tape) {}
+
+    /// Whether batch normalisation uses its running statistics under a tape too, as it always does
+    /// without one: for derivatives of a trained network. Nothing for networks without it.
+    fn freeze(&mut self, _frozen: bool) {}
 
     /// Features of the last hidden layers, n × p, of all k networks side by side: the basis of the
     /// Galerkin readout. Without a hidden layer, the inputs.

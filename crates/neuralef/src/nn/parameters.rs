@@ -29,6 +29,10 @@ pub enum Role {
     Scale,
     /// Is added to normalised values (the bias of batch normalisation).
     Shift,
+    /// A statistic: the mean that batch normalisation subtracts outside training.
+    Mean,
+    /// A statistic: the variance that batch normalisation divides by outside training.
+    Variance,
 }
 
 /// Parameters (or gradients, or tangents, or optimiser moments) of a network.
@@ -38,22 +42,55 @@ pub enum Role {
 pub struct Parameters {
     layouts: Arc<[Vec<TensorLayout>]>,
     units: Vec<Vec<f32>>,
+    statistics: Option<Box<Statistics>>,
+}
+
+/// What a network keeps beside its parameters: running statistics, which no gradient changes.
+#[derive(Debug, Clone, PartialEq)]
+struct Statistics {
+    layouts: Arc<[Vec<TensorLayout>]>,
+    units: Vec<Vec<f32>>,
+}
+
+/// Vectors of zeros for `layouts`, one for each unit.
+fn zeros(layouts: &[Vec<TensorLayout>]) -> Vec<Vec<f32>> {
+    let end = |t: &TensorLayout| t.offset + t.shape.iter().product::<usize>();
+    layouts.iter().map(|unit| vec![0.0; unit.iter().map(end).max().unwrap_or(0)]).collect()
 }
 
 impl Parameters {
     /// All zeros, laid out as `layouts` says (one list for each unit).
     pub fn zeros(layouts: Vec<Vec<TensorLayout>>) -> Self {
-        let size = |unit: &Vec<TensorLayout>| {
-            unit.iter().map(|t| t.offset + t.shape.iter().product::<usize>()).max().unwrap_or(0)
-        };
-        let units = layouts.iter().map(|u| vec![0.0; size(u)]).collect();
-        Parameters { layouts: layouts.into(), units }
+        let units = zeros(&layouts);
+        Parameters { layouts: layouts.into(), units, statistics: None }
     }
 
-    /// All zeros with the same layout as `self`.
+    /// With statistics of their own layouts (one list for each unit), all zeros.
+    pub fn with_statistics(mut self, layouts: Vec<Vec<TensorLayout>>) -> Self {
+        let units = zeros(&layouts);
+        self.statistics = Some(Box::new(Statistics { layouts: layouts.into(), units }));
+        self
+    }
+
+    /// All zeros with the same layout as `self`, without statistics: a gradient or a tangent.
     pub fn zeros_like(&self) -> Self {
         let units = self.units.iter().map(|u| vec![0.0; u.len()]).collect();
-        Parameters { layouts: Arc::clone(&self.layouts), units }
+        Parameters { layouts: Arc::clone(&self.layouts), units, statistics: None }
+    }
+
+    /// The layouts of the statistics, one list for each unit; empty without statistics.
+    pub fn statistics_layouts(&self) -> &[Vec<TensorLayout>] {
+        self.statistics.as_ref().map_or(&[], |s| &s.layouts)
+    }
+
+    /// The flat vectors of the statistics, one for each unit; empty without statistics.
+    pub fn statistics(&self) -> &[Vec<f32>] {
+        self.statistics.as_ref().map_or(&[], |s| &s.units)
+    }
+
+    /// The flat vectors of the statistics, mutable; their lengths must stay.
+    pub fn statistics_mut(&mut self) -> &mut [Vec<f32>] {
+        self.statistics.as_mut().map_or(&mut [], |s| &mut s.units)
     }
 
     /// The layouts, one list for each unit.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
+use super::convolutional::{CONVNET, Convolutional, RESNET};
 use super::dense::{Dense, Shape};
 use super::init::Init;
 use super::{Architecture, Network, NetworkSize};
@@ -41,6 +42,30 @@ pub static NETWORKS: Registry<Arc<dyn Architecture>> = Registry {
             summary: "one multilayer perceptron with k linear heads",
             parameters: &[HIDDEN, ACTIVATION, INIT],
             build: |args| Ok(Arc::new(Perceptron::read(args, true)?)),
+        },
+        Entry {
+            name: "convnet",
+            summary: "an ensemble of k separate convolutional networks",
+            parameters: CONVNET,
+            build: |args| Ok(Arc::new(Convolutional::convnet(args, false)?)),
+        },
+        Entry {
+            name: "shared_convnet",
+            summary: "one convolutional network with k linear heads",
+            parameters: CONVNET,
+            build: |args| Ok(Arc::new(Convolutional::convnet(args, true)?)),
+        },
+        Entry {
+            name: "resnet",
+            summary: "an ensemble of k separate residual networks for small images",
+            parameters: RESNET,
+            build: |args| Ok(Arc::new(Convolutional::resnet(args, false)?)),
+        },
+        Entry {
+            name: "shared_resnet",
+            summary: "one residual network for small images with k linear heads",
+            parameters: RESNET,
+            build: |args| Ok(Arc::new(Convolutional::resnet(args, true)?)),
         },
     ],
 };

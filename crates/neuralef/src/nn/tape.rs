@@ -1,5 +1,6 @@
 //! What a forward pass leaves behind for the backward pass.
 
+use super::graph::GraphTape;
 use super::product::Panels;
 
 /// Values a forward pass leaves behind for [`Network::vjp`](super::Network::vjp). Owned by the
@@ -12,6 +13,8 @@ pub struct Tape {
     pub(super) input: Vec<f32>,
     /// One record for each unit and segment of the batch, segments of a unit side by side.
     pub(super) records: Vec<Record>,
+    /// What a convolutional network leaves behind.
+    pub(super) graph: Option<GraphTape>,
 }
 
 /// The part of a tape that one task writes.

@@ -7,6 +7,8 @@
 //! depend neither on the row's place in the block nor on the number of rows. A single column is a
 //! dot product, in an order that depends on the length alone.
 //!
+//! A is any [`Source`]: plain [`Rows`], or the [`Windows`] of a convolution.
+//!
 //! Blocks of activations have rows of [`stride`] numbers, a multiple of the vector width, so that
 //! no kernel has a column tail; a single column is dense.
 
@@ -120,10 +122,59 @@ fn panels_mut(
     data.chunks_mut((inner * width).max(1))
 }
 
+/// The rows of A, each a sequence of runs of consecutive numbers, all of the same length.
+pub(super) trait Source: Copy {
+    /// Number of rows.
+    fn count(&self) -> usize;
+    /// Runs in a row.
+    fn runs(&self) -> usize;
+    /// `length` numbers of run `run` of row `row`, from number `start` on.
+    fn part(&self, row: usize, run: usize, start: usize, length: usize) -> &[f32];
+}
+
 /// `count` rows of activations, `stride` numbers apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
     pub(super) stride: usize,
     pub(super) count: usize,
+}
+
+impl Source for Rows<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.count
+    }
+    #[inline(always)]
+    fn runs(&self) -> usize {
+        1
+    }
+    #[inline(always)]
+    fn part(&self, row: usize, _: usize, start: usize, length: usize) -> &[f32] {
+        &self.data[row * self.stride + start..][..length]
+    }
+}
+
+/// The windows of a convolution where they lie in the image: window `row` starts at `bases[row]`,
+/// and its lines follow at `lines`, so that no matrix of patches is ever written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Windows<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) bases: &'a [usize],
+    pub(super) lines: &'a [usize],
+}
+
+impl Source for Windows<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.bases.len()
+    }
+    #[inline(always)]
+    fn runs(&self) -> usize {
+        self.lines.len()
+    }
+    #[inline(always)]
+    fn part(&self, row: usize, run: usize, start: usize, length: usize) -> &[f32] {
+        &self.data[self.bases[row] + self.lines[run] + start..][..length]
+    }
 }

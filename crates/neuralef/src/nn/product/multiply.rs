@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Panels, Rows, TILE};
+use super::{Panels, Source, TILE};
 
 /// What the sums of [`multiply`] start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(in crate::nn) enum Start {
 /// stride.
 pub(in crate::nn) fn multiply(
     arch: Arch,
-    a: Rows<'_>,
+    a: impl Source,
     weight: &Panels,
     start: Start,
     slope: Option<&[f32]>,
@@ -26,15 +26,15 @@ pub(in crate::nn) fn multiply(
     arch.dispatch(Multiply { a, weight, start, slope, c });
 }
 
-struct Multiply<'a> {
-    a: Rows<'a>,
+struct Multiply<'a, A> {
+    a: A,
     weight: &'a Panels,
     start: Start,
     slope: Option<&'a [f32]>,
     c: &'a mut [f32],
 }
 
-impl WithSimd for Multiply<'_> {
+impl<A: Source> WithSimd for Multiply<'_, A> {
     type Output = ();
 
     #[inline(always)]
@@ -57,18 +57,18 @@ impl WithSimd for Multiply<'_> {
     }
 }
 
-impl Multiply<'_> {
+impl<A: Source> Multiply<'_, A> {
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
         let inner = self.weight.inner;
         let panel = &self.weight.data[inner * column..inner * (column + V * S::F32_LANES)];
         let panel = S::as_simd_f32s(panel).0;
         let mut row = 0;
-        while row + TILE <= self.a.count {
+        while row + TILE <= self.a.count() {
             self.tile::<S, TILE, V>(simd, panel, column, row);
             row += TILE;
         }
-        match self.a.count - row {
+        match self.a.count() - row {
             1 => self.tile::<S, 1, V>(simd, panel, column, row),
             2 => self.tile::<S, 2, V>(simd, panel, column, row),
             3 => self.tile::<S, 3, V>(simd, panel, column, row),
@@ -86,11 +86,9 @@ impl Multiply<'_> {
         column: usize,
         row: usize,
     ) {
-        let inner = self.weight.inner;
         let stride = self.weight.stride;
         let width = V * S::F32_LANES;
-        let a: [&[f32]; R] =
-            std::array::from_fn(|r| &self.a.data[(row + r) * self.a.stride..][..inner]);
+        let length = self.weight.inner / self.a.runs().max(1);
         let at = |r: usize| (row + r) * stride + column..(row + r) * stride + column + width;
         let mut sum = [[simd.splat_f32s(0.0); V]; R];
         for (r, sum) in sum.iter_mut().enumerate() {
@@ -100,11 +98,14 @@ impl Multiply<'_> {
             };
             sum.copy_from_slice(S::as_simd_f32s(from).0);
         }
-        for (p, w) in (0..inner).zip(panel.chunks_exact(V)) {
-            for r in 0..R {
-                let x = simd.splat_f32s(a[r][p]);
-                for v in 0..V {
-                    sum[r][v] = simd.mul_add_e_f32s(x, w[v], sum[r][v]);
+        for (run, panel) in (0..self.a.runs()).zip(panel.chunks_exact((length * V).max(1))) {
+            let a: [&[f32]; R] = std::array::from_fn(|r| self.a.part(row + r, run, 0, length));
+            for (p, w) in (0..length).zip(panel.chunks_exact(V)) {
+                for r in 0..R {
+                    let x = simd.splat_f32s(a[r][p]);
+                    for v in 0..V {
+                        sum[r][v] = simd.mul_add_e_f32s(x, w[v], sum[r][v]);
+                    }
                 }
             }
         }
@@ -123,26 +124,29 @@ impl Multiply<'_> {
     /// One column: a dot product for each row.
     #[inline(always)]
     fn dots<S: Simd>(self, simd: S) {
-        let inner = self.weight.inner;
-        let (w, w_tail) = S::as_simd_f32s(&self.weight.data);
+        let length = self.weight.inner / self.a.runs().max(1);
         let bias = self.weight.bias.first().copied().unwrap_or(0.0);
-        for (row, c) in self.c.iter_mut().enumerate().take(self.a.count) {
-            let (x, x_tail) = S::as_simd_f32s(&self.a.data[row * self.a.stride..][..inner]);
+        for (row, c) in self.c.iter_mut().enumerate().take(self.a.count()) {
             let mut sum = [simd.splat_f32s(0.0); 2];
-            let (x_pairs, x_last) = x.as_chunks::<2>();
-            let (w_pairs, w_last) = w.as_chunks::<2>();
-            for (x, w) in x_pairs.iter().zip(w_pairs) {
-                for v in 0..2 {
-                    sum[v] = simd.mul_add_e_f32s(x[v], w[v], sum[v]);
+            let mut tail = 0.0;
+            for (run, w) in self.weight.data.chunks_exact(length.max(1)).enumerate() {
+                let (x, x_tail) = S::as_simd_f32s(self.a.part(row, run, 0, length));
+                let (w, w_tail) = S::as_simd_f32s(w);
+                let (x_pairs, x_last) = x.as_chunks::<2>();
+                let (w_pairs, w_last) = w.as_chunks::<2>();
+                for (x, w) in x_pairs.iter().zip(w_pairs) {
+                    for v in 0..2 {
+                        sum[v] = simd.mul_add_e_f32s(x[v], w[v], sum[v]);
+                    }
+                }
+                for (x, w) in x_last.iter().zip(w_last) {
+                    sum[0] = simd.mul_add_e_f32s(*x, *w, sum[0]);
+                }
+                for (x, w) in x_tail.iter().zip(w_tail) {
+                    tail += x * w;
                 }
             }
-            for (x, w) in x_last.iter().zip(w_last) {
-                sum[0] = simd.mul_add_e_f32s(*x, *w, sum[0]);
-            }
-            let mut total = simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1]));
-            for (x, w) in x_tail.iter().zip(w_tail) {
-                total += x * w;
-            }
+            let total = simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1])) + tail;
             let start = if self.start == Start::Bias { bias } else { *c };
             *c = start + total;
             if let Some(slope) = self.slope {

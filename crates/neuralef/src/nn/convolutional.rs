@@ -1,0 +1,427 @@
+//! Architectures for images: `convnet(..)` and `resnet(..)`, as ensembles and with shared trunks.
+
+use super::activation::Activation;
+use super::graph::{Conv, EPSILON, Graph, Image, Layered, Order, Pool, PoolKind, Shortcut, Value};
+use super::init::{Init, Place};
+use super::parameters::Role;
+use super::{Architecture, Network, NetworkSize};
+use crate::error::{Error, Result};
+use crate::spec::args::Args;
+
+/// Largest image side, number of channels, kernel; most layers.
+const MAX_SIDE: u64 = 4096;
+const MAX_CHANNELS: u64 = 65_536;
+const MAX_KERNEL: u64 = 255;
+const MAX_LAYERS: usize = 64;
+/// Most parameters a network may have: 4 GiB of them.
+const MAX_PARAMETERS: u64 = 1 << 30;
+/// Standard deviation of the biases of convolutions at the start, as the paper's random networks
+/// have it.
+const BIAS: f32 = 0.1;
+
+type Parameter = (&'static str, &'static str, &'static str);
+pub(super) const IMAGE: Parameter =
+    ("image", "auto", "[height, width, channels]; auto: square with 1 or 3 channels");
+pub(super) const ORDER: Parameter =
+    ("order", "chw", "order of the numbers of a row: chw (as PyTorch and CIFAR-10) or hwc");
+pub(super) const CONVNET: &[Parameter] = &[
+    IMAGE,
+    ORDER,
+    ("channels", "[32, 64, 128]", "channels of the convolutions"),
+    ("kernel", "5", "kernel size, one number or one for each convolution"),
+    ("stride", "1", "stride, one number or one for each convolution"),
+    ("padding", "same", "same, valid, or the zeros on each side of each convolution"),
+    ("pool", "2", "window of the pool after each activation, one number or one each; 1: none"),
+    ("pool_kind", "max", "max or average"),
+    ("norm", "none", "none or batch: batch normalisation after each convolution"),
+    ("readout", "average", "average (over all pixels) or flatten"),
+    ("hidden", "[]", "widths of dense layers after the readout"),
+    ("activation", "relu", "relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
+    ("init", "auto", "he, glorot or normal; auto goes by the activation"),
+];
+pub(super) const RESNET: &[Parameter] = &[
+    IMAGE,
+    ORDER,
+    ("depth", "20", "6n + 2 layers: 20, 32, 44, 56, 110"),
+    ("width", "16", "channels of the first of the three groups of blocks"),
+    ("shortcut", "identity", "where shapes differ: identity (option A) or projection (option B)"),
+];
+
+/// What a network for images starts from and ends in.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Convolutional {
+    /// One trunk with a head for each function, instead of a network for each.
+    shared: bool,
+    image: Option<Image>,
+    order: Order,
+    body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Body {
+    ConvNet(ConvNet),
+    ResNet(ResNet),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct ConvNet {
+    channels: Vec<usize>,
+    kernel: Vec<usize>,
+    stride: Vec<usize>,
+    /// `None` for same.
+    padding: Option<Vec<usize>>,
+    pool: Vec<usize>,
+    pool_kind: PoolKind,
+    norm: bool,
+    average: bool,
+    hidden: Vec<usize>,
+    activation: Activation,
+    init: Init,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct ResNet {
+    depth: usize,
+    width: usize,
+    projection: bool,
+}
+
+impl Convolutional {
+    pub(super) fn convnet(args: &mut Args<'_>, shared: bool) -> Result<Self> {
+        let channels = sizes(args, "channels", MAX_CHANNELS, &[32, 64, 128])?;
+        let hidden = sizes(args, "hidden", MAX_CHANNELS, &[])?;
+        if channels.is_empty() || channels.len() + hidden.len() > MAX_LAYERS {
+            let message = format!("from 1 to {MAX_LAYERS} layers");
+            return Err(args.fault("channels", message));
+        }
+        let n = channels.len();
+        let padding = match args.name("padding", "same") {
+            Ok("same") => None,
+            Ok("valid") => Some(vec![0; n]),
+            Ok(other) => return Err(Error::unknown("padding", other, &["same", "valid"])),
+            Err(_) => Some(whole(args, "padding", n, 0, MAX_KERNEL)?),
+        };
+        let kernel = whole(args, "kernel", n, 1, MAX_KERNEL)?;
+        let kernel = if args.has("kernel") { kernel } else { vec![5; n] };
+        let pool = whole(args, "pool", n, 1, MAX_KERNEL)?;
+        let pool = if args.has("pool") { pool } else { vec![2; n] };
+        if padding.is_none() && kernel.iter().any(|k| k % 2 == 0) {
+            return Err(args.fault("kernel", "kernel sizes must be odd with padding=same"));
+        }
+        let one_of = |key: &'static str, names: [&'static str; 2]| {
+            let name = args.name(key, names[0])?;
+            match names.iter().position(|n| *n == name) {
+                Some(i) => Ok(i),
+                None => Err(Error::unknown(key, name, &names)),
+            }
+        };
+        let pool_kind =
+            [PoolKind::Max, PoolKind::Average][one_of("pool_kind", ["max", "average"])?];
+        let norm = one_of("norm", ["none", "batch"])? == 1;
+        let average = one_of("readout", ["average", "flatten"])? == 0;
+        let activation = Activation::from_name(args.name("activation", "relu")?)?;
+        for (name, widths) in [("channels", &channels), ("hidden", &hidden)] {
+            for width in widths {
+                if activation.check_width(*width).is_err() {
+                    let expected = "even numbers with activation=sin_cos";
+                    return Err(Error::parameter(name, expected, width));
+                }
+            }
+        }
+        let body = Body::ConvNet(ConvNet {
+            stride: whole(args, "stride", n, 1, MAX_KERNEL)?,
+            channels,
+            kernel,
+            padding,
+            pool,
+            pool_kind,
+            norm,
+            average,
+            hidden,
+            activation,
+            init: Init::from_name(args.name("init", "auto")?)?,
+        });
+        Self::new(args, shared, body)
+    }
+
+    pub(super) fn resnet(args: &mut Args<'_>, shared: bool) -> Result<Self> {
+        let depth = args.integer("depth", 8..=1202, 20)? as usize;
+        if depth % 6 != 2 {
+            return Err(args.fault("depth", "`depth` must be 6n + 2: 8, 14, 20, 32, 44, 56, 110"));
+        }
+        let width = args.integer("width", 1..=4096, 16)? as usize;
+        let projection = match args.name("shortcut", "identity")? {
+            "identity" => false,
+            "projection" => true,
+            other => return Err(Error::unknown("shortcut", other, &["identity", "projection"])),
+        };
+        Self::new(args, shared, Body::ResNet(ResNet { depth, width, projection }))
+    }
+
+    fn new(args: &mut Args<'_>, shared: bool, body: Body) -> Result<Self> {
+        let image = match args.name("image", "auto") {
+            Ok("auto") => None,
+            Ok(other) => return Err(Error::unknown("image", other, &["auto"])),
+            Err(_) => {
+                let sides = args.integers("image", 1..=MAX_SIDE, &[])?;
+                let [height, width, channels] = sides[..] else {
+                    let message = "`image` must be [height, width, channels]";
+                    return Err(args.fault("image", message));
+                };
+                let side = |v: u64| v as usize;
+                let (height, width) = (side(height), side(width));
+                Some(Image { height, width, channels: side(channels) })
+            }
+        };
+        let order = Order::from_name(args.name("order", "chw")?)?;
+        Ok(Convolutional { shared, image, order, body })
+    }
+
+    /// The image that `inputs` columns are.
+    fn image(&self, inputs: usize) -> Result<Image> {
+        match self.image {
+            Some(image) if image.len() == inputs => Ok(image),
+            Some(image) => {
+                let expected = format!("an image of {inputs} numbers, as the data have columns");
+                let got = format!("[{}, {}, {}]", image.height, image.width, image.channels);
+                Err(Error::parameter("image", expected, got))
+            }
+            None => [1, 3]
+                .into_iter()
+                .find_map(|channels| {
+                    let side = inputs.checked_div(channels)?.isqrt();
+                    let image = Image { height: side, width: side, channels };
+                    (side > 0 && image.len() == inputs).then_some(image)
+                })
+                .ok_or_else(|| {
+                    let expected = "given as [height, width, channels] when the columns are not a \
+                                    square image of 1 or 3 channels";
+                    Error::parameter("image", expected, format!("auto, {inputs} columns"))
+                }),
+        }
+    }
+
+    fn graph(&self, inputs: usize, heads: usize) -> Result<Graph> {
+        let mut graph = Graph::new(self.image(inputs)?)?;
+        let (name, last) = match &self.body {
+            Body::ConvNet(net) => ("head", net.body(&mut graph)?),
+            Body::ResNet(net) => ("linear", net.body(&mut graph)?),
+        };
+        graph.dense(name, last, heads)?;
+        Ok(graph)
+    }
+
+    fn split(&self, functions: usize) -> (usize, usize) {
+        if self.shared { (1, functions) } else { (functions, 1) }
+    }
+}
+
+impl ConvNet {
+    fn body(&self, graph: &mut Graph) -> Result<Value> {
+        let mut last = 0;
+        for (l, channels) in self.channels.iter().copied().enumerate() {
+            let (kernel, stride) = (self.kernel[l], self.stride[l]);
+            let padding = self.padding.as_ref().map_or(kernel / 2, |p| p[l]);
+            let shape = Conv {
+                input: graph.image(last),
+                channels,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                padding: [padding; 2],
+                groups: 1,
+                bias: !self.norm,
+            };
+            last = graph.conv(&format!("conv{}", l + 1), last, shape)?;
+            if self.norm {
+                last = graph.norm(&format!("bn{}", l + 1), last, EPSILON);
+            }
+            graph.activate(self.activation)?;
+            if self.pool[l] > 1 {
+                let size = [self.pool[l]; 2];
+                let input = graph.image(last);
+                let pool = Pool { input, kind: self.pool_kind, kernel: size, stride: size };
+                last = graph.pool("pool", last, pool)?;
+            }
+        }
+        if self.average && !graph.image(last).is_vector() {
+            last = graph.pool("average", last, Pool::global(graph.image(last)))?;
+        }
+        for (i, width) in self.hidden.iter().enumerate() {
+            graph.dense(&format!("fc{}", i + 1), last, *width)?;
+            last = graph.activate(self.activation)?;
+        }
+        Ok(last)
+    }
+}
+
+impl ResNet {
+    /// He et al. 2016, section 4.2, with the names of PyTorch's usual implementations.
+    fn body(&self, graph: &mut Graph) -> Result<Value> {
+        let conv = |graph: &mut Graph, name: &str, of, channels, kernel: usize, stride| {
+            let shape = Conv {
+                input: graph.image(of),
+                channels,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                padding: [kernel / 2; 2],
+                groups: 1,
+                bias: false,
+            };
+            graph.conv(name, of, shape)
+        };
+        let first = conv(graph, "conv1", 0, self.width, 3, 1)?;
+        graph.norm("bn1", first, EPSILON);
+        let mut last = graph.activate(Activation::Relu)?;
+        for group in 0..3 {
+            let channels = self.width << group;
+            for block in 0..(self.depth - 2) / 6 {
+                let stride = if group > 0 && block == 0 { 2 } else { 1 };
+                let name = |part: &str| format!("layer{}.{block}.{part}", group + 1);
+                let input = last;
+                let a = conv(graph, &name("conv1"), input, channels, 3, stride)?;
+                graph.norm(&name("bn1"), a, EPSILON);
+                let a = graph.activate(Activation::Relu)?;
+                let b = conv(graph, &name("conv2"), a, channels, 3, 1)?;
+                let b = graph.norm(&name("bn2"), b, EPSILON);
+                let from = graph.image(input);
+                let cut = if stride == 1 && from.channels == channels {
+                    input
+                } else if self.projection {
+                    let cut = conv(graph, &name("shortcut.0"), input, channels, 1, stride)?;
+                    graph.norm(&name("shortcut.1"), cut, EPSILON)
+                } else {
+                    let before = (channels - from.channels) / 2;
+                    let stride = [stride; 2];
+                    let cut = Shortcut { input: from, stride, before, channels };
+                    graph.shortcut(&name("shortcut"), input, cut)?
+                };
+                graph.add(&name("add"), b, cut)?;
+                last = graph.activate(Activation::Relu)?;
+            }
+        }
+        graph.pool("average", last, Pool::global(graph.image(last)))
+    }
+}
+
+impl Architecture for Convolutional {
+    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
+        if functions == 0 {
+            return Err(Error::parameter("functions", "at least 1", functions));
+        }
+        let (units, heads) = self.split(functions);
+        let graph = self.graph(inputs, heads)?;
+        let parameters = self.size(inputs, functions).parameters;
+        if parameters > MAX_PARAMETERS {
+            let expected = format!("at most {MAX_PARAMETERS} parameters in all");
+            return Err(Error::parameter("channels", expected, parameters));
+        }
+        let (activation, init) = match &self.body {
+            Body::ConvNet(net) => (net.activation, net.init),
+            Body::ResNet(_) => (Activation::Relu, Init::He),
+        };
+        let mut network = Layered::new(graph, units, self.order);
+        initialise(&mut network, activation, init, seed)?;
+        Ok(Box::new(network))
+    }
+
+    fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
+        let (units, heads) = self.split(functions);
+        // An image that does not fit is found when the network is built.
+        let Ok(graph) = self.graph(inputs, heads) else {
+            return NetworkSize { parameters: 0, hidden: 0, activations: 0, jacobian: 0 };
+        };
+        let (units, functions) = (units as u64, functions as u64);
+        let size = |(tensors, _): (Vec<super::TensorLayout>, _)| {
+            tensors.last().map_or(0, |t| (t.offset + t.shape.iter().product::<usize>()) as u64)
+        };
+        let parameters = size(graph.layouts());
+        let hidden = graph.nodes.last().map_or(0, |n| graph.image(n.inputs[0]).len() as u64);
+        NetworkSize {
+            jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
+            parameters: parameters.saturating_mul(units),
+            hidden: hidden.saturating_mul(units),
+            activations: graph.activations().saturating_mul(units),
+        }
+    }
+
+    fn text(&self) -> String {
+        let shared = if self.shared { "shared_" } else { "" };
+        let image = match self.image {
+            Some(i) => format!("[{}, {}, {}]", i.height, i.width, i.channels),
+            None => "auto".into(),
+        };
+        let start = format!("image={image}, order={}", self.order.name());
+        match &self.body {
+            Body::ConvNet(net) => format!(
+                "{shared}convnet({start}, channels={:?}, kernel={:?}, stride={:?}, padding={}, \
+                 pool={:?}, pool_kind={}, norm={}, readout={}, hidden={:?}, activation={}, init={})",
+                net.channels,
+                net.kernel,
+                net.stride,
+                net.padding.as_ref().map_or("same".into(), |p| format!("{p:?}")),
+                net.pool,
+                if net.pool_kind == PoolKind::Max { "max" } else { "average" },
+                if net.norm { "batch" } else { "none" },
+                if net.average { "average" } else { "flatten" },
+                net.hidden,
+                net.activation.name(),
+                net.init.name()
+            ),
+            Body::ResNet(net) => format!(
+                "{shared}resnet({start}, depth={}, width={}, shortcut={})",
+                net.depth,
+                net.width,
+                if net.projection { "projection" } else { "identity" }
+            ),
+        }
+    }
+}
+
+/// Draws all weights and biases: hidden layers by `init`, the last by N(0, 1/fan_in).
+fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u64) -> Result<()> {
+    let layouts = network.parameters().layouts().to_vec();
+    let units = layouts.len();
+    for (number, unit) in network.parameters_mut().units_mut().iter_mut().enumerate() {
+        let mut rng = crate::rng::stream(seed, "init", number as u64);
+        let weights: Vec<_> = layouts[number]
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| matches!(t.role, Role::Weight { .. }))
+            .collect();
+        for (count, (i, tensor)) in weights.iter().enumerate() {
+            let outputs = tensor.shape.last().copied().unwrap_or(1);
+            let size: usize = tensor.shape.iter().product();
+            let bias = layouts[number].get(i + 1).filter(|t| t.role == Role::Bias);
+            let mut drawn = vec![0.0; outputs];
+            let (weight, _) = unit[tensor.offset..].split_at_mut(size);
+            if count + 1 < weights.len() {
+                let place = Place { first: count == 0, unit: (number, units) };
+                init.hidden(activation, place, weight, &mut drawn, &mut rng)?;
+                if activation != Activation::SinCos {
+                    drawn.iter_mut().for_each(|b| *b *= BIAS);
+                }
+            } else {
+                Init::output(weight, &mut drawn, &mut rng);
+            }
+            if let Some(bias) = bias {
+                unit[bias.offset..bias.offset + outputs].copy_from_slice(&drawn);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A list of sizes from 1 to `most`.
+fn sizes(args: &Args<'_>, key: &str, most: u64, default: &[u64]) -> Result<Vec<usize>> {
+    let list = args.integers(key, 1..=most, default)?;
+    Ok(list.into_iter().map(|v| v as usize).collect())
+}
+
+/// `count` whole numbers from `least` to `most`: one for all, or a list; 1 by default.
+fn whole(args: &Args<'_>, key: &str, count: usize, least: u64, most: u64) -> Result<Vec<usize>> {
+    let numbers = args.numbers(key, count, least as f64..=most as f64, 1.0)?;
+    match numbers.iter().find(|v| v.fract() != 0.0) {
+        Some(_) => Err(args.fault(key, format!("`{key}` must hold whole numbers"))),
+        None => Ok(numbers.into_iter().map(|v| v as usize).collect()),
+    }
+}

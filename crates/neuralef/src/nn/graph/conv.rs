@@ -1,0 +1,437 @@
+//! Convolution, and with it the dense layer: a kernel as large as the image.
+//!
+//! No matrix of patches is written. A window of the (padded) image is a few runs of consecutive
+//! numbers, one for each line of the kernel, and the products of [`product`](super::super::product)
+//! read them in place. The backward pass to the image is the same product: the cotangent, spread
+//! out by the stride and padded, with the kernel turned around.
+
+use pulp::Arch;
+
+use super::super::product::{self, Panels, Rows, Start, Windows, accumulate, multiply};
+use super::image::{Image, Stored};
+use crate::error::{Error, Result};
+
+/// A convolution as the architecture has it. Weights are kernel height × kernel width × channels in
+/// (of a group) × channels out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Conv {
+    pub(crate) input: Image,
+    /// Channels out.
+    pub(crate) channels: usize,
+    /// Height and width.
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    /// Zeros on either side, above and below, left and right.
+    pub(crate) padding: [usize; 2],
+    pub(crate) groups: usize,
+    pub(crate) bias: bool,
+}
+
+impl Conv {
+    /// A dense layer: every output sees the whole image.
+    pub(crate) fn dense(input: Image, channels: usize) -> Self {
+        let kernel = [input.height, input.width];
+        let (stride, padding) = ([1, 1], [0, 0]);
+        Conv { input, channels, kernel, stride, padding, groups: 1, bias: true }
+    }
+
+    /// Numbers that an output is a sum of.
+    pub(crate) fn fan_in(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.input.channels / self.groups.max(1)
+    }
+
+    /// The image that comes out.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when the parts do not fit together.
+    pub(crate) fn output(&self) -> Result<Image> {
+        let fault =
+            |name: &str, expected: String, got: String| Err(Error::parameter(name, expected, got));
+        let sizes = [self.input.height, self.input.width];
+        for axis in 0..2 {
+            let (size, kernel) = (sizes[axis], self.kernel[axis]);
+            let (stride, padding) = (self.stride[axis], self.padding[axis]);
+            if kernel == 0 || stride == 0 || padding >= kernel.max(1) {
+                let got = format!("kernel {kernel}, stride {stride}, padding {padding}");
+                let expected =
+                    "a kernel and stride of at least 1 and padding below the kernel size";
+                return fault("kernel", expected.into(), got);
+            }
+            if kernel > size + 2 * padding {
+                let expected = format!("at most the padded image, {}", size + 2 * padding);
+                return fault("kernel", expected, kernel.to_string());
+            }
+        }
+        let (groups, from, to) = (self.groups, self.input.channels, self.channels);
+        if groups == 0 || to == 0 || !from.is_multiple_of(groups) || !to.is_multiple_of(groups) {
+            let expected = format!("a divisor of {from} and {to} channels");
+            return fault("groups", expected, groups.to_string());
+        }
+        let along = |axis: usize| {
+            (sizes[axis] + 2 * self.padding[axis] - self.kernel[axis]) / self.stride[axis] + 1
+        };
+        Ok(Image { height: along(0), width: along(1), channels: to })
+    }
+
+    /// Numbers in the weight.
+    pub(crate) fn weights(&self) -> usize {
+        self.fan_in() * self.channels
+    }
+}
+
+/// Where the windows of a padded image lie.
+#[derive(Debug)]
+struct Field {
+    /// Numbers of an image with its padding.
+    len: usize,
+    /// Start of each window in one image.
+    bases: Vec<usize>,
+    /// Starts of the runs of a window, for each group.
+    lines: Vec<Vec<usize>>,
+    /// Length of a run.
+    run: usize,
+}
+
+impl Field {
+    /// Windows of `kernel` pixels with `channels` numbers for each of `groups` groups, `count` of
+    /// them along each axis, `stride` pixels apart, in an image `width` pixels wide and `len`
+    /// numbers large with `pixel` numbers for each pixel.
+    fn new(
+        (len, width, pixel): (usize, usize, usize),
+        kernel: [usize; 2],
+        (groups, channels): (usize, usize),
+        count: [usize; 2],
+        stride: [usize; 2],
+    ) -> Self {
+        let at = |y: usize, x: usize| (y * width + x) * pixel;
+        let windows = (0..count[0]).flat_map(|y| (0..count[1]).map(move |x| (y, x)));
+        let bases = windows.map(|(y, x)| at(y * stride[0], x * stride[1])).collect();
+        // Whole lines of the kernel are runs when a window has all channels.
+        let (lines, run) = if groups == 1 {
+            ((0..kernel[0]).map(|y| at(y, 0)).collect(), (kernel[1] - 1) * pixel + channels)
+        } else {
+            let all = (0..kernel[0]).flat_map(|y| (0..kernel[1]).map(move |x| (y, x)));
+            (all.map(|(y, x)| at(y, x)).collect::<Vec<_>>(), channels)
+        };
+        let shift = |g: usize| lines.iter().map(|l| l + g * channels).collect();
+        Field { len, bases, lines: (0..groups).map(shift).collect(), run }
+    }
+
+    /// The starts of the windows of `images` images, into `to`.
+    fn bases(&self, images: usize, to: &mut Vec<usize>) {
+        to.clear();
+        to.extend((0..images).flat_map(|i| self.bases.iter().map(move |b| i * self.len + b)));
+    }
+
+    /// Numbers of a window that a product runs over.
+    fn inner(&self) -> usize {
+        self.lines[0].len() * self.run
+    }
+}
+
+/// Working storage of a task.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    padded: Vec<f32>,
+    bases: Vec<usize>,
+    group: Vec<f32>,
+    other: Vec<f32>,
+    packing: Vec<f32>,
+}
+
+/// A [`Conv`] laid out for this machine.
+#[derive(Debug)]
+pub(super) struct Convolution {
+    pub(super) shape: Conv,
+    arch: Arch,
+    lanes: usize,
+    input: Stored,
+    output: Stored,
+    /// Of the padded input.
+    forward: Field,
+    /// Of the spread cotangent, one window for each pixel of the input.
+    backward: Field,
+}
+
+impl Convolution {
+    pub(super) fn new(
+        shape: Conv,
+        (arch, lanes): (Arch, usize),
+        input: Stored,
+        output: Stored,
+    ) -> Self {
+        let (groups, image, out) = (shape.groups, shape.input, output.image);
+        let width = image.width + 2 * shape.padding[1];
+        let len = (image.height + 2 * shape.padding[0]) * width * input.stride;
+        let forward = Field::new(
+            (len, width, input.stride),
+            shape.kernel,
+            (groups, image.channels / groups),
+            [out.height, out.width],
+            shape.stride,
+        );
+        let width = image.width + shape.kernel[1] - 1;
+        let len = (image.height + shape.kernel[0] - 1) * width * output.stride;
+        let backward = Field::new(
+            (len, width, output.stride),
+            shape.kernel,
+            (groups, out.channels / groups),
+            [image.height, image.width],
+            [1, 1],
+        );
+        Convolution { shape, arch, lanes, input, output, forward, backward }
+    }
+
+    /// Packs the weight (and bias) for [`forward`](Convolution::forward): a matrix for each group.
+    pub(super) fn pack(&self, weight: &[f32], bias: &[f32]) -> Vec<Panels> {
+        let (channels, out) = (self.shape.input.channels / self.shape.groups, self.out());
+        let pixels = self.shape.kernel[0] * self.shape.kernel[1];
+        let rows = |g: usize, p: usize, c: usize| {
+            let row = (p * channels + c) * self.shape.channels + g * out;
+            &weight[row..row + out]
+        };
+        (0..self.shape.groups)
+            .map(|g| {
+                let mut wide = vec![0.0; self.forward.inner() * out];
+                for p in 0..pixels {
+                    for c in 0..channels {
+                        let at = self.place(&self.forward, self.input.stride, p) + c;
+                        wide[at * out..(at + 1) * out].copy_from_slice(rows(g, p, c));
+                    }
+                }
+                let mut panels = Panels::default();
+                let bias = if bias.is_empty() { bias } else { &bias[g * out..(g + 1) * out] };
+                panels.pack(self.lanes, &wide, bias, self.forward.inner(), out);
+                panels
+            })
+            .collect()
+    }
+
+    /// Whether an image is one window, so that the pull-back is a plain product by the transpose.
+    fn is_dense(&self) -> bool {
+        let image = self.shape.input;
+        self.shape.kernel == [image.height, image.width]
+            && self.shape.padding == [0, 0]
+            && self.shape.groups == 1
+    }
+
+    /// Packs the weight for [`pull_back`](Convolution::pull_back).
+    pub(super) fn pack_turned(&self, weight: &[f32]) -> Vec<Panels> {
+        let (channels, out) = (self.shape.input.channels / self.shape.groups, self.out());
+        let pixels = self.shape.kernel[0] * self.shape.kernel[1];
+        if self.is_dense() {
+            let (mut panels, mut wide) = (Panels::default(), Vec::new());
+            if self.input.stride != channels {
+                wide.resize(self.input.len() * out, 0.0);
+                for (p, rows) in weight.chunks_exact(channels * out).enumerate() {
+                    wide[p * self.input.stride * out..][..rows.len()].copy_from_slice(rows);
+                }
+            }
+            let weight = if wide.is_empty() { weight } else { &wide };
+            panels.pack_transposed(self.lanes, weight, out, self.input.len());
+            return vec![panels];
+        }
+        (0..self.shape.groups)
+            .map(|g| {
+                let mut wide = vec![0.0; self.backward.inner() * channels];
+                for p in 0..pixels {
+                    let at = self.place(&self.backward, self.output.stride, pixels - 1 - p);
+                    for c in 0..channels {
+                        let row = (p * channels + c) * self.shape.channels + g * out;
+                        for (o, w) in weight[row..row + out].iter().enumerate() {
+                            wide[(at + o) * channels + c] = *w;
+                        }
+                    }
+                }
+                let mut panels = Panels::default();
+                panels.pack(self.lanes, &wide, &[], self.backward.inner(), channels);
+                panels
+            })
+            .collect()
+    }
+
+    /// Channels out of a group.
+    fn out(&self) -> usize {
+        self.shape.channels / self.shape.groups
+    }
+
+    /// Place of pixel `p` of the kernel among the numbers of a window.
+    fn place(&self, field: &Field, pixel: usize, p: usize) -> usize {
+        if self.shape.groups > 1 {
+            return p * field.run;
+        }
+        let width = self.shape.kernel[1];
+        (p / width) * field.run + (p % width) * pixel
+    }
+
+    /// z = W ∗ x + b for the images in `x`; from what is in `z` with [`Start::Output`].
+    pub(super) fn forward(
+        &self,
+        panels: &[Panels],
+        x: &[f32],
+        start: Start,
+        z: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let images = x.len() / self.input.len();
+        let Scratch { padded, bases, group, .. } = scratch;
+        let data = self.padded(x, padded);
+        self.forward.bases(images, bases);
+        let windows = |g: usize| Windows { data, bases, lines: &self.forward.lines[g] };
+        if let [panels] = panels {
+            return multiply(self.arch, windows(0), panels, start, None, z);
+        }
+        let (out, stride) = (self.out(), product::stride(self.out(), self.lanes));
+        for (g, panels) in panels.iter().enumerate() {
+            group.clear();
+            group.resize(bases.len() * stride, 0.0);
+            multiply(self.arch, windows(g), panels, Start::Bias, None, group);
+            for (to, from) in z.chunks_exact_mut(self.output.stride).zip(group.chunks(stride)) {
+                for (to, from) in to[g * out..(g + 1) * out].iter_mut().zip(from) {
+                    *to = if start == Start::Output { *to + from } else { *from };
+                }
+            }
+        }
+    }
+
+    /// dx += the pull-back of the cotangent `dz` to the images.
+    pub(super) fn pull_back(
+        &self,
+        turned: &[Panels],
+        dz: &[f32],
+        dx: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let images = dz.len() / self.output.len();
+        let Scratch { padded, bases, group, .. } = scratch;
+        if let ([turned], true) = (turned, self.is_dense()) {
+            let rows = Rows { data: dz, stride: self.output.stride, count: images };
+            let (len, stride) = (self.input.len(), product::stride(self.input.len(), self.lanes));
+            if len == stride {
+                return multiply(self.arch, rows, turned, Start::Output, None, dx);
+            }
+            group.clear();
+            group.resize(images * stride, 0.0);
+            multiply(self.arch, rows, turned, Start::Bias, None, group);
+            for (to, from) in dx.chunks_exact_mut(len).zip(group.chunks_exact(stride)) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            }
+            return;
+        }
+        let data = self.spread(dz, padded);
+        self.backward.bases(images, bases);
+        let windows = |g: usize| Windows { data, bases, lines: &self.backward.lines[g] };
+        if let [turned] = turned {
+            return multiply(self.arch, windows(0), turned, Start::Output, None, dx);
+        }
+        let channels = self.shape.input.channels / self.shape.groups;
+        let stride = product::stride(channels, self.lanes);
+        for (g, turned) in turned.iter().enumerate() {
+            group.clear();
+            group.resize(bases.len() * stride, 0.0);
+            multiply(self.arch, windows(g), turned, Start::Bias, None, group);
+            for (to, from) in dx.chunks_exact_mut(self.input.stride).zip(group.chunks(stride)) {
+                let to = &mut to[g * channels..(g + 1) * channels];
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            }
+        }
+    }
+
+    /// dW += and db += the pull-back of `dz` to the parameters. Without a bias, `bias` is empty.
+    pub(super) fn accumulate(
+        &self,
+        x: &[f32],
+        dz: &[f32],
+        weight: &mut [f32],
+        bias: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let images = x.len() / self.input.len();
+        let Scratch { padded, bases, group, other, packing } = scratch;
+        let data = self.padded(x, padded);
+        self.forward.bases(images, bases);
+        let windows = |g: usize| Windows { data, bases, lines: &self.forward.lines[g] };
+        let (channels, out) = (self.shape.input.channels / self.shape.groups, self.out());
+        let pixels = self.shape.kernel[0] * self.shape.kernel[1];
+        let mut none = vec![0.0; if bias.is_empty() { self.shape.channels } else { 0 }];
+        let bias = if bias.is_empty() { &mut none[..] } else { bias };
+        let tight = self.shape.kernel[1] == 1 || self.input.stride == channels;
+        if self.shape.groups == 1 && tight {
+            return accumulate(self.arch, windows(0), dz, weight, bias, packing);
+        }
+        let stride = product::stride(out, self.lanes);
+        for g in 0..self.shape.groups {
+            other.clear();
+            other.resize(self.forward.inner() * out, 0.0);
+            let bias = &mut bias[g * out..(g + 1) * out];
+            if self.shape.groups == 1 {
+                accumulate(self.arch, windows(g), dz, other, bias, packing);
+            } else {
+                group.clear();
+                group.resize(bases.len() * stride, 0.0);
+                let rows = dz.chunks_exact(self.output.stride);
+                for (to, from) in group.chunks_exact_mut(stride).zip(rows) {
+                    to[..out].copy_from_slice(&from[g * out..(g + 1) * out]);
+                }
+                accumulate(self.arch, windows(g), group, other, bias, packing);
+            }
+            for p in 0..pixels {
+                let at = self.place(&self.forward, self.input.stride, p);
+                for c in 0..channels {
+                    let row = (p * channels + c) * self.shape.channels + g * out;
+                    let from = &other[(at + c) * out..(at + c + 1) * out];
+                    let to = &mut weight[row..row + out];
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                }
+            }
+        }
+    }
+
+    /// The images of `x` with zeros around them.
+    fn padded<'a>(&self, x: &'a [f32], to: &'a mut Vec<f32>) -> &'a [f32] {
+        let [above, left] = self.shape.padding;
+        if above == 0 && left == 0 {
+            return x;
+        }
+        let (image, pixel) = (self.shape.input, self.input.stride);
+        let width = (image.width + 2 * left) * pixel;
+        to.clear();
+        to.resize(x.len() / self.input.len() * self.forward.len, 0.0);
+        for (to, from) in to.chunks_exact_mut(self.forward.len).zip(x.chunks(self.input.len())) {
+            let lines = to[above * width..].chunks_exact_mut(width);
+            for (to, from) in lines.zip(from.chunks_exact(image.width * pixel)) {
+                to[left * pixel..][..from.len()].copy_from_slice(from);
+            }
+        }
+        to
+    }
+
+    /// The cotangent with its pixels `stride` apart and zeros around them.
+    fn spread<'a>(&self, dz: &'a [f32], to: &'a mut Vec<f32>) -> &'a [f32] {
+        let shape = &self.shape;
+        let margin: [usize; 2] =
+            std::array::from_fn(|axis| shape.kernel[axis] - 1 - shape.padding[axis]);
+        if shape.kernel == [1, 1] && shape.stride == [1, 1] {
+            return dz;
+        }
+        let (image, pixel) = (self.output.image, self.output.stride);
+        let width = (shape.input.width + shape.kernel[1] - 1) * pixel;
+        to.clear();
+        to.resize(dz.len() / self.output.len() * self.backward.len, 0.0);
+        for (to, from) in to.chunks_exact_mut(self.backward.len).zip(dz.chunks(self.output.len())) {
+            for (y, line) in from.chunks_exact(image.width * pixel).enumerate() {
+                let to = &mut to[(margin[0] + y * shape.stride[0]) * width..][..width];
+                let to = &mut to[margin[1] * pixel..];
+                if shape.stride[1] == 1 {
+                    to[..line.len()].copy_from_slice(line);
+                    continue;
+                }
+                let pixels = to.chunks_mut(pixel).step_by(shape.stride[1]);
+                for (to, from) in pixels.zip(line.chunks_exact(pixel)) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        to
+    }
+}

@@ -1,0 +1,85 @@
+//! The shape of what flows between layers, and how it lies in memory.
+
+use crate::error::{Error, Result};
+
+/// Height, width and channels of an image. A vector is an image of one pixel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Image {
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels: usize,
+}
+
+impl Image {
+    /// A vector of `channels` numbers.
+    #[cfg(test)]
+    pub(crate) fn vector(channels: usize) -> Self {
+        Image { height: 1, width: 1, channels }
+    }
+
+    pub(crate) fn pixels(self) -> usize {
+        self.height * self.width
+    }
+
+    /// Numbers in all.
+    pub(crate) fn len(self) -> usize {
+        self.pixels() * self.channels
+    }
+
+    pub(crate) fn is_vector(self) -> bool {
+        self.pixels() == 1
+    }
+}
+
+/// An image as the engine stores it: pixel after pixel, row by row, each with `stride` numbers of
+/// which the channels come first. What lies beyond them is finite and of no meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) image: Image,
+    pub(super) stride: usize,
+}
+
+impl Stored {
+    /// Numbers of memory for an image.
+    pub(super) fn len(self) -> usize {
+        self.image.pixels() * self.stride
+    }
+}
+
+/// Order of the numbers of an image in a row of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Channel by channel, as CIFAR-10's files and PyTorch have them.
+    Chw,
+    /// Pixel by pixel.
+    Hwc,
+}
+
+impl Order {
+    pub(crate) const NAMES: [&'static str; 2] = ["chw", "hwc"];
+
+    pub(crate) fn name(self) -> &'static str {
+        Self::NAMES[usize::from(self == Order::Hwc)]
+    }
+
+    pub(crate) fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "chw" => Ok(Order::Chw),
+            "hwc" => Ok(Order::Hwc),
+            other => Err(Error::unknown("order", other, &Self::NAMES)),
+        }
+    }
+
+    /// Writes a row of data pixel by pixel.
+    pub(super) fn read(self, image: Image, row: &[f32], to: &mut [f32]) {
+        if self == Order::Hwc || image.channels == 1 {
+            return to.copy_from_slice(row);
+        }
+        let pixels = image.pixels();
+        for (p, pixel) in to.chunks_exact_mut(image.channels).enumerate() {
+            for (c, v) in pixel.iter_mut().enumerate() {
+                *v = row[c * pixels + p];
+            }
+        }
+    }
+}

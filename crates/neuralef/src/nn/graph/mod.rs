@@ -1,0 +1,204 @@
+//! Convolutional networks: a graph of a small closed set of layers, each with forward, reverse and
+//! forward-mode derivatives, and ensembles of such graphs as a [`Network`](super::Network).
+//!
+//! A [`Graph`] says what is computed, without weights: nodes in order, each reading values of the
+//! input or of earlier nodes. [`Layered`] adds weights and executes it.
+
+use crate::error::{Error, Result};
+
+mod conv;
+mod image;
+mod join;
+mod network;
+mod norm;
+mod plan;
+mod pool;
+
+pub(crate) use conv::Conv;
+pub(crate) use image::{Image, Order};
+pub(crate) use join::Shortcut;
+pub(in crate::nn) use network::GraphTape;
+pub(crate) use network::Layered;
+pub(crate) use norm::EPSILON;
+pub(crate) use pool::{Pool, PoolKind};
+
+use super::activation::Activation;
+use super::parameters::{Role, TensorLayout};
+
+/// What a node computes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Layer {
+    /// Convolution or dense layer.
+    Conv(Conv),
+    /// Batch normalisation, with what is added to variances.
+    Norm { epsilon: f64 },
+    /// Pooling.
+    Pool(Pool),
+    /// A shortcut of option A.
+    Shortcut(Shortcut),
+    /// The sum of two values.
+    Add,
+}
+
+/// A number of a [`Graph`]'s values: 0 is the input, i + 1 what node i computes.
+pub(crate) type Value = usize;
+
+/// A layer in its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    /// Name of its tensors, as PyTorch would have it: `layer1.0.conv1`.
+    pub(crate) name: String,
+    pub(crate) layer: Layer,
+    pub(crate) inputs: Vec<Value>,
+    /// Applied to what the layer gives.
+    pub(crate) activation: Option<Activation>,
+    pub(crate) output: Image,
+}
+
+/// A network without its weights: nodes in the order they are computed. The last one is the output.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Graph {
+    pub(crate) input: Image,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// With no nodes yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for an empty image.
+    pub(crate) fn new(input: Image) -> Result<Self> {
+        if input.len() == 0 {
+            let got = format!("[{}, {}, {}]", input.height, input.width, input.channels);
+            return Err(Error::parameter("image", "height, width and channels of at least 1", got));
+        }
+        Ok(Graph { input, nodes: Vec::new() })
+    }
+
+    /// The value that the next node would be given by default: the latest one.
+    pub(crate) fn last(&self) -> Value {
+        self.nodes.len()
+    }
+
+    /// The shape of a value.
+    pub(crate) fn image(&self, value: Value) -> Image {
+        value.checked_sub(1).map_or(self.input, |node| self.nodes[node].output)
+    }
+
+    fn push(&mut self, name: &str, layer: Layer, inputs: Vec<Value>, output: Image) -> Value {
+        let name = name.to_string();
+        self.nodes.push(Node { name, layer, inputs, activation: None, output });
+        self.last()
+    }
+
+    /// Adds a convolution of `of`; its `input` is taken from there.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when its parts do not fit together.
+    pub(crate) fn conv(&mut self, name: &str, of: Value, conv: Conv) -> Result<Value> {
+        let conv = Conv { input: self.image(of), ..conv };
+        let output = conv.output()?;
+        Ok(self.push(name, Layer::Conv(conv), vec![of], output))
+    }
+
+    /// Adds a dense layer on all of `of`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] without outputs.
+    pub(crate) fn dense(&mut self, name: &str, of: Value, outputs: usize) -> Result<Value> {
+        self.conv(name, of, Conv::dense(self.image(of), outputs))
+    }
+
+    /// Adds batch normalisation of `of`.
+    pub(crate) fn norm(&mut self, name: &str, of: Value, epsilon: f64) -> Value {
+        self.push(name, Layer::Norm { epsilon }, vec![of], self.image(of))
+    }
+
+    /// Adds a pool of `of`; its `input` is taken from there.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when no window fits.
+    pub(crate) fn pool(&mut self, name: &str, of: Value, pool: Pool) -> Result<Value> {
+        let pool = Pool { input: self.image(of), ..pool };
+        let output = pool.output()?;
+        Ok(self.push(name, Layer::Pool(pool), vec![of], output))
+    }
+
+    /// Adds a shortcut of option A; its `input` is taken from `of`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] when channels would be lost.
+    pub(crate) fn shortcut(&mut self, name: &str, of: Value, cut: Shortcut) -> Result<Value> {
+        let cut = Shortcut { input: self.image(of), ..cut };
+        let least = cut.before + cut.input.channels;
+        if cut.channels < least || cut.stride.contains(&0) {
+            let expected = format!("at least {least} channels and strides of at least 1");
+            let got = format!("{} channels, strides {:?}", cut.channels, cut.stride);
+            return Err(Error::parameter("shortcut", expected, got));
+        }
+        Ok(self.push(name, Layer::Shortcut(cut), vec![of], cut.output()))
+    }
+
+    /// Adds the sum of two values.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when their shapes differ.
+    pub(crate) fn add(&mut self, name: &str, a: Value, b: Value) -> Result<Value> {
+        let (first, second) = (self.image(a), self.image(b));
+        if first != second {
+            return Err(Error::shape(name, format!("{first:?}"), format!("{second:?}")));
+        }
+        Ok(self.push(name, Layer::Add, vec![a, b], first))
+    }
+
+    /// Applies `activation` to the latest value, in place.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for odd channels with sin_cos.
+    pub(crate) fn activate(&mut self, activation: Activation) -> Result<Value> {
+        activation.check_width(self.image(self.last()).channels)?;
+        if let Some(node) = self.nodes.last_mut() {
+            node.activation = Some(activation);
+        }
+        Ok(self.last())
+    }
+
+    /// The tensors of a unit, in the order of its flat vector, and those of its statistics.
+    pub(crate) fn layouts(&self) -> (Vec<TensorLayout>, Vec<TensorLayout>) {
+        let (mut tensors, mut statistics) = (Vec::new(), Vec::new());
+        let add = |to: &mut Vec<TensorLayout>, name: String, shape: Vec<usize>, role| {
+            let end = |t: &TensorLayout| t.offset + t.shape.iter().product::<usize>();
+            let offset = to.last().map_or(0, end);
+            to.push(TensorLayout { name, shape, offset, role });
+        };
+        for node in &self.nodes {
+            let name = |part: &str| format!("{}.{part}", node.name);
+            match &node.layer {
+                Layer::Conv(conv) => {
+                    let [height, width] = conv.kernel;
+                    let channels = conv.input.channels / conv.groups;
+                    let shape = vec![height, width, channels, conv.channels];
+                    let role = Role::Weight { fan_in: conv.fan_in() };
+                    add(&mut tensors, name("weight"), shape, role);
+                    if conv.bias {
+                        add(&mut tensors, name("bias"), vec![conv.channels], Role::Bias);
+                    }
+                }
+                Layer::Norm { .. } => {
+                    let shape = vec![node.output.channels];
+                    add(&mut tensors, name("weight"), shape.clone(), Role::Scale);
+                    add(&mut tensors, name("bias"), shape.clone(), Role::Shift);
+                    add(&mut statistics, name("running_mean"), shape.clone(), Role::Mean);
+                    add(&mut statistics, name("running_var"), shape, Role::Variance);
+                }
+                Layer::Pool(_) | Layer::Shortcut(_) | Layer::Add => {}
+            }
+        }
+        (tensors, statistics)
+    }
+
+    /// Numbers that a forward pass keeps for a point.
+    pub(crate) fn activations(&self) -> u64 {
+        self.nodes.iter().map(|n| n.output.len() as u64).fold(0, u64::saturating_add)
+    }
+}

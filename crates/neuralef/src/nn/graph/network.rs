@@ -1,0 +1,446 @@
+//! A graph with weights, as a [`Network`]: an ensemble of units of one graph, or a single one with
+//! many heads.
+//!
+//! Work is cut into tasks by shapes alone: a unit and a segment of the batch under a tape, a chunk of
+//! the batch without. A task takes its images in blocks through the layers of a stage while they are
+//! in cache; batch normalisation, which needs all of its input, begins a stage. Sums over segments
+//! run in order, so no bit depends on the number of threads, and no row on another one.
+
+use std::ops::Range;
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::image::Order;
+use super::norm::{MOMENTUM, Moments, add_sums};
+use super::plan::Plan;
+use super::{Graph, Layer};
+use crate::error::{Error, Result};
+use crate::matrix::{Mat, MatRef, expect_columns};
+use crate::nn::Network;
+use crate::nn::parameters::Parameters;
+use crate::nn::tape::Tape;
+
+mod backward;
+mod forward;
+mod tangent;
+#[cfg(test)]
+mod tests;
+
+use backward::Backward;
+use forward::{Packed, Store};
+
+/// Images that a task without a tape takes through the network.
+const CHUNK: usize = 32;
+/// Segments are made until there are at least this many tasks.
+const TASKS: usize = 8;
+
+/// An ensemble of networks of one graph with their weights. See [`Network`].
+#[derive(Debug)]
+pub(crate) struct Layered {
+    plan: Plan,
+    /// The same with batch normalisation folded into the convolutions before it, for inference.
+    folded: Plan,
+    /// For each node of the folded graph, the nodes it stands for: the last may be a norm.
+    origins: Vec<Range<usize>>,
+    order: Order,
+    parameters: Parameters,
+    /// Whether batch normalisation uses its running statistics under a tape too.
+    frozen: bool,
+}
+
+/// What a forward pass of a [`Layered`] leaves behind.
+#[derive(Debug, Default)]
+pub(in crate::nn) struct GraphTape {
+    /// Whether the statistics were those of the batch.
+    training: bool,
+    /// One record for each unit and segment, segments of a unit side by side.
+    records: Vec<Record>,
+    /// Of every unit and node: statistics of the batch, for norms.
+    moments: Vec<Vec<Moments>>,
+}
+
+/// Values of one unit on one segment.
+#[derive(Debug, Default)]
+struct Record {
+    store: Store,
+    /// Slopes of activations, for nodes where the value does not tell them.
+    slopes: Vec<Vec<f32>>,
+}
+
+impl Layered {
+    /// `units` networks of `graph`, on rows of data in `order`; all weights are 0, scales 1.
+    pub(crate) fn new(graph: Graph, units: usize, order: Order) -> Self {
+        let arch = Arch::new();
+        let (layouts, statistics) = graph.layouts();
+        let mut parameters = Parameters::zeros(vec![layouts; units]);
+        if !statistics.is_empty() {
+            parameters = parameters.with_statistics(vec![statistics; units]);
+        }
+        let (folded, origins) = fold(&graph);
+        let (plan, folded) = (Plan::new(graph, arch), Plan::new(folded, arch));
+        let mut network = Layered { plan, folded, origins, order, parameters, frozen: false };
+        network.reset_norms();
+        network
+    }
+
+    /// The same network on the path for machines without vector instructions.
+    #[cfg(test)]
+    fn portable(self) -> Self {
+        let plan = Plan::new(self.plan.graph.clone(), Arch::Scalar);
+        let folded = Plan::new(self.folded.graph.clone(), Arch::Scalar);
+        Layered { plan, folded, ..self }
+    }
+
+    /// Scales 1, shifts 0, running means 0 and variances 1.
+    fn reset_norms(&mut self) {
+        for (node, weights) in self.plan.graph.nodes.iter().zip(&self.plan.weights) {
+            if matches!(node.layer, Layer::Norm { .. }) {
+                for unit in self.parameters.units_mut() {
+                    unit[weights.clone()].fill(1.0);
+                }
+            }
+        }
+        for range in &self.plan.statistics {
+            let middle = range.start + range.len() / 2;
+            for unit in self.parameters.statistics_mut() {
+                unit[middle..range.end].fill(1.0);
+            }
+        }
+    }
+
+    /// A value of the first unit, as it lies in memory, at the images of `input`.
+    #[cfg(test)]
+    fn values(&self, input: &[f32], value: super::Value) -> Vec<f32> {
+        let mut store = Store::new(self.folded.stored.len());
+        store.infer(&self.folded, &self.pack_folded(0), input, value);
+        store.value(value, input).to_vec()
+    }
+
+    /// What is computed.
+    #[cfg(test)]
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.plan.graph
+    }
+
+    fn units(&self) -> usize {
+        self.parameters.units().len()
+    }
+
+    fn has_norms(&self) -> bool {
+        !self.parameters.statistics().is_empty()
+    }
+
+    /// Segments of a batch of `rows`, the same for every unit.
+    fn segments(&self, rows: usize) -> Vec<Range<usize>> {
+        let count = TASKS.div_ceil(self.units()).min(rows).max(1);
+        let length = rows.div_ceil(count).max(1);
+        (0..count)
+            .map(|s| (s * length).min(rows)..((s + 1) * length).min(rows))
+            .filter(|s| s.start == 0 || !s.is_empty())
+            .collect()
+    }
+
+    /// Rows of data as images.
+    fn images(&self, x: MatRef<'_>, to: &mut Vec<f32>) -> Result<()> {
+        expect_columns("x", x, self.inputs())?;
+        let image = self.plan.graph.input;
+        to.clear();
+        to.resize(x.len(), 0.0);
+        let mut copy = Vec::new();
+        for (row, to) in x.rows().into_iter().zip(to.chunks_exact_mut(image.len())) {
+            let row = match row.to_slice() {
+                Some(slice) => slice,
+                None => {
+                    copy.clear();
+                    copy.extend(row.iter());
+                    &copy
+                }
+            };
+            self.order.read(image, row, to);
+        }
+        Ok(())
+    }
+
+    /// Running statistics of unit `unit` at norm `node`.
+    fn running(&self, unit: usize, node: usize) -> Moments {
+        let range = &self.plan.statistics[node];
+        let numbers = &self.parameters.statistics()[unit][range.clone()];
+        let (mean, variance) = numbers.split_at(range.len() / 2);
+        let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect();
+        Moments { mean: wide(mean), variance: wide(variance) }
+    }
+
+    /// Forward pass without a tape: the outputs, or the values before the last layer, of all units.
+    fn infer(&self, x: MatRef<'_>, hidden: bool, columns: usize) -> Result<Mat> {
+        let mut input = Vec::new();
+        self.images(x, &mut input)?;
+        let packed: Vec<Packed> =
+            (0..self.units()).into_par_iter().map(|unit| self.pack_folded(unit)).collect();
+        let graph = &self.folded.graph;
+        let value = match graph.nodes.last() {
+            Some(node) if hidden => node.inputs[0],
+            _ => graph.last(),
+        };
+        let (image, stored) = (graph.image(value), self.folded.stored[value]);
+        let mut out = vec![0.0f32; x.nrows() * columns];
+        let chunks = out.par_chunks_mut(CHUNK * columns);
+        chunks.zip(input.par_chunks(CHUNK * graph.input.len())).for_each_init(
+            || Store::new(graph.last() + 1),
+            |store, (out, input)| {
+                for (u, packed) in packed.iter().enumerate() {
+                    store.infer(&self.folded, packed, input, value);
+                    let values = store.value(value, input);
+                    for (row, to) in out.chunks_exact_mut(columns).enumerate() {
+                        let from = &values[row * stored.len()..][..stored.len()];
+                        let to = &mut to[u * image.len()..(u + 1) * image.len()];
+                        let pixels = from.chunks_exact(stored.stride);
+                        for (to, from) in to.chunks_exact_mut(image.channels).zip(pixels) {
+                            to.copy_from_slice(&from[..image.channels]);
+                        }
+                    }
+                }
+            },
+        );
+        finite("network output", matrix(x.nrows(), columns, out)?)
+    }
+
+    /// Everybody can reach the parameters, so their sizes are checked before use.
+    fn check_layout(&self, what: &str, parameters: &Parameters) -> Result<()> {
+        let size = self.plan.biases.last().map_or(0, |range| range.end);
+        let units = parameters.units();
+        if units.len() == self.units() && units.iter().all(|u| u.len() == size) {
+            return Ok(());
+        }
+        let expected = format!("{} units of {size} numbers", self.units());
+        let sizes: Vec<usize> = units.iter().map(Vec::len).collect();
+        Err(Error::shape(what, expected, format!("units of {sizes:?} numbers")))
+    }
+}
+
+impl Network for Layered {
+    fn inputs(&self) -> usize {
+        self.plan.graph.input.len()
+    }
+
+    fn functions(&self) -> usize {
+        self.units() * self.plan.outputs()
+    }
+
+    fn hidden_width(&self) -> usize {
+        let graph = &self.plan.graph;
+        let before = graph.nodes.last().map_or(0, |node| node.inputs[0]);
+        self.units() * graph.image(before).len()
+    }
+
+    fn unit(&self, function: usize) -> usize {
+        function / self.plan.outputs().max(1)
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
+        self.check_layout("parameters", &self.parameters)?;
+        let k = self.functions();
+        let Some(tape) = tape else { return self.infer(x, false, k) };
+        let n = x.nrows();
+        tape.rows = n;
+        self.images(x, &mut tape.input)?;
+        let (segments, d) = (self.segments(n), self.inputs());
+        let training = self.has_norms() && !self.frozen;
+        let graph = tape.graph.get_or_insert_default();
+        graph.training = training;
+        graph.records.resize_with(self.units() * segments.len(), Record::default);
+        graph.moments.resize_with(self.units(), Vec::new);
+        let input = &tape.input;
+        let stages = if training { &self.plan.training } else { &self.plan.frozen };
+        let units = graph.records.par_chunks_mut(segments.len()).zip(graph.moments.par_iter_mut());
+        units.enumerate().for_each(|(unit, (records, moments))| {
+            let mut packed = self.pack(unit, training);
+            moments.clear();
+            moments.resize(self.plan.kernels.len(), Moments::default());
+            for stage in stages {
+                let first = stage.nodes.start;
+                if training && matches!(self.plan.graph.nodes[first].layer, Layer::Norm { .. }) {
+                    moments[first] = self.batch_moments(first, records, &segments, input);
+                    self.pack_norm(&mut packed, unit, first, &moments[first]);
+                }
+                records.par_iter_mut().zip(&segments).for_each(|(record, segment)| {
+                    let input = &input[segment.start * d..segment.end * d];
+                    let slopes = Some(&mut record.slopes);
+                    record.store.run(&self.plan, &packed, stage, input, slopes, None);
+                });
+            }
+        });
+        let (last, outputs) = (self.plan.graph.last(), self.plan.outputs());
+        let stored = self.plan.stored[last];
+        let mut out = vec![0.0; n * k];
+        for (i, record) in graph.records.iter().enumerate() {
+            let (unit, segment) = (i / segments.len(), &segments[i % segments.len()]);
+            let values = record.store.value(last, input);
+            let to = out[segment.start * k..segment.end * k].chunks_exact_mut(k);
+            for (to, from) in to.zip(values.chunks_exact(stored.len())) {
+                to[unit * outputs..(unit + 1) * outputs].copy_from_slice(&from[..outputs]);
+            }
+        }
+        finite("network output", matrix(n, k, out)?)
+    }
+
+    fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
+        let (n, k) = (tape.rows, self.functions());
+        self.check_layout("parameters", &self.parameters)?;
+        self.check_layout("gradient", gradient)?;
+        let segments = self.segments(n);
+        let fits = |graph: &&GraphTape| {
+            graph.records.len() == self.units() * segments.len()
+                && graph.moments.len() == self.units()
+                && tape.input.len() == n * self.inputs()
+                && graph.records.iter().all(|r| r.store.len() == self.plan.stored.len())
+        };
+        let Some(graph) = tape.graph.as_ref().filter(fits) else {
+            return Err(Error::shape("tape", "one recorded by this network", "another network's"));
+        };
+        if cotangent.dim() != (n, k) {
+            let (rows, columns) = cotangent.dim();
+            let got = format!("{rows} × {columns}");
+            return Err(Error::shape("cotangent", format!("{n} × {k}"), got));
+        }
+        let cotangent = cotangent.as_standard_layout();
+        let cotangent = cotangent.as_slice().unwrap_or_default();
+        let units = gradient.units_mut().par_iter_mut().enumerate();
+        units.for_each(|(unit, gradient)| {
+            gradient.fill(0.0);
+            let records = &graph.records[unit * segments.len()..(unit + 1) * segments.len()];
+            let pass = Backward::new(self, unit, graph.training, &graph.moments[unit]);
+            pass.run(records, &segments, &tape.input, cotangent, gradient);
+        });
+        Ok(())
+    }
+
+    fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat> {
+        self.check_layout("parameters", &self.parameters)?;
+        self.check_layout("tangent", tangent)?;
+        let mut input = Vec::new();
+        self.images(x, &mut input)?;
+        let (n, k) = (x.nrows(), self.functions());
+        let out = self.tangents(&input, n, tangent);
+        finite("directional derivative", matrix(n, k, out)?)
+    }
+
+    fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
+        self.check_layout("parameters", &self.parameters)?;
+        self.infer(x, true, self.hidden_width())
+    }
+
+    fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+    }
+
+    fn settle(&mut self, tape: &Tape) {
+        let Some(graph) = tape.graph.as_ref().filter(|graph| graph.training) else { return };
+        let ranges = &self.plan.statistics;
+        for (unit, moments) in self.parameters.statistics_mut().iter_mut().zip(&graph.moments) {
+            for ((range, moments), stored) in ranges.iter().zip(moments).zip(&self.plan.stored[1..])
+            {
+                let pixels = (tape.rows * stored.image.pixels()) as f64;
+                // The unbiased variance, as PyTorch keeps it.
+                let correction = pixels / (pixels - 1.0).max(1.0);
+                let new = moments.mean.iter().copied();
+                let new = new.chain(moments.variance.iter().map(|v| v * correction));
+                for (old, new) in unit[range.clone()].iter_mut().zip(new) {
+                    *old = ((1.0 - MOMENTUM) * f64::from(*old) + MOMENTUM * new) as f32;
+                }
+            }
+        }
+    }
+}
+
+impl Layered {
+    /// Statistics of the batch at the input of norm `node`.
+    fn batch_moments(
+        &self,
+        node: usize,
+        records: &[Record],
+        segments: &[Range<usize>],
+        input: &[f32],
+    ) -> Moments {
+        let value = self.plan.graph.nodes[node].inputs[0];
+        let (stored, d) = (self.plan.stored[value], self.inputs());
+        let part = |(record, segment): (&Record, &Range<usize>)| {
+            let input = &input[segment.start * d..segment.end * d];
+            let mut sums = vec![(0.0, 0.0); stored.image.channels];
+            add_sums(record.store.value(value, input), None, stored.stride, &mut sums);
+            sums
+        };
+        let parts: Vec<_> = records.par_iter().zip(segments).map(part).collect();
+        let rows: usize = segments.iter().map(Range::len).sum();
+        Moments::of(&total(&parts), rows * stored.image.pixels())
+    }
+}
+
+/// The sum of the parts of every segment, in order.
+fn total(parts: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let Some((first, rest)) = parts.split_first() else { return Vec::new() };
+    let mut total = first.clone();
+    for part in rest {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total = (total.0 + part.0, total.1 + part.1);
+        }
+    }
+    total
+}
+
+/// The graph with every norm that only scales a convolution made part of it, and the nodes that each
+/// node stands for.
+fn fold(graph: &Graph) -> (Graph, Vec<Range<usize>>) {
+    let readers = |value: usize| graph.nodes.iter().filter(|n| n.inputs.contains(&value)).count();
+    let mut folded = Graph { input: graph.input, nodes: Vec::new() };
+    let mut origins: Vec<Range<usize>> = Vec::new();
+    // What each value of the graph is called in the folded one.
+    let mut renamed = vec![0];
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let of = node.inputs[0];
+        let scales = matches!(node.layer, Layer::Norm { .. }) && of == i && readers(of) == 1;
+        match folded.nodes.last_mut() {
+            Some(last) if scales && last.activation.is_none() => {
+                if let Layer::Conv(conv) = &mut last.layer {
+                    conv.bias = true;
+                    last.activation = node.activation;
+                    if let Some(origin) = origins.last_mut() {
+                        origin.end = i + 1;
+                    }
+                    renamed.push(folded.nodes.len());
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        let inputs = node.inputs.iter().map(|value| renamed[*value]).collect();
+        folded.nodes.push(super::Node { inputs, ..node.clone() });
+        origins.push(i..i + 1);
+        renamed.push(folded.nodes.len());
+    }
+    (folded, origins)
+}
+
+fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat> {
+    let got = data.len();
+    Mat::from_shape_vec((rows, columns), data)
+        .map_err(|_| Error::shape("network output", format!("{rows} × {columns}"), got))
+}
+
+/// Fails with the place of the first number that is not finite.
+fn finite(what: &str, x: Mat) -> Result<Mat> {
+    match x.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        Some(((row, column), value)) => {
+            Err(Error::NonFinite { what: what.to_string(), row, column, value: *value })
+        }
+        None => Ok(x),
+    }
+}

@@ -1,0 +1,315 @@
+//! The backward pass: cotangents pulled back stage by stage, gradients summed segment by segment.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::forward::needs_slope;
+use super::{Layered, Record, total};
+use crate::nn::activation::{Activation, LEAK};
+use crate::nn::graph::conv::Scratch;
+use crate::nn::graph::join;
+use crate::nn::graph::norm::{Affine, Moments, add_sums};
+use crate::nn::graph::plan::{Kernel, Stage};
+use crate::nn::graph::{Layer, Value};
+use crate::nn::product::Panels;
+
+/// The backward pass of one unit.
+pub(super) struct Backward<'a> {
+    network: &'a Layered,
+    unit: usize,
+    /// Whether norms used the statistics of the batch.
+    training: bool,
+    moments: Vec<Moments>,
+    turned: Vec<Vec<Panels>>,
+}
+
+/// The cotangents of one segment, and its part of the gradient.
+struct Part<'a> {
+    record: &'a Record,
+    input: &'a [f32],
+    gradient: Vec<f32>,
+    whole: Vec<Vec<f32>>,
+    local: Vec<Vec<f32>>,
+    free: Vec<Vec<f32>>,
+    scratch: Scratch,
+}
+
+impl<'a> Backward<'a> {
+    pub(super) fn new(
+        network: &'a Layered,
+        unit: usize,
+        training: bool,
+        moments: &[Moments],
+    ) -> Self {
+        let turn = |(node, kernel): (usize, &Kernel)| match kernel {
+            // Nobody asks for the derivative by the input.
+            Kernel::Conv(conv) if network.plan.graph.nodes[node].inputs[0] > 0 => {
+                conv.pack_turned(network.tensors(unit, node).0)
+            }
+            _ => Vec::new(),
+        };
+        let turned = network.plan.kernels.iter().enumerate().map(turn).collect();
+        let moments = network.plan.kernels.iter().enumerate().map(|(node, kernel)| match kernel {
+            Kernel::Norm { .. } if training => moments[node].clone(),
+            Kernel::Norm { .. } => network.running(unit, node),
+            _ => Moments::default(),
+        });
+        Backward { network, unit, training, moments: moments.collect(), turned }
+    }
+
+    /// Adds the gradient of this unit, whose records are given, to `gradient`.
+    pub(super) fn run(
+        &self,
+        records: &[Record],
+        segments: &[Range<usize>],
+        input: &[f32],
+        cotangent: &[f32],
+        gradient: &mut [f32],
+    ) {
+        let (plan, d, k) = (
+            &self.network.plan,
+            self.network.plan.graph.input.len(),
+            cotangent_width(self.network),
+        );
+        let (last, outputs) = (plan.graph.last(), plan.outputs());
+        let mut parts: Vec<Part<'_>> = records
+            .iter()
+            .zip(segments)
+            .map(|(record, segment)| {
+                let mut whole = vec![Vec::new(); plan.stored.len()];
+                let len = plan.stored[last].len();
+                whole[last].resize(segment.len() * len, 0.0);
+                let rows = cotangent[segment.start * k..segment.end * k].chunks_exact(k);
+                for (to, from) in whole[last].chunks_exact_mut(len).zip(rows) {
+                    let from = &from[self.unit * outputs..(self.unit + 1) * outputs];
+                    to[..outputs].copy_from_slice(from);
+                }
+                Part {
+                    record,
+                    input: &input[segment.start * d..segment.end * d],
+                    gradient: vec![0.0; gradient.len()],
+                    whole,
+                    local: vec![Vec::new(); plan.stored.len()],
+                    free: Vec::new(),
+                    scratch: Scratch::default(),
+                }
+            })
+            .collect();
+        let stages = if self.training { &plan.training } else { &plan.frozen };
+        let rows: usize = segments.iter().map(Range::len).sum();
+        for stage in stages.iter().rev() {
+            parts.par_iter_mut().for_each(|part| self.stage(part, stage));
+            let first = stage.nodes.start;
+            if self.training && matches!(plan.kernels[first], Kernel::Norm { .. }) {
+                self.norm(&mut parts, first, rows);
+            }
+        }
+        for part in &parts {
+            gradient.iter_mut().zip(&part.gradient).for_each(|(sum, part)| *sum += part);
+        }
+    }
+
+    /// All nodes of a stage, but for a norm with batch statistics at its beginning.
+    fn stage(&self, part: &mut Part<'_>, stage: &Stage) {
+        let plan = &self.network.plan;
+        let images = part.input.len() / plan.graph.input.len();
+        let apart =
+            |node: usize| self.training && matches!(plan.kernels[node], Kernel::Norm { .. });
+        for node in stage.nodes.clone() {
+            for value in plan.graph.nodes[node].inputs.iter().filter(|value| **value > 0) {
+                if !plan.is_local(*value, stage) {
+                    part.whole[*value].resize(images * plan.stored[*value].len(), 0.0);
+                }
+            }
+        }
+        for start in (0..images).step_by(stage.images) {
+            let block = start..(start + stage.images).min(images);
+            for node in stage.nodes.clone().rev() {
+                let len = plan.stored[node + 1].len();
+                let is_local = plan.is_local(node + 1, stage);
+                let store = if is_local { &mut part.local } else { &mut part.whole };
+                let mut cotangent = std::mem::take(&mut store[node + 1]);
+                let at = if is_local { 0..block.len() } else { block.clone() };
+                let dz = &mut cotangent[at.start * len..at.end * len];
+                self.activation(part.record, node, &block, dz);
+                if !apart(node) {
+                    self.node(part, stage, node, &block, dz);
+                }
+                match is_local {
+                    true => part.free.push(cotangent),
+                    false => part.whole[node + 1] = cotangent,
+                }
+            }
+        }
+        // What later stages left behind is no longer needed.
+        for node in stage.nodes.clone().filter(|node| !apart(*node)) {
+            part.whole[node + 1] = Vec::new();
+        }
+    }
+
+    /// dz ← dz·φ'(z).
+    fn activation(&self, record: &Record, node: usize, block: &Range<usize>, dz: &mut [f32]) {
+        let plan = &self.network.plan;
+        let Some(activation) = plan.graph.nodes[node].activation else { return };
+        let len = plan.stored[node + 1].len();
+        let at = block.start * len..block.end * len;
+        if needs_slope(activation) {
+            let slopes = &record.slopes[node][at];
+            dz.iter_mut().zip(slopes).for_each(|(dz, slope)| *dz *= slope);
+            return;
+        }
+        let leak = if activation == Activation::Relu { 0.0 } else { LEAK };
+        let values = &record.store.value(node + 1, &[])[at];
+        for (dz, z) in dz.iter_mut().zip(values) {
+            *dz *= if *z > 0.0 { 1.0 } else { leak };
+        }
+    }
+
+    /// The pull-back of `dz` at `node` to its inputs and parameters.
+    fn node(
+        &self,
+        part: &mut Part<'_>,
+        stage: &Stage,
+        node: usize,
+        block: &Range<usize>,
+        dz: &[f32],
+    ) {
+        let plan = &self.network.plan;
+        let here = &plan.graph.nodes[node];
+        let output = plan.stored[node + 1];
+        let read = |value: Value| {
+            let len = plan.stored[value].len();
+            let values = part.record.store.value(value, part.input);
+            &values[block.start * len..block.end * len]
+        };
+        let x = read(here.inputs[0]);
+        let (weight, bias) = (plan.weights[node].clone(), plan.biases[node].clone());
+        match &plan.kernels[node] {
+            Kernel::Conv(conv) => {
+                let (before, after) = part.gradient.split_at_mut(bias.start);
+                let (weight, bias) = (&mut before[weight], &mut after[..bias.len()]);
+                conv.accumulate(x, dz, weight, bias, &mut part.scratch);
+            }
+            Kernel::Norm { epsilon } => {
+                let mut sums = vec![(0.0, 0.0); here.output.channels];
+                let whitened = self.whitened(node, x, *epsilon);
+                add_sums(dz, Some(&whitened), output.stride, &mut sums);
+                self.norm_gradient(part, node, &sums);
+            }
+            _ => {}
+        }
+        for (i, value) in here.inputs.iter().copied().enumerate().filter(|(_, v)| *v > 0) {
+            let len = plan.stored[value].len();
+            let is_local = plan.is_local(value, stage);
+            let mut dx = if is_local {
+                let mut dx = std::mem::take(&mut part.local[value]);
+                if dx.is_empty() {
+                    dx = part.free.pop().unwrap_or_default();
+                    dx.clear();
+                    dx.resize(block.len() * len, 0.0);
+                }
+                dx
+            } else {
+                std::mem::take(&mut part.whole[value])
+            };
+            let at = if is_local { 0..block.len() } else { block.clone() };
+            let to = &mut dx[at.start * len..at.end * len];
+            let input = plan.stored[value];
+            match &plan.kernels[node] {
+                Kernel::Conv(conv) => {
+                    conv.pull_back(&self.turned[node], dz, to, &mut part.scratch);
+                }
+                Kernel::Norm { epsilon } => {
+                    let (scale, _) = self.network.tensors(self.unit, node);
+                    let zeros = vec![0.0; scale.len()];
+                    let slope = self.moments[node].affine(scale, &zeros, *epsilon, output.stride);
+                    let none = vec![0.0; output.stride];
+                    let slope = Affine { factor: slope.factor, offset: none.clone() };
+                    slope.add(dz, dz, &none, to);
+                }
+                Kernel::Pool(pool) => {
+                    let z = part.record.store.value(node + 1, &[]);
+                    let z = &z[block.start * output.len()..block.end * output.len()];
+                    pool.pull_back(x, z, dz, to);
+                }
+                Kernel::Shortcut(cut) => cut.pull_back(dz, input, output, to),
+                Kernel::Add => join::add(dz, output.stride, to, input.stride),
+            }
+            let _ = i;
+            match is_local {
+                true => part.local[value] = dx,
+                false => part.whole[value] = dx,
+            }
+        }
+    }
+
+    /// (x − mean)/√(variance + ε) at a norm.
+    fn whitened(&self, node: usize, x: &[f32], epsilon: f64) -> Vec<f32> {
+        let plan = &self.network.plan;
+        let (input, output) =
+            (plan.stored[plan.graph.nodes[node].inputs[0]], plan.stored[node + 1]);
+        let mut to = vec![0.0; x.len() / input.stride * output.stride];
+        let whitening = self.moments[node].whitening(epsilon, output.stride);
+        whitening.apply_across(x, input.stride, &mut to);
+        to
+    }
+
+    /// Adds Σdz·x̂ to the gradient of the scale and Σdz to that of the shift.
+    fn norm_gradient(&self, part: &mut Part<'_>, node: usize, sums: &[(f64, f64)]) {
+        let plan = &self.network.plan;
+        let (weight, bias) = (plan.weights[node].start, plan.biases[node].start);
+        for (c, (shift, scale)) in sums.iter().enumerate() {
+            part.gradient[weight + c] += *scale as f32;
+            part.gradient[bias + c] += *shift as f32;
+        }
+    }
+
+    /// A norm with the statistics of the batch, on all segments: with a = γ/√(variance + ε),
+    /// dx = a(dz − mean(dz) − x̂·mean(dz·x̂)).
+    fn norm(&self, parts: &mut [Part<'_>], node: usize, rows: usize) {
+        let plan = &self.network.plan;
+        let Layer::Norm { epsilon } = plan.graph.nodes[node].layer else { return };
+        let value = plan.graph.nodes[node].inputs[0];
+        let (input, output) = (plan.stored[value], plan.stored[node + 1]);
+        let sums = |part: &Part<'_>| {
+            let mut sums = vec![(0.0, 0.0); output.image.channels];
+            let whitened = self.whitened(node, part.record.store.value(value, part.input), epsilon);
+            add_sums(&part.whole[node + 1], Some(&whitened), output.stride, &mut sums);
+            sums
+        };
+        let sums: Vec<_> = parts.par_iter().map(sums).collect();
+        let sums = total(&sums);
+        if let Some(first) = parts.first_mut() {
+            self.norm_gradient(first, node, &sums);
+        }
+        let (scale, _) = self.network.tensors(self.unit, node);
+        let zeros = vec![0.0; scale.len()];
+        let slope = self.moments[node].affine(scale, &zeros, epsilon, output.stride);
+        let count = (rows * output.image.pixels()) as f64;
+        let whitening = self.moments[node].whitening(epsilon, output.stride);
+        // a·dz + b·x + c, with x̂ = w·x + v: b = −a·w·mean(dz·x̂), c = −a(mean(dz) + v·mean(dz·x̂)).
+        let mut affine = Affine { factor: slope.factor, offset: vec![0.0; output.stride] };
+        let mut second = vec![0.0f32; output.stride];
+        for (c, (dz, product)) in sums.iter().enumerate() {
+            let a = f64::from(affine.factor[c]);
+            let (w, v) = (f64::from(whitening.factor[c]), f64::from(whitening.offset[c]));
+            second[c] = (-a * w * product / count) as f32;
+            affine.offset[c] = (-a * (dz / count + v * product / count)) as f32;
+        }
+        parts.par_iter_mut().for_each(|part| {
+            let dz = std::mem::take(&mut part.whole[node + 1]);
+            if value > 0 {
+                let x = part.record.store.value(value, part.input);
+                let mut dx = std::mem::take(&mut part.whole[value]);
+                dx.resize(dz.len() / output.stride * input.stride, 0.0);
+                affine.add(&dz, x, &second, &mut dx);
+                part.whole[value] = dx;
+            }
+        });
+    }
+}
+
+fn cotangent_width(network: &Layered) -> usize {
+    network.units() * network.plan.outputs()
+}

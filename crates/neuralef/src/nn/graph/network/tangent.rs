@@ -1,0 +1,170 @@
+//! Forward mode: values and their derivatives along a tangent of the parameters, with the running
+//! statistics of norms.
+
+use rayon::prelude::*;
+
+use super::Layered;
+use super::forward::{Packed, compute};
+use crate::nn::graph::conv::Scratch;
+use crate::nn::graph::join;
+use crate::nn::graph::norm::Affine;
+use crate::nn::graph::plan::Kernel;
+use crate::nn::graph::{Layer, Value};
+use crate::nn::parameters::Parameters;
+use crate::nn::product::{Panels, Start};
+
+/// Images that a task takes through the network.
+const CHUNK: usize = 8;
+
+/// A unit's weights and what the tangent makes of them.
+struct Tangent {
+    packed: Packed,
+    /// Packed tangents of convolutions.
+    panels: Vec<Vec<Panels>>,
+    /// Tangents of the affine maps of norms.
+    affine: Vec<Affine>,
+}
+
+impl Layered {
+    fn pack_tangent(&self, unit: usize, tangent: &Parameters) -> Tangent {
+        let packed = self.pack(unit, false);
+        let numbers = &tangent.units()[unit];
+        let plan = &self.plan;
+        let mut panels = Vec::new();
+        let mut affine = Vec::new();
+        for (node, kernel) in plan.kernels.iter().enumerate() {
+            let weight = &numbers[plan.weights[node].clone()];
+            let bias = &numbers[plan.biases[node].clone()];
+            panels.push(match kernel {
+                Kernel::Conv(conv) => conv.pack(weight, bias),
+                _ => Vec::new(),
+            });
+            affine.push(match plan.graph.nodes[node].layer {
+                Layer::Norm { epsilon } => {
+                    let stride = plan.stored[node + 1].stride;
+                    self.running(unit, node).affine(weight, bias, epsilon, stride)
+                }
+                _ => Affine::default(),
+            });
+        }
+        Tangent { packed, panels, affine }
+    }
+
+    /// Directional derivatives of all outputs at the images of `input`, `rows` × k.
+    pub(super) fn tangents(&self, input: &[f32], rows: usize, tangent: &Parameters) -> Vec<f32> {
+        let (plan, outputs) = (&self.plan, self.plan.outputs());
+        let (k, d) = (self.units() * outputs, plan.graph.input.len());
+        let units: Vec<Tangent> =
+            (0..self.units()).into_par_iter().map(|u| self.pack_tangent(u, tangent)).collect();
+        let mut out = vec![0.0f32; rows * k];
+        let chunks = out.par_chunks_mut(CHUNK * k).zip(input.par_chunks(CHUNK * d));
+        chunks.for_each_init(Work::default, |work, (out, input)| {
+            for (u, unit) in units.iter().enumerate() {
+                self.tangent_of(unit, input, work);
+                let last = plan.graph.last();
+                let rates = work.rates[last].chunks_exact(plan.stored[last].len());
+                for (to, from) in out.chunks_exact_mut(k).zip(rates) {
+                    to[u * outputs..(u + 1) * outputs].copy_from_slice(&from[..outputs]);
+                }
+            }
+        });
+        out
+    }
+
+    fn tangent_of(&self, unit: &Tangent, input: &[f32], work: &mut Work) {
+        let plan = &self.plan;
+        let images = input.len() / plan.graph.input.len();
+        work.reset(plan.stored.len());
+        for (node, here) in plan.graph.nodes.iter().enumerate() {
+            let output = plan.stored[node + 1];
+            let mut value = work.buffer(images * output.len());
+            let mut rate = work.buffer(images * output.len());
+            let Work { values, rates, slope, scratch, .. } = work;
+            let read = |v: Value| if v == 0 { input } else { &values[v] };
+            compute(plan, &unit.packed, node, &read, &mut value, scratch);
+            let x = read(here.inputs[0]);
+            // The input does not move.
+            let moving = |v: Value| (v > 0).then(|| &rates[v][..]);
+            let dx = moving(here.inputs[0]);
+            let stride = plan.stored[here.inputs[0]].stride;
+            match &plan.kernels[node] {
+                Kernel::Conv(conv) => {
+                    conv.forward(&unit.panels[node], x, Start::Bias, &mut rate, scratch);
+                    if let Some(dx) = dx {
+                        conv.forward(
+                            &unit.packed.panels[node],
+                            dx,
+                            Start::Output,
+                            &mut rate,
+                            scratch,
+                        );
+                    }
+                }
+                Kernel::Norm { .. } => {
+                    unit.affine[node].apply_across(x, stride, &mut rate);
+                    if let Some(dx) = dx {
+                        let none = vec![0.0; output.stride];
+                        let factor = unit.packed.affine[node].factor.clone();
+                        let slope = Affine { factor, offset: none.clone() };
+                        slope.add(dx, dx, &none, &mut rate);
+                    }
+                }
+                Kernel::Pool(pool) => {
+                    if let Some(dx) = dx {
+                        pool.tangent(x, &value, dx, &mut rate);
+                    }
+                }
+                Kernel::Shortcut(cut) => {
+                    if let Some(dx) = dx {
+                        cut.forward(dx, plan.stored[here.inputs[0]], output, &mut rate);
+                    }
+                }
+                Kernel::Add => {
+                    for v in &here.inputs {
+                        if let Some(dx) = moving(*v) {
+                            join::add(dx, plan.stored[*v].stride, &mut rate, output.stride);
+                        }
+                    }
+                }
+            }
+            if let Some(activation) = here.activation {
+                slope.resize(value.len(), 0.0);
+                let (channels, stride) = (here.output.channels, output.stride);
+                activation.apply(plan.arch, &mut value, Some(slope), channels, stride);
+                rate.iter_mut().zip(slope.iter()).for_each(|(rate, slope)| *rate *= slope);
+            }
+            work.values[node + 1] = value;
+            work.rates[node + 1] = rate;
+            for v in here.inputs.iter().filter(|v| **v > 0 && plan.last_use[**v] == node) {
+                let value = std::mem::take(&mut work.values[*v]);
+                let rate = std::mem::take(&mut work.rates[*v]);
+                work.free.extend([value, rate]);
+            }
+        }
+    }
+}
+
+/// Working storage of a task.
+#[derive(Default)]
+struct Work {
+    values: Vec<Vec<f32>>,
+    rates: Vec<Vec<f32>>,
+    free: Vec<Vec<f32>>,
+    slope: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Work {
+    fn reset(&mut self, values: usize) {
+        self.values.resize_with(values, Vec::new);
+        self.rates.resize_with(values, Vec::new);
+    }
+
+    /// `size` zeros.
+    fn buffer(&mut self, size: usize) -> Vec<f32> {
+        let mut buffer = self.free.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.resize(size, 0.0);
+        buffer
+    }
+}
