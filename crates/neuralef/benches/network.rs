@@ -15,6 +15,7 @@ fn step(c: &mut Criterion, name: &str, network: &str, inputs: usize, batch: usiz
     let mut gradient = network.parameters().zeros_like();
     let mut tape = Tape::default();
     let mut group = c.benchmark_group(name);
+    group.sample_size(10);
     group.bench_function("step", |b| {
         b.iter(|| -> Result<f64> {
             let normalised = l2_normalise(network.forward(x.view(), Some(&mut tape))?)?;
@@ -44,6 +45,12 @@ fn all(c: &mut Criterion) {
         ("10 x 1-32-32-1 sin_cos", "mlp(hidden=[32, 32], activation=sin_cos)", 1, 256),
         ("10 x 64-64-64-1 sin_cos", "mlp(hidden=[64, 64], activation=sin_cos)", 64, 256),
         ("10 x 64-64-64-1 relu", "mlp(hidden=[64, 64], activation=relu)", 64, 256),
+        (
+            "10 x 5x5 convnets 32-64-128 on 28x28",
+            "convnet(channels=[32, 64, 128], kernel=5, pool=[2, 2, 1], readout=average)",
+            784,
+            256,
+        ),
         ("64-256-256-10 gelu", "shared_mlp(hidden=[256, 256], activation=gelu)", 64, 256),
     ] {
         if let Err(error) = step(c, name, network, inputs, batch) {

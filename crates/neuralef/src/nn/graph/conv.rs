@@ -285,7 +285,8 @@ impl Convolution {
         for (g, panels) in panels.iter().enumerate() {
             group.clear();
             group.resize(bases.len() * stride, 0.0);
-            multiply(self.arch, windows(g), panels, Start::Bias, None, group);
+            // From zeros, so that the bias is there just when it should be.
+            multiply(self.arch, windows(g), panels, start, None, group);
             for (to, from) in z.chunks_exact_mut(self.output.stride).zip(group.chunks(stride)) {
                 for (to, from) in to[g * out..(g + 1) * out].iter_mut().zip(from) {
                     *to = if start == Start::Output { *to + from } else { *from };

@@ -101,13 +101,23 @@ impl<'a> Backward<'a> {
         for stage in stages.iter().rev() {
             parts.par_iter_mut().for_each(|part| self.stage(part, stage));
             let first = stage.nodes.start;
-            if self.training && matches!(plan.kernels[first], Kernel::Norm { .. }) {
+            if self.is_apart(first) {
                 self.norm(&mut parts, first, rows);
             }
         }
         for part in &parts {
             gradient.iter_mut().zip(&part.gradient).for_each(|(sum, part)| *sum += part);
         }
+    }
+
+    /// Whether `node` is a norm with batch statistics, which needs the cotangents of all segments.
+    fn is_apart(&self, node: usize) -> bool {
+        self.training && matches!(self.network.plan.kernels[node], Kernel::Norm { .. })
+    }
+
+    /// Whether the cotangent of `value` is needed for one block at a time.
+    fn is_local(&self, value: Value, stage: &Stage) -> bool {
+        !self.is_apart(value - 1) && self.network.plan.is_local(value, stage)
     }
 
     /// All nodes of a stage, but for a norm with batch statistics at its beginning.
@@ -118,7 +128,7 @@ impl<'a> Backward<'a> {
             |node: usize| self.training && matches!(plan.kernels[node], Kernel::Norm { .. });
         for node in stage.nodes.clone() {
             for value in plan.graph.nodes[node].inputs.iter().filter(|value| **value > 0) {
-                if !plan.is_local(*value, stage) {
+                if !self.is_local(*value, stage) {
                     part.whole[*value].resize(images * plan.stored[*value].len(), 0.0);
                 }
             }
@@ -127,7 +137,7 @@ impl<'a> Backward<'a> {
             let block = start..(start + stage.images).min(images);
             for node in stage.nodes.clone().rev() {
                 let len = plan.stored[node + 1].len();
-                let is_local = plan.is_local(node + 1, stage);
+                let is_local = self.is_local(node + 1, stage);
                 let store = if is_local { &mut part.local } else { &mut part.whole };
                 let mut cotangent = std::mem::take(&mut store[node + 1]);
                 let at = if is_local { 0..block.len() } else { block.clone() };
@@ -199,9 +209,9 @@ impl<'a> Backward<'a> {
             }
             _ => {}
         }
-        for (i, value) in here.inputs.iter().copied().enumerate().filter(|(_, v)| *v > 0) {
+        for value in here.inputs.iter().copied().filter(|value| *value > 0) {
             let len = plan.stored[value].len();
-            let is_local = plan.is_local(value, stage);
+            let is_local = self.is_local(value, stage);
             let mut dx = if is_local {
                 let mut dx = std::mem::take(&mut part.local[value]);
                 if dx.is_empty() {
@@ -236,7 +246,6 @@ impl<'a> Backward<'a> {
                 Kernel::Shortcut(cut) => cut.pull_back(dz, input, output, to),
                 Kernel::Add => join::add(dz, output.stride, to, input.stride),
             }
-            let _ = i;
             match is_local {
                 true => part.local[value] = dx,
                 false => part.whole[value] = dx,

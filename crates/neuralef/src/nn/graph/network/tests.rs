@@ -20,7 +20,7 @@ fn rows(n: usize, d: usize, stream: u64) -> Mat {
 fn shake(network: &mut dyn Network, stream: u64) {
     let layouts = network.parameters().layouts().to_vec();
     for (u, unit) in network.parameters_mut().units_mut().iter_mut().enumerate() {
-        unit.copy_from_slice(&draw(unit.len(), stream + u as u64));
+        *unit = draw(unit.len(), stream + u as u64);
         for t in &layouts[u] {
             let size: usize = t.shape.iter().product();
             for w in &mut unit[t.offset..t.offset + size] {
@@ -33,7 +33,7 @@ fn shake(network: &mut dyn Network, stream: u64) {
         }
     }
     for unit in network.parameters_mut().statistics_mut() {
-        unit.copy_from_slice(&draw(unit.len(), stream + 100));
+        *unit = draw(unit.len(), stream + 100);
         unit.iter_mut().for_each(|v| *v = 0.2 * *v + 0.8);
     }
 }
@@ -205,7 +205,7 @@ fn forward_and_reverse_mode_are_adjoint() {
         let u = rows(13, network.functions(), 2);
         let mut v = network.parameters().zeros_like();
         for (i, unit) in v.units_mut().iter_mut().enumerate() {
-            unit.copy_from_slice(&draw(unit.len(), 40 + i as u64));
+            *unit = draw(unit.len(), 40 + i as u64);
         }
         let mut tape = Tape::default();
         network.forward(x.view(), Some(&mut tape)).unwrap();
