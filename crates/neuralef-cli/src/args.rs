@@ -72,12 +72,21 @@ pub(crate) struct FitArgs {
     /// Kernel, such as `rbf(lengthscale=median)` or `rbf + 0.1*linear` [default: rbf(lengthscale=median)].
     #[arg(long)]
     pub kernel: Option<String>,
-    /// A precomputed N × N Gram matrix (.npy) instead of a kernel.
+    /// A precomputed N × N Gram matrix (.npy) instead of a kernel; N·C × N·C with --outputs C.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "features"])]
     pub gram: Option<PathBuf>,
-    /// Features, N × S (.npy), whose inner products divided by S are the kernel.
+    /// Features, N × S (.npy), whose inner products divided by S are the kernel; N·C × S with
+    /// --outputs C.
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub features: Option<PathBuf>,
+    /// Outputs of the kernel: κ(x, x') is C × C, --features (or --gram) have C consecutive rows for
+    /// each point, and so do features and eigenfunctions of the model [default: 1].
+    #[arg(long, value_name = "C", allow_negative_numbers = true)]
+    pub outputs: Option<usize>,
+    /// Eigenfunctions of several outputs: `joint`, any functions; `factorized`, scalar function times
+    /// vector, cheaper, exact for κ(x, x') = k(x, x')·B [default: joint].
+    #[arg(long, value_name = "FORM")]
+    pub output_form: Option<neuralef::OutputForm>,
     /// How many eigenfunctions [default: 10].
     #[arg(short = 'k', long, value_name = "K", allow_negative_numbers = true)]
     pub n_components: Option<usize>,
@@ -153,7 +162,7 @@ pub(crate) struct FitArgs {
     /// Continues an interrupted run from its checkpoint, to the same bits; DATA and every setting
     /// of the fit are the checkpoint's, the files to write are not.
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["data", "kernel", "gram", "features",
-        "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
+        "outputs", "output_form", "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
         "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
         "validation", "validation_fraction", "standardize", "seed", "config"])]
     pub resume: Option<PathBuf>,
@@ -168,7 +177,8 @@ pub(crate) struct TransformArgs {
     pub model: PathBuf,
     /// The points.
     pub data: String,
-    /// The .npy file to write, n × k float32; row order is that of DATA.
+    /// The .npy file to write, n × k float32; row order is that of DATA. For a model with C outputs
+    /// n·C × k, C consecutive rows for each point.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Writes eigenfunctions ψ instead of features √μ ψ.

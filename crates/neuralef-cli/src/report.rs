@@ -26,6 +26,9 @@ pub(crate) fn model(info: &ModelInfo) -> String {
         |name: &str, value: String| out.push_str(&format!("{name:<12} {}\n", plain(&value)));
     line("data", format!("{} ({} × {})", info.data, info.n_samples, info.n_features));
     line("kernel", kernel(info));
+    if spec.outputs > 1 {
+        line("outputs", format!("{}, {} eigenfunctions", spec.outputs, spec.output_form));
+    }
     line("method", method(info));
     if let Some(readout) = &info.record.readout {
         let truncation = match readout.truncation {

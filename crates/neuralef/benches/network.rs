@@ -8,7 +8,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// A smooth cotangent stands in for the objective's.
 fn step(c: &mut Criterion, name: &str, network: &str, inputs: usize, batch: usize) -> Result<()> {
     let spec: NetworkSpec = network.parse()?;
-    let mut network = spec.build(inputs, 10, 0)?;
+    let mut network = spec.build(inputs, 10, 1, 0)?;
     let x = Mat::from_shape_fn((batch, inputs), |(i, j)| ((i * 7 + j * 3) as f32).sin());
     let optimizer: OptimizerSpec = "adam(lr=1e-6)".parse()?;
     let mut optimizer = optimizer.build(network.parameters());

@@ -128,7 +128,7 @@ impl Model {
         Ok(Evaluation {
             n_points: psi.nrows(),
             eigenvalues: mu.to_vec(),
-            residuals: relative_residuals(&psi, &t_psi, mu),
+            residuals: relative_residuals(&psi, &t_psi, mu, psi.nrows()),
             orthonormality: Some(metrics::orthonormality_error(psi.view())?),
             gram_error,
             gram_pairs,

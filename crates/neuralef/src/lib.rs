@@ -62,8 +62,8 @@ pub use data::{
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use fit::{
-    Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, PairCertificate,
-    Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
+    Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, OutputForm,
+    PairCertificate, Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
 };
 pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, SpectralTerm};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
@@ -78,8 +78,8 @@ pub use objective::{
     ObjectiveState, Outputs, Spin, Step, Variant,
 };
 pub use operator::{
-    Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, PrecomputedOperator,
-    Tick,
+    Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, MatrixValued,
+    PrecomputedOperator, Tick,
 };
 pub use persist::{Archive, AtomicFile};
 pub use spec::args::{Args, Entry, Registry};

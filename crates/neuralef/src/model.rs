@@ -72,13 +72,19 @@ impl Model {
         self.map.components()
     }
 
+    /// C, the number of outputs of the kernel.
+    pub fn outputs(&self) -> usize {
+        self.map.outputs()
+    }
+
     /// True when the model has eigenvalues and eigenfunctions, not features alone.
     pub fn has_eigenpairs(&self) -> bool {
         self.map.eigenvalues().is_some()
     }
 
     /// Features φ(x), n × k, with φ(x)ᵀφ(x') ≈ κ(x, x'); √μ ψ(x) where there are eigenpairs. x is
-    /// n × d.
+    /// n × d. For a kernel with C outputs n·C × k, output c of point i in row i·C + c, with
+    /// φ_c(x)ᵀφ_c'(x') ≈ κ_cc'(x, x').
     ///
     /// # Errors
     /// [`Error::Shape`] for another width, [`Error::NonFinite`] for NaN or infinite input.
@@ -86,7 +92,8 @@ impl Model {
         self.map.transform(self.prepare(x)?.view())
     }
 
-    /// Eigenfunctions ψ(x), n × k. x is n × d.
+    /// Eigenfunctions ψ(x), n × k. x is n × d. For a kernel with C outputs n·C × k, rows as in
+    /// [`transform`](Model::transform), with E_x Σ_c ψ_c² = 1.
     ///
     /// # Errors
     /// As [`transform`](Model::transform), and [`Error::Unsupported`] for models without eigenpairs.
@@ -155,6 +162,7 @@ impl Model {
         })?;
         let d = info.n_features;
         let consistent = map.inputs() == d
+            && map.outputs() == info.spec.outputs
             && map.eigenvalues().map_or(0, <[f64]>::len) == info.eigenvalues.len()
             && info.certificate.pairs.len() == info.eigenvalues.len()
             && standardizer.as_ref().is_none_or(|s| s.width() == d);

@@ -100,6 +100,8 @@ fn spec(args: &FitArgs) -> Result<FitSpec> {
     if spec.kernel.is_none() && spec.gram.is_none() && spec.features.is_none() {
         spec.kernel = Some(KERNEL.parse()?);
     }
+    set(&mut spec.outputs, args.outputs);
+    set(&mut spec.output_form, args.output_form);
     set(&mut spec.n_components, args.n_components);
     set(&mut spec.method, args.method.clone());
     set(&mut spec.network, args.network.as_deref().map(str::parse).transpose()?);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use ndarray::Axis;
-use neuralef::{Dataset, Mat, Mat64, Model};
+use ndarray::s;
+use neuralef::{Dataset, Mat, MatRef, Model};
 use serde_json::json;
 
 use super::expect_width;
@@ -72,7 +72,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
     match x.ncols() {
         1 => {
             let grid = line(&x);
-            let psi = columns(&model.eigenfunctions(grid.view())?);
+            let psi = columns(&model, grid.view())?;
             let series = series(&psi);
             let abscissas: Vec<f64> = grid.iter().map(|v| f64::from(*v)).collect();
             let body = Body::Curves(Curves {
@@ -87,7 +87,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
         }
         2 => {
             let (grid, x_range, y_range) = square(&x);
-            let psi = columns(&model.eigenfunctions(grid.view())?);
+            let psi = columns(&model, grid.view())?;
             let series = series(&psi);
             let points: Vec<[f64; 2]> =
                 x.outer_iter().map(|p| [f64::from(p[0]), f64::from(p[1])]).collect();
@@ -103,7 +103,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
             figure::panel(path, &title, &subtitle, &spectrum, &body)?;
         }
         _ => {
-            let psi = columns(&model.eigenfunctions(x.view())?);
+            let psi = columns(&model, x.view())?;
             let series = series(&psi);
             let labels: Option<Vec<i64>> =
                 data.labels().map(|l| rows.iter().map(|&r| l[r]).collect());
@@ -145,20 +145,29 @@ impl Eigenvalues {
     }
 }
 
-/// The first few columns with their names.
-fn columns(psi: &Mat64) -> Vec<(String, Vec<f64>)> {
-    let named = |(j, c): (usize, ndarray::ArrayView1<'_, f64>)| (subscript(j + 1), c.to_vec());
-    psi.axis_iter(Axis(1)).take(FUNCTIONS).enumerate().map(named).collect()
+/// The values of the first few eigenfunctions at x, output by output, with their names.
+fn columns(model: &Model, x: MatRef<'_>) -> Result<Vec<(String, Vec<f64>)>> {
+    let psi = model.eigenfunctions(x)?;
+    let outputs = model.outputs();
+    let named = |(j, c): (usize, usize)| {
+        let name = match outputs {
+            1 => format!("ψ{}", subscript(j + 1)),
+            _ => format!("ψ{},{}", subscript(j + 1), subscript(c + 1)),
+        };
+        (name, psi.slice(s![c..;outputs, j]).to_vec())
+    };
+    let all = (0..psi.ncols()).flat_map(|j| (0..outputs).map(move |c| (j, c)));
+    Ok(all.take(FUNCTIONS).map(named).collect())
 }
 
 fn series(columns: &[(String, Vec<f64>)]) -> Vec<Series<'_>> {
     columns.iter().map(|(name, values)| Series { name, values }).collect()
 }
 
-/// ψ₁, ψ₂, …
+/// ₁, ₂, …
 fn subscript(j: usize) -> String {
     let digit = |c: char| c.to_digit(10).and_then(|d| char::from_u32(0x2080 + d)).unwrap_or(c);
-    format!("ψ{}", j.to_string().chars().map(digit).collect::<String>())
+    j.to_string().chars().map(digit).collect()
 }
 
 fn range(values: impl Iterator<Item = f32>) -> (f64, f64) {

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     expect_width(&model, &data)?;
     let (started, mut computing) = (Instant::now(), 0.0);
     let mut writer = NpyWriter::create(&args.output, model.n_components())?;
-    let rows = BYTES / (4 * (data.width() + model.n_components())).max(1);
+    let numbers = data.width() + model.outputs() * model.n_components();
+    let rows = BYTES / (4 * numbers).max(1);
     let rows = rows.clamp(*ROWS.start(), *ROWS.end());
     for start in (0..data.len()).step_by(rows) {
         let x = data.range(start..(start + rows).min(data.len()))?;
@@ -45,13 +46,14 @@ pub(crate) fn run(args: &TransformArgs, json: bool) -> Result<()> {
     }
     writer.finish()?;
     let seconds = started.elapsed().as_secs_f64();
-    let (n, k) = (data.len(), model.n_components());
+    let (n, k, c) = (data.len(), model.n_components(), model.outputs());
     if json {
         let rate = n as f64 / seconds;
-        say(json!({"output": args.output.to_string_lossy(), "n_samples": n, "n_components": k,
-                   "seconds": seconds, "computing_seconds": computing, "rows_per_second": rate}))
+        say(json!({"output": args.output.to_string_lossy(), "n_samples": n, "n_outputs": c,
+                   "n_components": k, "seconds": seconds, "computing_seconds": computing, "rows_per_second": rate}))
     } else {
         let rate = n as f64 / seconds;
-        say(format_args!("{n} × {k} in {} ({rate:.0} rows/s)", args.output.display()))
+        let rows = if c > 1 { format!("{n}·{c}") } else { n.to_string() };
+        say(format_args!("{rows} × {k} in {} ({rate:.0} points/s)", args.output.display()))
     }
 }

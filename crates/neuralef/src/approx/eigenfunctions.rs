@@ -1,4 +1,4 @@
-//! The learned model: networks and a linear readout, ψ(x) = Wᵀ h(x).
+//! The learned model: networks and a linear readout, ψ(x) = Wᵀ h(x), with one output or several.
 
 use ndarray::{Axis, s};
 use rayon::prelude::*;
@@ -7,24 +7,32 @@ use super::FeatureMap;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::fit::checkpoint::{get_parameters, put_parameters};
+use crate::fit::outputs::{Assembly, Layout};
 use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
-use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::Network;
 use crate::persist::Archive;
 
-/// Rows evaluated at a time by one thread.
+/// Points evaluated at a time by one thread.
 const ROWS: usize = 256;
 
 /// Eigenfunctions as trained networks with a readout. Evaluating n points costs n forward passes
 /// and n·p·k multiplications, whatever the size of the training set.
+///
+/// For a kernel with C outputs ψ is n·C × k, the C outputs of a point in consecutive rows, with
+/// E_x Σ_c ψ_jc² = 1. The basis is then the k functions of C outputs (W is p × k), or last hidden
+/// layers, whose p features each have weights for every output (W is p·C × k, row p·C + c), or scalar
+/// functions with one vector of outputs for each eigenfunction (W is p × k, and C × k vectors).
 pub struct Eigenfunctions {
     network: Box<dyn Network>,
     conditioner: Standardizer,
     readout: ReadoutKind,
-    /// W, p × k.
+    /// W.
     weights: Mat64,
+    assembly: Assembly,
+    /// C.
+    outputs: usize,
     eigenvalues: Vec<f64>,
 }
 
@@ -38,15 +46,29 @@ impl Eigenfunctions {
         conditioner: Standardizer,
         readout: ReadoutKind,
         weights: Mat64,
+        assembly: Assembly,
         eigenvalues: Vec<f64>,
     ) -> Result<Self> {
-        let expected = (width(&*network, readout), eigenvalues.len());
-        if weights.dim() != expected {
+        let (rows, k) = (assembly.weight_rows(width(&*network, readout)), eigenvalues.len());
+        if rows.map(|rows| (rows, k)) != Some(weights.dim()) {
+            let expected = rows.map_or_else(|| "fewer".into(), |rows| format!("{rows} × {k}"));
             let (p, k) = weights.dim();
-            let expected = format!("{} × {}", expected.0, expected.1);
             return Err(Error::shape("readout weights", expected, format!("{p} × {k}")));
         }
-        Ok(Eigenfunctions { network, conditioner, readout, weights, eigenvalues })
+        let outputs = match &assembly {
+            Assembly::Own => network.outputs(),
+            Assembly::Product(outputs) => *outputs,
+            Assembly::Factorized(directions) => directions.nrows(),
+        };
+        Ok(Eigenfunctions {
+            network,
+            conditioner,
+            readout,
+            weights,
+            assembly,
+            outputs,
+            eigenvalues,
+        })
     }
 
     /// Reads back what [`FeatureMap::save`] stored.
@@ -54,14 +76,24 @@ impl Eigenfunctions {
         let eigenvalues = archive.f64_vector("eigenvalues")?;
         let mean = archive.f64_vector("conditioner.mean")?;
         let conditioner = Standardizer::new(mean, archive.f64_vector("conditioner.scale")?)?;
-        let functions = spec.n_components;
+        let (functions, outputs) = (spec.n_components, spec.network_outputs());
         let inputs = conditioner.width();
-        archive.expect_room(spec.network.size(inputs, functions))?;
-        let mut network = spec.network.build(inputs, functions, 0)?;
+        archive.expect_room(spec.network.size(inputs, functions, outputs))?;
+        let mut network = spec.network.build(inputs, functions, outputs, 0)?;
         get_parameters(archive, "network", network.parameters_mut())?;
-        let shape = (width(&*network, spec.readout), eigenvalues.len());
-        let weights = archive.f64_matrix("readout.weights", shape)?;
-        Eigenfunctions::new(network, conditioner, spec.readout, weights, eigenvalues)
+        let k = eigenvalues.len();
+        let assembly = match Layout::of(spec.outputs, spec.output_form, spec.readout) {
+            Layout::Own => Assembly::Own,
+            Layout::Product => Assembly::Product(spec.outputs),
+            Layout::Factorized => {
+                Assembly::Factorized(archive.f64_matrix("readout.directions", (spec.outputs, k))?)
+            }
+        };
+        let Some(rows) = assembly.weight_rows(width(&*network, spec.readout)) else {
+            return Err(archive.fault(format!("{} outputs", spec.outputs)));
+        };
+        let weights = archive.f64_matrix("readout.weights", (rows, k))?;
+        Eigenfunctions::new(network, conditioner, spec.readout, weights, assembly, eigenvalues)
     }
 
     /// The networks.
@@ -69,12 +101,21 @@ impl Eigenfunctions {
         &*self.network
     }
 
-    /// ψ for one block of rows, scaled column by column.
+    /// ψ for one block of points, scaled column by column.
     fn block(&self, x: MatRef<'_>, scale: &[f64]) -> Result<Mat64> {
-        let basis =
-            Basis { network: &*self.network, conditioner: &self.conditioner, kind: self.readout };
+        let layout = match &self.assembly {
+            Assembly::Own => Layout::Own,
+            Assembly::Product(_) => Layout::Product,
+            Assembly::Factorized(_) => Layout::Factorized,
+        };
+        let basis = Basis {
+            network: &*self.network,
+            conditioner: &self.conditioner,
+            kind: self.readout,
+            layout,
+        };
         // A row of this product has the same bits in any company.
-        let mut psi = linalg::matmul_f64(basis.at(x)?.view(), self.weights.view())?;
+        let mut psi = self.assembly.values(basis.at(x)?.view(), self.weights.view())?;
         for (mut column, factor) in psi.axis_iter_mut(Axis(1)).zip(scale) {
             column *= *factor;
         }
@@ -83,11 +124,12 @@ impl Eigenfunctions {
 
     fn evaluate(&self, x: MatRef<'_>, scale: &[f64]) -> Result<Mat64> {
         expect_columns("x", x, self.inputs())?;
-        let mut out = Mat64::zeros((x.nrows(), self.components()));
-        let mut blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS).enumerate().collect();
+        let c = self.outputs;
+        let mut out = Mat64::zeros((x.nrows() * c, self.components()));
+        let mut blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS * c).enumerate().collect();
         blocks.par_iter_mut().try_for_each(|(b, out)| -> Result<()> {
             let start = *b * ROWS;
-            let rows = x.slice(s![start..start + out.nrows(), ..]);
+            let rows = x.slice(s![start..start + out.nrows() / c, ..]);
             out.assign(&self.block(rows, scale)?);
             Ok(())
         })?;
@@ -102,6 +144,10 @@ impl FeatureMap for Eigenfunctions {
 
     fn components(&self) -> usize {
         self.eigenvalues.len()
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
     }
 
     fn transform(&self, x: MatRef<'_>) -> Result<Mat> {
@@ -121,6 +167,11 @@ impl FeatureMap for Eigenfunctions {
         put_parameters(archive, "network", self.network.parameters())?;
         let (p, k) = self.weights.dim();
         archive.put_f64("readout.weights", &[p, k], self.weights.iter().copied().collect())?;
+        if let Assembly::Factorized(directions) = &self.assembly {
+            let (c, k) = directions.dim();
+            let values = directions.iter().copied().collect();
+            archive.put_f64("readout.directions", &[c, k], values)?;
+        }
         archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())?;
         let (mean, scale) = (self.conditioner.mean(), self.conditioner.scale());
         archive.put_f64("conditioner.mean", &[mean.len()], mean.to_vec())?;

@@ -53,7 +53,13 @@ pub trait FeatureMap: Send + Sync {
     /// k, the number of features.
     fn components(&self) -> usize;
 
-    /// Features φ(x), n × k. For eigenfunction methods φ_j = √μ_j ψ_j.
+    /// C, the number of outputs of the kernel.
+    fn outputs(&self) -> usize {
+        1
+    }
+
+    /// Features φ(x), n × k; n·C × k with the C outputs of a point in consecutive rows, so that
+    /// φ_c(x)ᵀφ_c'(x') ≈ κ_cc'(x, x'). For eigenfunction methods φ_j = √μ_j ψ_j.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) when x is not n × d.
@@ -62,7 +68,7 @@ pub trait FeatureMap: Send + Sync {
     /// Eigenvalues μ of the integral operator, descending, when the method has them.
     fn eigenvalues(&self) -> Option<&[f64]>;
 
-    /// Eigenfunctions ψ(x), n × k, in double precision, when the method has them.
+    /// Eigenfunctions ψ(x), n × k (n·C × k), in double precision, when the method has them.
     ///
     /// # Errors
     /// As [`transform`](FeatureMap::transform), and

@@ -74,6 +74,7 @@ impl Method for NeuralEfMethod {
             trainer.conditioner,
             spec.readout,
             readout.weights,
+            readout.assembly,
             readout.eigenvalues,
         )?;
         Ok(Fitted { map: Box::new(map), points: sample.rows.len(), sample: sample.rows, record })
@@ -100,18 +101,27 @@ struct ReadoutSample {
     /// Fewer points for the looks of `steps = auto`, where those of the readout are many.
     look: Option<Vec<Batch>>,
     selection: Vec<Batch>,
+    /// The most directions of the basis that memory allows.
+    rank_limit: usize,
     warnings: Vec<String>,
 }
 
 impl ReadoutSample {
     fn new(problem: &Problem, basis: usize) -> Result<Self> {
         let spec = &problem.spec;
-        let budget = spec.memory_budget.saturating_mul(1 << 20);
-        let (width, held_out) = (problem.data.width(), problem.selection.len());
-        let affordable = readout::affordable_points(budget, basis, width, held_out)?;
+        let load = problem.readout_load(basis);
+        let affordable = load.points(problem.memory())?;
+        let rank_limit = load.rank_limit(problem.memory());
         let wanted = spec.readout_points.min(problem.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
         let mut warnings = Vec::new();
+        if rank_limit < basis {
+            warnings.push(format!(
+                "the readout uses the {rank_limit} leading directions of {basis} basis functions \
+                 for each output, to stay within memory_budget = {} MiB",
+                spec.memory_budget
+            ));
+        }
         if affordable < wanted {
             warnings.push(format!(
                 "the readout streams {} instead of {wanted} points to stay within memory_budget = \
@@ -134,7 +144,7 @@ impl ReadoutSample {
             _ => None,
         };
         let selection = problem.blocks(&problem.selection)?;
-        Ok(ReadoutSample { rows, train, look, selection, warnings })
+        Ok(ReadoutSample { rows, train, look, selection, rank_limit, warnings })
     }
 }
 
@@ -233,11 +243,13 @@ impl<'a> Training<'a> {
             network: &*self.trainer.learner.network,
             conditioner: &self.trainer.conditioner,
             kind: spec.readout,
+            layout: self.problem.layout(),
         };
         let operator = &*self.problem.operator;
         let sample = Sample { operator, train, selection: &self.sample.selection };
         let outputs = self.trainer.learner.objective.outputs();
-        let wanted = Wanted { components: spec.n_components, outputs };
+        let rank_limit = self.sample.rank_limit;
+        let wanted = Wanted { components: spec.n_components, outputs, rank_limit };
         let step = self.trainer.step();
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::metrics;
-use crate::operator::{Batch, Image};
+use crate::operator::{Batch, Image, rows_of_points};
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
@@ -25,7 +25,8 @@ pub struct PairCertificate {
     /// μ, the eigenvalue of the integral operator.
     pub eigenvalue: f64,
     /// Its standard error from the finite sample: the standard deviation over training points of
-    /// the influence 2ψTψ − μψ² − μ of a point, which is μ(ψ² − 1) for an exact pair, over √n.
+    /// the influence 2ψTψ − μψ² − μ of a point, which is μ(ψ² − 1) for an exact pair, over √n. Sums
+    /// over outputs, Σ_c ψ_cTψ_c and Σ_c ψ_c², where the kernel has several.
     pub standard_error: f64,
     /// ‖T̂ψ − μψ‖/μ on held-out points, T̂ the operator of the training sample: the error of the
     /// approximation, exact up to rounding (no sampling enters T̂).
@@ -63,7 +64,7 @@ pub struct Certificate {
     pub eigenvalue_points: usize,
 }
 
-/// ψ at points as the kernel sees them, n × k.
+/// ψ at points as the kernel sees them, n × k, or n·C × k.
 pub(crate) type Evaluate<'a> = dyn Fn(MatRef<'_>) -> Result<Mat64> + 'a;
 
 /// Measures eigenfunctions on the certificate's share of held-out points; `train` are the training points
@@ -81,15 +82,17 @@ pub(crate) fn certify(
     let held_out = problem.blocks(&problem.certificate)?;
     let psi = values(eigenfunctions, &held_out)?;
     let train_psi = values(eigenfunctions, train)?;
-    let (m, n) = (psi.nrows(), train_psi.nrows());
+    let c = problem.operator.outputs();
+    let (m, n) = (psi.nrows() / c, train_psi.nrows() / c);
 
     let image = problem.operator.image(train, train_psi.clone())?;
-    let residuals = relative_residuals(&psi, &images(&*image, &held_out)?, eigenvalues);
+    let residuals = relative_residuals(&psi, &images(&*image, &held_out)?, eigenvalues, m);
     // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ.
     let rows: Vec<usize> = train.iter().flat_map(|b| b.indices.iter().copied()).collect();
     let some = problem.blocks(&every(&rows, INFLUENCE))?;
     let (own, parts) = (values(eigenfunctions, &some)?, images(&*image, &some)?);
     let influence = 2.0 * &own * &parts - &(&own * &own * &Array1::from(eigenvalues.to_vec()));
+    let influence = sums_of_outputs(influence, c);
     drop(image);
 
     let population = population_residuals(problem, &psi, eigenvalues)?;
@@ -197,6 +200,18 @@ fn images(image: &dyn Image, points: &[Batch]) -> Result<Mat64> {
     stack(&points.iter().map(|b| image.at(b)).collect::<Result<Vec<_>>>()?)
 }
 
+/// Sums over the outputs of each point, n·C × k to n × k.
+fn sums_of_outputs(rows: Mat64, outputs: usize) -> Mat64 {
+    if outputs == 1 {
+        return rows;
+    }
+    let mut out = Mat64::zeros((rows.nrows() / outputs, rows.ncols()));
+    for (mut out, rows) in out.outer_iter_mut().zip(rows.axis_chunks_iter(Axis(0), outputs)) {
+        out.assign(&rows.sum_axis(Axis(0)));
+    }
+    out
+}
+
 fn stack(parts: &[Mat64]) -> Result<Mat64> {
     let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
     ndarray::concatenate(Axis(0), &views)
@@ -206,14 +221,15 @@ fn stack(parts: &[Mat64]) -> Result<Mat64> {
 /// (‖Tψ−μψ‖²/μ², its standard error) for each column, from held-out points alone.
 ///
 /// With the points in G groups and D_g(x) = (T_gψ)(x) − μψ(x), T_g the operator of group g, the
-/// mean over points x of group o and over pairs g ≠ h of other groups of D_g(x)D_h(x) has no
+/// mean over points x of group o and over pairs g ≠ h of other groups of D_g(x)ᵀD_h(x) has no
 /// squared-noise bias. The error is the delete-one-group jackknife's.
 fn population_residuals(
     problem: &Problem,
     psi: &Mat64,
     eigenvalues: &[f64],
 ) -> Result<Vec<(f64, f64)>> {
-    let (m, k) = psi.dim();
+    let (outputs, k) = (problem.operator.outputs(), psi.ncols());
+    let m = psi.nrows() / outputs;
     let groups = GROUPS.min(m);
     if groups < 4 {
         return Ok(vec![(0.0, f64::INFINITY); k]);
@@ -224,8 +240,10 @@ fn population_residuals(
     for g in 0..groups {
         let rows = member(g);
         let indices: Vec<usize> = rows.iter().map(|&r| problem.certificate[r]).collect();
-        let image =
-            problem.operator.image(&[problem.batch(&indices)?], psi.select(Axis(0), &rows))?;
+        let image = problem.operator.image(
+            &[problem.batch(&indices)?],
+            psi.select(Axis(0), &rows_of_points(&rows, outputs)),
+        )?;
         let mut deviation = image.at(&all)?;
         for (j, mu) in eigenvalues.iter().enumerate() {
             let own = psi.column(j);
@@ -238,9 +256,11 @@ fn population_residuals(
         let (mut total, mut count) = (0.0, 0usize);
         for &o in &used {
             for x in member(o) {
-                let others = used.iter().filter(|g| **g != o).map(|&g| deviations[g][[x, j]]);
-                let (sum, squares) = others.fold((0.0, 0.0), |(s, q), d| (s + d, q + d * d));
-                total += sum * sum - squares;
+                for row in x * outputs..(x + 1) * outputs {
+                    let others = used.iter().filter(|g| **g != o).map(|&g| deviations[g][[row, j]]);
+                    let (sum, squares) = others.fold((0.0, 0.0), |(s, q), d| (s + d, q + d * d));
+                    total += sum * sum - squares;
+                }
                 count += 1;
             }
         }

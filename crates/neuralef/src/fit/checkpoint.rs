@@ -56,7 +56,8 @@ impl Checkpoint {
     /// Fails unless the file has room for its network, and no more steps than `total`.
     pub(crate) fn check_size(&self, total: u64) -> Result<()> {
         let (spec, inputs) = (&self.header.spec, self.header.data_shape.1);
-        self.archive.expect_room(spec.network.size(inputs, spec.n_components))?;
+        let outputs = spec.network_outputs();
+        self.archive.expect_room(spec.network.size(inputs, spec.n_components, outputs))?;
         let step = self.header.step;
         let checks = self.header.auto.iter().flat_map(|auto| &auto.checks);
         if let Some(after) = checks.map(|c| c.0).chain([step]).find(|s| *s > total) {

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
-use crate::nn::{Network, Optimizer, Parameters, Tape, clip, l2_normalise};
+use crate::nn::{
+    Network, Optimizer, Parameters, Tape, clip, columns_of_outputs, l2_normalise, rows_of_outputs,
+};
 use crate::objective::Objective;
 use crate::operator::{Batch, KernelOperator};
 
@@ -37,7 +39,9 @@ impl Learner {
     }
 
     /// One step at learning rate `rate`: `z` is what the network sees of the batch, and gradients
-    /// of a norm above `limit` are scaled down to it.
+    /// of a norm above `limit` are scaled down to it. With C outputs everything between network and
+    /// network has a row for each (point, output): a function is normalised over all rows of its
+    /// column, and an objective's means run over them too.
     ///
     /// # Errors
     /// [`Error::Diverged`] at the first non-finite number, and what the operator reports.
@@ -50,7 +54,8 @@ impl Learner {
         limit: Option<f64>,
     ) -> Result<Update> {
         let forward = self.network.forward(z, Some(&mut self.tape));
-        let mut outputs = forward.map_err(|e| self.diverged(e))?;
+        let outputs = forward.map_err(|e| self.diverged(e))?;
+        let mut outputs = rows_of_outputs(outputs, self.network.outputs())?;
         let normalised = match self.objective.normalises() {
             true => {
                 let outputs = std::mem::take(&mut outputs);
@@ -71,6 +76,7 @@ impl Learner {
             Some(n) => n.backward(found.cotangent)?,
             None => found.cotangent,
         };
+        let cotangent = columns_of_outputs(cotangent, self.network.outputs())?;
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
         self.objective.parameter_gradient(&*self.network, &self.tape, &mut self.gradient)?;
         self.network.settle(&self.tape);

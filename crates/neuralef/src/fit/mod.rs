@@ -1,11 +1,14 @@
 //! Fitting: from data and a spec to a model with a certificate.
 
 pub(crate) mod auto;
+pub(crate) mod budget;
 mod certificate;
 pub(crate) mod checkpoint;
 pub(crate) mod learner;
 mod observer;
+pub(crate) mod outputs;
 pub(crate) mod problem;
+mod product;
 pub(crate) mod readout;
 mod spec;
 pub(crate) mod train;
@@ -17,4 +20,4 @@ pub use observer::{Control, Event, Observer, Silent};
 pub use problem::{Problem, Split};
 pub use readout::ReadoutRecord;
 pub(crate) use readout::relative_residuals;
-pub use spec::{FitSpec, ReadoutKind, Steps};
+pub use spec::{FitSpec, OutputForm, ReadoutKind, Steps};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::readout::affordable_points;
-use super::spec::{FitSpec, ReadoutKind};
+use super::budget::Load;
+use super::outputs::Layout;
+use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -34,6 +35,8 @@ pub struct Problem {
     /// Held-out rows that only the certificate sees, ascending.
     pub(crate) certificate: Vec<usize>,
     pub(crate) operator: Arc<dyn KernelOperator>,
+    /// What networks learn: the operator, or that of tr κ for networks with one output.
+    pub(crate) training_operator: Arc<dyn KernelOperator>,
     /// The kernel with its parameters resolved; none for a Gram matrix or features.
     pub(crate) kernel: Option<Arc<dyn Kernel>>,
     pub(crate) spec: FitSpec,
@@ -92,6 +95,10 @@ impl Problem {
                     .into(),
             );
         }
+        let training_operator = match operator.matrix_valued() {
+            Some(whole) if spec.output_form == OutputForm::Factorized => whole.trace(),
+            _ => Arc::clone(&operator),
+        };
         Ok(Problem {
             data: data.clone(),
             standardizer,
@@ -99,6 +106,7 @@ impl Problem {
             selection,
             certificate,
             operator,
+            training_operator,
             kernel,
             spec,
             warnings,
@@ -110,12 +118,18 @@ impl Problem {
     /// eigenpairs. Random features may be more than points.
     pub(crate) fn expect_points_for_components(&self) -> Result<()> {
         let (k, n, train) = (self.spec.n_components, self.data.len(), self.train.len());
-        let expected = if k > n {
-            format!("at most the number of points, {n}")
+        let c = self.operator.outputs();
+        let times = if c > 1 { format!(" times {c} outputs") } else { String::new() };
+        let expected = if k > n.saturating_mul(c) {
+            format!("at most the number of points, {n}{times}")
         } else {
-            format!("at most the number of training points, {train}")
+            format!("at most the number of training points, {train}{times}")
         };
-        if k <= train { Ok(()) } else { Err(Error::parameter("n_components", expected, k)) }
+        if k <= train.saturating_mul(c) {
+            Ok(())
+        } else {
+            Err(Error::parameter("n_components", expected, k))
+        }
     }
 
     /// Fails unless a network can be trained and read out within the memory budget; nothing is
@@ -127,7 +141,7 @@ impl Problem {
         const PAIR: u64 = 32;
         let spec = &self.spec;
         let k = spec.n_components;
-        let size = spec.network.size(self.data.width(), k);
+        let size = spec.network.size(self.data.width(), k, spec.network_outputs());
         let objective = OBJECTIVES.build_text(&spec.objective)?;
         // What a step adds, the moving average (half of it), and two copies of that in a checkpoint.
         let jacobian = if objective.needs_jacobian() { size.jacobian } else { 0 };
@@ -149,14 +163,30 @@ impl Problem {
             ReadoutKind::Galerkin => size.hidden.saturating_add(1),
             _ => k as u64,
         };
-        let budget = spec.memory_budget.saturating_mul(1 << 20);
-        affordable_points(
-            budget,
-            usize::try_from(basis).unwrap_or(usize::MAX),
-            self.data.width(),
-            self.selection.len(),
-        )
-        .map(|_| ())
+        let basis = usize::try_from(basis).unwrap_or(usize::MAX);
+        self.readout_load(basis).points(self.memory()).map(|_| ())
+    }
+
+    /// The memory budget in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.spec.memory_budget.saturating_mul(1 << 20)
+    }
+
+    /// What a readout of `basis` functions takes.
+    pub(crate) fn readout_load(&self, basis: usize) -> Load<'_> {
+        Load {
+            functions: basis,
+            inputs: self.data.width(),
+            held_out: self.selection.len(),
+            components: self.spec.n_components,
+            layout: self.layout(),
+            operator: &*self.operator,
+        }
+    }
+
+    /// How a readout's basis stands to the outputs of the kernel.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::of(self.operator.outputs(), self.spec.output_form, self.spec.readout)
     }
 
     /// The points `indices`, as the kernel sees them.
@@ -201,22 +231,26 @@ fn operator(
     spec: &FitSpec,
 ) -> Result<Source> {
     let matching = |what: &str, rows: usize| {
-        if rows == data.len() {
+        if data.len().checked_mul(spec.outputs) == Some(rows) {
             return Ok(());
         }
-        Err(Error::shape(what, format!("one row for each of {} points", data.len()), rows))
+        let each = match spec.outputs {
+            1 => "one row".to_string(),
+            c => format!("{c} rows"),
+        };
+        Err(Error::shape(what, format!("{each} for each of {} points", data.len()), rows))
     };
     if let Some(path) = &spec.gram {
         let gram = Dataset::open(&path.to_string_lossy(), spec.seed)?;
         matching("gram", gram.len())?;
         gram.check_finite()?;
-        return Ok((Arc::new(PrecomputedOperator::new(gram)?), None));
+        return Ok((Arc::new(PrecomputedOperator::new(gram, spec.outputs)?), None));
     }
     if let Some(path) = &spec.features {
         let features = Dataset::open(&path.to_string_lossy(), spec.seed)?;
         matching("features", features.len())?;
         features.check_finite()?;
-        return Ok((Arc::new(FeatureOperator::new(features, 1)?), None));
+        return Ok((Arc::new(FeatureOperator::new(features, spec.outputs)?), None));
     }
     let Some(text) = &spec.kernel else {
         return Err(Error::parameter("kernel", "a kernel", "none"));

@@ -9,14 +9,16 @@
 use ndarray::{Array1, Axis, s};
 use serde::{Deserialize, Serialize};
 
+use super::outputs::{Assembly, Layout};
+use super::product;
 use super::spec::ReadoutKind;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
-use crate::linalg;
+use crate::linalg::{self, Whitening};
 use crate::matrix::{Mat64, MatRef};
-use crate::nn::Network;
+use crate::nn::{Network, rows_of_outputs};
 use crate::objective::Outputs;
-use crate::operator::{BLOCK, Batch, Image, KernelOperator, Tick};
+use crate::operator::{Batch, Image, KernelOperator, Tick};
 
 /// Truncations tried, relative to the largest eigenvalue of C: 10⁻¹ … 10⁻¹⁴.
 const DECADES: std::ops::RangeInclusive<i32> = 1..=14;
@@ -26,6 +28,7 @@ pub(crate) struct Basis<'a> {
     pub network: &'a dyn Network,
     pub conditioner: &'a Standardizer,
     pub kind: ReadoutKind,
+    pub layout: Layout,
 }
 
 impl Basis<'_> {
@@ -34,11 +37,17 @@ impl Basis<'_> {
         width(self.network, self.kind)
     }
 
-    /// Their values at x, n × p.
+    /// Rows of values for each point: the outputs of the functions where they have their own.
+    fn rows(&self) -> usize {
+        if self.layout == Layout::Own { self.network.outputs() } else { 1 }
+    }
+
+    /// Their values at x, n × p, or n·C × p where they have outputs of their own.
     pub(crate) fn at(&self, x: MatRef<'_>) -> Result<Mat64> {
         let z = self.conditioner.apply(x)?;
         if self.kind != ReadoutKind::Galerkin {
-            return Ok(self.network.forward(z.view(), None)?.mapv(f64::from));
+            let outputs = self.network.forward(z.view(), None)?;
+            return Ok(rows_of_outputs(outputs, self.network.outputs())?.mapv(f64::from));
         }
         let hidden = self.network.hidden(z.view())?;
         let p = hidden.ncols();
@@ -63,9 +72,10 @@ pub struct ReadoutRecord {
     pub kind: ReadoutKind,
     /// Training points streamed.
     pub points: usize,
-    /// p, functions in the basis.
+    /// p, functions in the basis; C times as many where scalar functions are taken with each of C
+    /// outputs.
     pub basis: usize,
-    /// Directions kept.
+    /// Directions kept, of as many.
     pub rank: usize,
     /// The chosen truncation relative to the largest eigenvalue of C; none where nothing is truncated.
     pub truncation: Option<f64>,
@@ -76,11 +86,12 @@ pub struct ReadoutRecord {
     pub residual: f64,
 }
 
-/// A readout: ψ(x) = Wᵀh(x) and the eigenvalues.
+/// A readout: ψ(x) = Wᵀh(x), or what `assembly` says, and the eigenvalues.
 #[derive(Debug, Clone)]
 pub(crate) struct Readout {
     /// W, p × k.
     pub weights: Mat64,
+    pub assembly: Assembly,
     pub eigenvalues: Vec<f64>,
     pub record: ReadoutRecord,
 }
@@ -94,38 +105,9 @@ pub(crate) struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    fn points(&self) -> usize {
+    pub(super) fn points(&self) -> usize {
         self.train.iter().map(|b| b.indices.len()).sum()
     }
-}
-
-/// Training points of `width` columns that a readout of `p` functions can stream within `memory`
-/// bytes: it holds two copies of the basis and of the points themselves, three p × p matrices and
-/// the values at `held_out` points.
-///
-/// # Errors
-/// [`Error::MemoryBudget`] when not even p points fit.
-pub(crate) fn affordable_points(
-    memory: u64,
-    p: usize,
-    width: usize,
-    held_out: usize,
-) -> Result<usize> {
-    let (p, width, held_out) = (p as u64, width as u64, held_out as u64);
-    let rows = held_out.saturating_mul(3).saturating_add(BLOCK as u64);
-    let columns = p.saturating_mul(3).saturating_add(rows);
-    let fixed = p.saturating_mul(columns).saturating_mul(8);
-    let fixed = fixed.saturating_add(held_out.saturating_mul(width).saturating_mul(4));
-    let point = p.max(1).saturating_mul(16).saturating_add(width.saturating_mul(8));
-    let points = memory.saturating_sub(fixed) / point;
-    if points >= p.max(2) {
-        return Ok(usize::try_from(points).unwrap_or(usize::MAX));
-    }
-    Err(Error::MemoryBudget {
-        what: format!("a readout of {p} basis functions"),
-        needed_mib: fixed.saturating_add(p.saturating_mul(point)).div_ceil(1 << 20),
-        budget_mib: memory >> 20,
-    })
 }
 
 /// What a readout is to find.
@@ -134,12 +116,15 @@ pub(crate) struct Wanted {
     pub components: usize,
     /// What the networks' outputs are without a readout.
     pub outputs: Outputs,
+    /// The most directions of a basis that memory allows.
+    pub rank_limit: usize,
 }
 
 /// Computes the readout of `kind` for the top k pairs.
 ///
 /// Cost: O(n·p²) for C, O(n²·(d + r)) for the operator, O(r³) for each truncation tried, with n
-/// training points, p functions and r directions kept; memory 2n·r + 3p² doubles.
+/// training points, p functions and r directions kept; memory 2n·r + 3p² doubles. Functions with C
+/// outputs count as n·C points; scalar functions for C outputs see [`product`].
 ///
 /// # Errors
 /// [`Error::Numerical`] when no direction is usable, and what the
@@ -150,9 +135,46 @@ pub(crate) fn compute(
     wanted: &Wanted,
     tick: &mut Tick<'_>,
 ) -> Result<Readout> {
-    match basis.kind {
+    if basis.layout != Layout::Own {
+        return product::compute(basis, sample, wanted, tick);
+    }
+    let mut found = match basis.kind {
         ReadoutKind::None => raw(basis, sample, wanted, tick),
         _ => rayleigh_ritz(basis, sample, wanted.components, tick),
+    }?;
+    if basis.rows() > 1 {
+        // Means over rows (point, output) so far; E_x Σ_c ψ_c² = 1 from here on.
+        found.weights /= (basis.rows() as f64).sqrt();
+    }
+    Ok(found)
+}
+
+/// Weights that make the outputs themselves orthonormal, or each of unit norm, from their covariance.
+pub(super) fn raw_weights(covariance: &Mat64, outputs: Outputs) -> Result<Mat64> {
+    let squares = covariance.diag();
+    if let Some(j) = squares.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
+        return Err(Error::Numerical {
+            what: "normalisation of the network outputs".into(),
+            message: format!("output {j} has mean square {} over the training set", squares[j]),
+        });
+    }
+    match outputs {
+        // ψ = L⁻¹u with LLᵀ = E[uuᵀ].
+        Outputs::Span => {
+            let factor = linalg::cholesky_jittered(covariance.view())?;
+            if factor.jitter > 0.0 {
+                return Err(Error::Numerical {
+                    what: "orthogonalisation of the network outputs".into(),
+                    message: "they are linearly dependent over the training set; readout = ritz \
+                              or galerkin keeps those that are not"
+                        .into(),
+                });
+            }
+            factor.solve_lower_transposed(Mat64::eye(covariance.nrows()).view())
+        }
+        Outputs::Functions | Outputs::Scaled => {
+            Ok(Mat64::from_diag(&squares.iter().map(|v| v.sqrt().recip()).collect::<Array1<_>>()))
+        }
     }
 }
 
@@ -165,35 +187,11 @@ fn raw(
 ) -> Result<Readout> {
     let (n, p, k) = (sample.points(), basis.width(), wanted.components);
     let covariance = covariance(basis, sample)?;
-    let squares = covariance.diag().to_vec();
-    if let Some(j) = squares.iter().position(|v| !(v.is_finite() && *v > 0.0)) {
-        return Err(Error::Numerical {
-            what: "normalisation of the network outputs".into(),
-            message: format!("output {j} has mean square {} over the training set", squares[j]),
-        });
-    }
-    let weights = match wanted.outputs {
-        // ψ = L⁻¹u with LLᵀ = E[uuᵀ].
-        Outputs::Span => {
-            let factor = linalg::cholesky_jittered(covariance.view())?;
-            if factor.jitter > 0.0 {
-                return Err(Error::Numerical {
-                    what: "orthogonalisation of the network outputs".into(),
-                    message: "they are linearly dependent over the training set; readout = ritz \
-                              or galerkin keeps those that are not"
-                        .into(),
-                });
-            }
-            factor.solve_lower_transposed(Mat64::eye(p).view())?
-        }
-        Outputs::Functions | Outputs::Scaled => {
-            Mat64::from_diag(&squares.iter().map(|v| v.sqrt().recip()).collect::<Array1<_>>())
-        }
-    };
+    let weights = raw_weights(&covariance, wanted.outputs)?;
     let values = project(basis, sample.train, &weights)?;
     let image = sample.operator.image(sample.train, values.clone())?;
     let found = match wanted.outputs {
-        Outputs::Scaled => squares,
+        Outputs::Scaled => covariance.diag().to_vec(),
         _ => sample.operator.quadratic_form(sample.train, &values, tick)?.diag().to_vec(),
     };
     let held_out = HeldOut::new(basis, sample, &weights, &*image)?;
@@ -203,7 +201,7 @@ fn raw(
     let sorted = Mat64::eye(order.len()).select(Axis(1), &order);
     let residual = held_out.score(&sorted, &eigenvalues, k);
     let mut weights = weights.select(Axis(1), &order);
-    orient(&mut weights, &values, &sorted);
+    orient(&mut weights, &values.dot(&sorted));
     let record = ReadoutRecord {
         kind: basis.kind,
         points: n,
@@ -213,7 +211,130 @@ fn raw(
         candidates: Vec::new(),
         residual,
     };
-    Ok(Readout { weights, eigenvalues, record })
+    Ok(Readout { weights, assembly: Assembly::Own, eigenvalues, record })
+}
+
+/// Eigenpairs of a quadratic form on the leading directions of a whitened basis.
+pub(super) struct Solved {
+    pub eigenvalues: Vec<f64>,
+    /// In columns.
+    pub vectors: Mat64,
+    pub assembly: Assembly,
+    /// The Frobenius norm of the form.
+    pub size: f64,
+}
+
+/// What a truncation leaves.
+pub(super) struct Candidate {
+    truncation: f64,
+    /// Leading directions of the whitened basis.
+    pub rank: usize,
+    pub eigenvalues: Vec<f64>,
+    pub vectors: Mat64,
+    pub assembly: Assembly,
+}
+
+impl Candidate {
+    /// Pairs on all `rank` functions of a basis, nothing truncated.
+    pub(super) fn whole(
+        rank: usize,
+        eigenvalues: Vec<f64>,
+        vectors: Mat64,
+        assembly: Assembly,
+    ) -> Self {
+        Candidate { truncation: 0.0, rank, eigenvalues, vectors, assembly }
+    }
+}
+
+/// The eigenpairs for every truncation that keeps another number of directions, at most `most`, as
+/// far as they are above `floor` beside the whole of the form.
+pub(super) fn candidates(
+    whitening: &Whitening,
+    most: usize,
+    floor: f64,
+    solve: impl Fn(usize) -> Result<Solved>,
+) -> Result<Vec<Candidate>> {
+    let mut out: Vec<Candidate> = Vec::new();
+    for truncation in DECADES.map(|d| 10f64.powi(-d)) {
+        let rank = whitening.rank(truncation).min(most);
+        if rank == 0 || out.last().is_some_and(|c| c.rank == rank) {
+            continue;
+        }
+        let Solved { mut eigenvalues, vectors, assembly, size } = solve(rank)?;
+        // What is rounding beside the whole of the form: its largest eigenvalue may be negative.
+        let usable = eigenvalues.iter().take_while(|m| **m > floor * size).count();
+        if usable == 0 {
+            continue;
+        }
+        eigenvalues.truncate(usable);
+        let vectors = vectors.slice(s![.., ..usable]).to_owned();
+        let assembly = assembly.leading(usable);
+        out.push(Candidate { truncation, rank, eigenvalues, vectors, assembly });
+    }
+    Ok(out)
+}
+
+/// The candidate with the smallest of `scores`, the first of equals, and the record of them all;
+/// each direction counts `times`.
+///
+/// # Errors
+/// [`Error::Numerical`] when there is none.
+pub(super) fn choose(
+    basis: &Basis<'_>,
+    points: usize,
+    candidates: Vec<Candidate>,
+    scores: &[f64],
+    times: usize,
+) -> Result<(Candidate, ReadoutRecord)> {
+    let tried = candidates.iter().zip(scores);
+    let tried = tried.map(|(c, score)| (c.truncation, c.rank * times, *score)).collect();
+    let best = (0..scores.len()).reduce(|a, b| if scores[b] < scores[a] { b } else { a });
+    let Some((best, at)) = best.and_then(|at| Some((candidates.into_iter().nth(at)?, at))) else {
+        return Err(Error::Numerical {
+            what: "readout".into(),
+            message: format!(
+                "the kernel has no positive eigenvalue on the {points} training points, as far as \
+                 the {} basis functions show",
+                basis.width()
+            ),
+        });
+    };
+    let record = ReadoutRecord {
+        kind: basis.kind,
+        points,
+        basis: basis.width() * times,
+        rank: best.rank * times,
+        truncation: Some(best.truncation),
+        candidates: tried,
+        residual: scores[at],
+    };
+    Ok((best, record))
+}
+
+/// The whitened basis, most significant direction first: a truncation keeps leading columns.
+pub(super) fn whitened(
+    basis: &Basis<'_>,
+    sample: &Sample<'_>,
+    most: usize,
+) -> Result<(Whitening, Mat64)> {
+    let whitening = Whitening::new(covariance(basis, sample)?.view())?;
+    let mut whiten = whitening.whitener(10f64.powi(-DECADES.end()))?;
+    if whiten.ncols() == 0 {
+        return Err(Error::Numerical {
+            what: "readout".into(),
+            message: format!("the {} basis functions vanish on the training set", basis.width()),
+        });
+    }
+    if whiten.ncols() > most {
+        whiten = whiten.slice(s![.., ..most]).to_owned();
+    }
+    Ok((whitening, whiten))
+}
+
+/// Rounding of our own sums, and of the kernel values.
+pub(super) fn rounding(basis: &Basis<'_>, sample: &Sample<'_>) -> f64 {
+    let rows = sample.points() * basis.rows();
+    rows.max(basis.width()) as f64 * f64::EPSILON + sample.operator.unit_roundoff()
 }
 
 fn rayleigh_ritz(
@@ -222,87 +343,44 @@ fn rayleigh_ritz(
     k: usize,
     tick: &mut Tick<'_>,
 ) -> Result<Readout> {
-    let (n, p) = (sample.points(), basis.width());
-    // The whitened basis, most significant direction first: a truncation keeps leading columns.
-    let whitening = linalg::Whitening::new(covariance(basis, sample)?.view())?;
-    let whiten = whitening.whitener(10f64.powi(-DECADES.end()))?;
-    if whiten.ncols() == 0 {
-        return Err(Error::Numerical {
-            what: "readout".into(),
-            message: format!("the {p} basis functions vanish on the training set"),
-        });
-    }
+    let (whitening, whiten) = whitened(basis, sample, usize::MAX)?;
     let values = project(basis, sample.train, &whiten)?;
     let galerkin = sample.operator.quadratic_form(sample.train, &values, tick)?;
     let image = sample.operator.image(sample.train, values.clone())?;
     let held_out = HeldOut::new(basis, sample, &whiten, &*image)?;
     drop(image);
 
-    // Rounding of our own sums, and of the kernel values.
-    let floor = n.max(p) as f64 * f64::EPSILON + sample.operator.unit_roundoff();
-    let mut best: Option<(f64, Mat64, Vec<f64>, f64)> = None;
-    let mut candidates: Vec<(f64, usize, f64)> = Vec::new();
-    for truncation in DECADES.map(|d| 10f64.powi(-d)) {
-        let r = whitening.rank(truncation).min(whiten.ncols());
-        if r == 0 || candidates.last().is_some_and(|c| c.1 == r) {
-            continue;
-        }
+    let candidates = candidates(&whitening, whiten.ncols(), rounding(basis, sample), |r| {
         let block = galerkin.slice(s![..r, ..r]);
         let found = linalg::top_eigh(block, k.min(r))?;
-        let (mut eigenvalues, vectors) = (found.values, found.vectors);
-        // What is rounding beside the whole of Q: its largest eigenvalue may be negative.
         let size = block.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let usable = eigenvalues.iter().take_while(|m| **m > floor * size).count();
-        if usable == 0 {
-            continue;
-        }
-        eigenvalues.truncate(usable);
-        let vectors = vectors.slice(s![.., ..usable]).to_owned();
-        let score = held_out.score(&vectors, &eigenvalues, k);
-        candidates.push((truncation, r, score));
-        if best.as_ref().is_none_or(|b| score < b.3) {
-            best = Some((truncation, vectors, eigenvalues, score));
-        }
-    }
-    let Some((truncation, vectors, eigenvalues, residual)) = best else {
-        return Err(Error::Numerical {
-            what: "readout".into(),
-            message: format!(
-                "the kernel has no positive eigenvalue on the {n} training points, as far as the \
-                 {p} basis functions show"
-            ),
-        });
-    };
-    let r = vectors.nrows();
-    let mut weights = linalg::matmul_f64(whiten.slice(s![.., ..r]), vectors.view())?;
-    orient(&mut weights, &values, &vectors);
-    let record = ReadoutRecord {
-        kind: basis.kind,
-        points: n,
-        basis: p,
-        rank: r,
-        truncation: Some(truncation),
-        candidates,
-        residual,
-    };
-    Ok(Readout { weights, eigenvalues, record })
+        let assembly = Assembly::Own;
+        Ok(Solved { eigenvalues: found.values, vectors: found.vectors, assembly, size })
+    })?;
+    let scores: Vec<f64> =
+        candidates.iter().map(|c| held_out.score(&c.vectors, &c.eigenvalues, k)).collect();
+    let (best, record) = choose(basis, sample.points(), candidates, &scores, 1)?;
+    let leading = s![.., ..best.rank];
+    let mut weights = linalg::matmul_f64(whiten.slice(leading), best.vectors.view())?;
+    orient(&mut weights, &values.slice(leading).dot(&best.vectors));
+    Ok(Readout { weights, assembly: best.assembly, eigenvalues: best.eigenvalues, record })
 }
 
-/// C = E[hhᵀ] over the training points.
-fn covariance(basis: &Basis<'_>, sample: &Sample<'_>) -> Result<Mat64> {
+/// C = E[hhᵀ] over the training points (and outputs, where functions have them).
+pub(super) fn covariance(basis: &Basis<'_>, sample: &Sample<'_>) -> Result<Mat64> {
     let p = basis.width();
     let mut sum = Mat64::zeros((p, p));
     for batch in sample.train {
         let h = basis.at(batch.x.view())?;
         sum += &linalg::tr_matmul_f64(h.view(), h.view())?;
     }
-    Ok(sum / sample.points() as f64)
+    Ok(sum / (sample.points() * basis.rows()) as f64)
 }
 
-/// Values of the combinations `weights` (p × r) of the basis at `points`, n × r.
-fn project(basis: &Basis<'_>, points: &[Batch], weights: &Mat64) -> Result<Mat64> {
-    let n = points.iter().map(|b| b.indices.len()).sum();
-    let mut out = Mat64::zeros((n, weights.ncols()));
+/// Values of the combinations `weights` (p × r) of the basis at `points`, n × r (n·C × r).
+pub(super) fn project(basis: &Basis<'_>, points: &[Batch], weights: &Mat64) -> Result<Mat64> {
+    let n: usize = points.iter().map(|b| b.indices.len()).sum();
+    let mut out = Mat64::zeros((n * basis.rows(), weights.ncols()));
     let mut row = 0;
     for batch in points {
         let values = linalg::matmul_f64(basis.at(batch.x.view())?.view(), weights.view())?;
@@ -326,29 +404,41 @@ impl HeldOut {
         image: &dyn Image,
     ) -> Result<Self> {
         let values = project(basis, sample.selection, weights)?;
-        let parts: Vec<Mat64> =
-            sample.selection.iter().map(|b| image.at(b)).collect::<Result<_>>()?;
-        let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
-        let images = ndarray::concatenate(Axis(0), &views)
-            .map_err(|e| Error::shape("held-out images", "equal widths", e))?;
-        Ok(HeldOut { values, images })
+        Ok(HeldOut { values, images: images(image, sample.selection)? })
     }
 
-    /// Root mean square over k pairs of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ, for ψ = basis·vectors: the
-    /// sine of the angle between Tψ and μψ where the residual is orthogonal. Missing pairs count 1.
     fn score(&self, vectors: &Mat64, eigenvalues: &[f64], k: usize) -> f64 {
         let r = vectors.nrows();
         let psi = self.values.slice(s![.., ..r]).dot(vectors);
         let t_psi = self.images.slice(s![.., ..r]).dot(vectors);
-        let residuals = relative_residuals(&psi, &t_psi, eigenvalues);
-        let bounded: f64 = residuals.iter().map(|r| 1.0 - 1.0 / (1.0 + r * r)).sum();
-        ((bounded + (k - eigenvalues.len()) as f64) / k as f64).sqrt()
+        score(&relative_residuals(&psi, &t_psi, eigenvalues, psi.nrows()), k)
     }
 }
 
-/// ‖Tψ_j − μ_jψ_j‖/μ_j, root mean square over points, for each column.
-pub(crate) fn relative_residuals(psi: &Mat64, t_psi: &Mat64, eigenvalues: &[f64]) -> Vec<f64> {
-    let n = psi.nrows().max(1) as f64;
+/// An image at `points`, all of them.
+pub(super) fn images(image: &dyn Image, points: &[Batch]) -> Result<Mat64> {
+    let parts: Vec<Mat64> = points.iter().map(|b| image.at(b)).collect::<Result<_>>()?;
+    let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+    ndarray::concatenate(Axis(0), &views)
+        .map_err(|e| Error::shape("held-out images", "equal widths", e))
+}
+
+/// Root mean square over k pairs of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ: the sine of the angle between Tψ
+/// and μψ where the residual is orthogonal. Missing pairs count 1.
+pub(super) fn score(residuals: &[f64], k: usize) -> f64 {
+    let bounded: f64 = residuals.iter().map(|r| 1.0 - 1.0 / (1.0 + r * r)).sum();
+    ((bounded + (k - residuals.len()) as f64) / k as f64).sqrt()
+}
+
+/// ‖Tψ_j − μ_jψ_j‖/μ_j for each column; the squared norm is the sum of squares over `count`: the
+/// number of points where E_x Σ_c ψ_c² = 1.
+pub(crate) fn relative_residuals(
+    psi: &Mat64,
+    t_psi: &Mat64,
+    eigenvalues: &[f64],
+    count: usize,
+) -> Vec<f64> {
+    let n = count.max(1) as f64;
     (0..eigenvalues.len())
         .map(|j| {
             let mu = eigenvalues[j];
@@ -359,10 +449,9 @@ pub(crate) fn relative_residuals(psi: &Mat64, t_psi: &Mat64, eigenvalues: &[f64]
         .collect()
 }
 
-/// Fixes the signs of the columns of `weights` by the rule Σψ³ ≥ 0 over the training points, whose
-/// values are `values`·`vectors`.
-fn orient(weights: &mut Mat64, values: &Mat64, vectors: &Mat64) {
-    let psi = values.slice(s![.., ..vectors.nrows()]).dot(vectors);
+/// Fixes the signs of the columns of `weights` by the rule Σψ³ ≥ 0 over the rows of `psi`, the
+/// eigenfunctions at the training points.
+pub(super) fn orient(weights: &mut Mat64, psi: &Mat64) {
     let signs = linalg::canonical_signs(psi.view());
     for (mut column, sign) in weights.axis_iter_mut(Axis(1)).zip(signs) {
         column *= sign;

@@ -26,10 +26,15 @@ use crate::objective::OBJECTIVES;
 pub struct FitSpec {
     /// The kernel, as text.
     pub kernel: Option<KernelSpec>,
-    /// A precomputed N × N Gram matrix (.npy) instead of a kernel.
+    /// A precomputed N·C × N·C Gram matrix (.npy) instead of a kernel, C as in `outputs`.
     pub gram: Option<PathBuf>,
-    /// Features Φ, N × S (.npy), whose inner products /S are the kernel, instead of a kernel.
+    /// Features Φ, N·C × S (.npy), whose inner products /S are the kernel, instead of a kernel.
     pub features: Option<PathBuf>,
+    /// C, the number of outputs of the kernel: κ(x, x') is C × C, and a Gram matrix or features have
+    /// C consecutive rows for each point. 1 for kernels in text form.
+    pub outputs: usize,
+    /// The form of the eigenfunctions of a kernel with several outputs.
+    pub output_form: OutputForm,
     /// k, how many eigenfunctions.
     pub n_components: usize,
     /// The approximator, e.g. `neuralef` or `nystrom(landmarks=1000)`.
@@ -70,6 +75,8 @@ impl Default for FitSpec {
             kernel: None,
             gram: None,
             features: None,
+            outputs: 1,
+            output_form: OutputForm::Joint,
             n_components: 10,
             method: "neuralef".into(),
             network: NetworkSpec::default(),
@@ -114,6 +121,14 @@ impl FitSpec {
                 format!("{got} of them"),
             ));
         }
+        at_least("outputs", 1, self.outputs)?;
+        if self.outputs > 1 && self.kernel.is_some() {
+            return Err(Error::parameter(
+                "outputs",
+                "1 for a kernel in text form (matrix-valued kernels come as features or a Gram matrix)",
+                self.outputs,
+            ));
+        }
         OBJECTIVES.build_text(&self.objective)?;
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;
@@ -126,6 +141,16 @@ impl FitSpec {
             return Err(Error::parameter("clip_norm", "a number ≥ 0", self.clip_norm));
         }
         Ok(())
+    }
+}
+
+impl FitSpec {
+    /// Outputs of each function of the networks.
+    pub(crate) fn network_outputs(&self) -> usize {
+        match self.output_form {
+            OutputForm::Joint => self.outputs,
+            OutputForm::Factorized => 1,
+        }
     }
 }
 
@@ -237,6 +262,40 @@ impl fmt::Display for ReadoutKind {
     }
 }
 
+/// The form of the eigenfunctions of a kernel with C outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputForm {
+    /// ψ: x ↦ ℝ^C without restriction; the networks have C heads for each function.
+    Joint,
+    /// ψ(x) = s(x)u with a scalar function s and a vector u of an orthonormal basis of ℝ^C: the
+    /// eigenfunctions of Σ_c (u_cᵀκu_c)u_cu_cᵀ, which are those of κ when κ(x, x') = k(x, x')·B.
+    Factorized,
+}
+
+impl OutputForm {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, OutputForm); 2] =
+        [("joint", OutputForm::Joint), ("factorized", OutputForm::Factorized)];
+}
+
+impl FromStr for OutputForm {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, form)| *form)
+            .ok_or_else(|| Error::unknown("output_form", text, &Self::ALL.map(|(name, _)| name)))
+    }
+}
+
+impl fmt::Display for OutputForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, form)| form == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +309,10 @@ mod tests {
             assert_eq!(back.to_string(), text);
         }
         assert!("-1".parse::<Steps>().is_err() && "many".parse::<Steps>().is_err());
+        for (name, form) in OutputForm::ALL {
+            assert_eq!(name.parse::<OutputForm>().unwrap(), form);
+            assert_eq!(form.to_string(), name);
+        }
         for (name, kind) in ReadoutKind::ALL {
             assert_eq!(name.parse::<ReadoutKind>().unwrap(), kind);
             assert_eq!(kind.to_string(), name);
@@ -269,6 +332,8 @@ mod tests {
         named(|s| s.validation_fraction = 1.0, "validation_fraction");
         named(|s| s.validation_fraction = f64::NAN, "validation_fraction");
         named(|s| s.clip_norm = -1.0, "clip_norm");
+        named(|s| s.outputs = 0, "outputs");
+        named(|s| s.outputs = 3, "outputs");
         named(|s| s.kernel = None, "kernel");
         named(|s| s.gram = Some("g.npy".into()), "kernel");
     }

@@ -41,7 +41,8 @@ impl<'a> Trainer<'a> {
             true => problem.conditioner()?,
             false => Standardizer::identity(problem.data.width()),
         };
-        let network = spec.network.build(problem.data.width(), k, spec.seed)?;
+        let network =
+            spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
         let optimizer = spec.optimizer.build(network.parameters());
         let kernel = problem.kernel.as_ref().map(|kernel| kernel.text());
         let learner = Learner::new(network, optimizer, objective, kernel.as_deref())?;
@@ -101,7 +102,7 @@ impl<'a> Trainer<'a> {
         let factor = spec.schedule.factor(self.learner.step, self.total);
         let rate = spec.optimizer.learning_rate() * factor;
         let limit = (spec.clip_norm > 0.0).then_some(spec.clip_norm);
-        let operator = &*self.problem.operator;
+        let operator = &*self.problem.training_operator;
         let update = self.learner.step(&batch, z.view(), operator, rate, limit)?;
         for (ema, value) in self.ema.iter_mut().zip(&update.eigenvalues) {
             *ema = EMA * *ema + (1.0 - EMA) * value;

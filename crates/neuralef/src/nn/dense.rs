@@ -35,8 +35,10 @@ pub(super) struct Shape {
     pub(super) inputs: usize,
     /// Number of separate perceptrons.
     pub(super) units: usize,
-    /// Outputs of each.
+    /// Heads of each: C for each of its functions.
     pub(super) heads: usize,
+    /// C, the outputs of a function.
+    pub(super) outputs: usize,
     /// Widths of the hidden layers.
     pub(super) hidden: Vec<usize>,
     /// Of the hidden layers.
@@ -52,12 +54,19 @@ impl Shape {
     }
 
     fn check(&self) -> Result<()> {
-        for (name, value) in
-            [("inputs", self.inputs), ("functions", self.units), ("functions", self.heads)]
-        {
+        for (name, value) in [
+            ("inputs", self.inputs),
+            ("outputs", self.outputs),
+            ("functions", self.units),
+            ("functions", self.heads),
+        ] {
             if value == 0 {
                 return Err(Error::parameter(name, "at least 1", value));
             }
+        }
+        if !self.heads.is_multiple_of(self.outputs) {
+            let expected = format!("a multiple of {} outputs", self.outputs);
+            return Err(Error::parameter("heads", expected, self.heads));
         }
         for width in &self.hidden {
             if *width == 0 {
@@ -146,6 +155,11 @@ impl Dense {
 
     fn stride(&self, columns: usize) -> usize {
         stride(columns, self.lanes)
+    }
+
+    /// kC, the width of the output.
+    fn columns(&self) -> usize {
+        self.shape.units * self.shape.heads
     }
 
     /// The widest row any layer needs.
@@ -244,7 +258,7 @@ impl Dense {
         cotangent: &[f32],
         gradient: &mut [f32],
     ) {
-        let (d, k, heads) = (self.shape.inputs, self.functions(), self.shape.heads);
+        let (d, k, heads) = (self.shape.inputs, self.columns(), self.shape.heads);
         let rows = x.len() / d;
         let mut here = vec![0.0; BLOCK * self.widest()];
         let mut below = vec![0.0; here.len()];
@@ -361,7 +375,11 @@ impl Network for Dense {
     }
 
     fn functions(&self) -> usize {
-        self.shape.units * self.shape.heads
+        self.columns() / self.shape.outputs
+    }
+
+    fn outputs(&self) -> usize {
+        self.shape.outputs
     }
 
     fn hidden_width(&self) -> usize {
@@ -369,7 +387,7 @@ impl Network for Dense {
     }
 
     fn unit(&self, function: usize) -> usize {
-        function / self.shape.heads
+        function * self.shape.outputs / self.shape.heads
     }
 
     fn parameters(&self) -> &Parameters {
@@ -382,7 +400,7 @@ impl Network for Dense {
 
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
         self.check_layout("parameters", &self.parameters)?;
-        let k = self.functions();
+        let k = self.columns();
         let Some(tape) = tape else { return self.infer(x, false, k) };
         expect_columns("x", x, self.shape.inputs)?;
         let (n, d) = x.dim();
@@ -419,7 +437,7 @@ impl Network for Dense {
     }
 
     fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
-        let (n, d, k) = (tape.rows, self.shape.inputs, self.functions());
+        let (n, d, k) = (tape.rows, self.shape.inputs, self.columns());
         let segments = self.segments(n);
         self.check_tape(tape, &segments)?;
         self.check_layout("parameters", &self.parameters)?;
@@ -476,7 +494,7 @@ impl Network for Dense {
         expect_columns("x", x, self.shape.inputs)?;
         self.check_layout("parameters", &self.parameters)?;
         self.check_layout("tangent", tangent)?;
-        let ((n, d), k, heads) = (x.dim(), self.functions(), self.shape.heads);
+        let ((n, d), k, heads) = (x.dim(), self.columns(), self.shape.heads);
         let x = dense(&x);
         let (weights, tangents) = (self.pack_all(&self.parameters), self.pack_all(tangent));
         let mut out = vec![0.0f32; n * k];

@@ -1,4 +1,4 @@
-//! Networks: ensembles of k scalar functions with forward, reverse and forward-mode derivatives.
+//! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
@@ -11,6 +11,7 @@ mod init;
 mod l2bn;
 mod math;
 mod optim;
+mod outputs;
 mod parameters;
 mod product;
 mod schedule;
@@ -22,12 +23,14 @@ mod tests;
 pub(crate) use activation::LEAK;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
+pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
 pub use parameters::{Parameters, Role, TensorLayout};
 pub use schedule::{SCHEDULES, Schedule};
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;
 
 /// A family of k functions of x with parameters: an ensemble of k networks, or a trunk with k heads.
+/// Each function has C outputs, 1 unless it is made for a matrix-valued kernel.
 ///
 /// Rows are independent: the value at a point has the same bits whatever else is in the batch.
 pub trait Network: Send + Sync {
@@ -36,6 +39,11 @@ pub trait Network: Send + Sync {
 
     /// k, the number of functions.
     fn functions(&self) -> usize;
+
+    /// C, the number of outputs of each function.
+    fn outputs(&self) -> usize {
+        1
+    }
 
     /// p, the total number of features in the last hidden layers: the width of [`hidden`](Network::hidden).
     fn hidden_width(&self) -> usize;
@@ -46,20 +54,21 @@ pub trait Network: Send + Sync {
     /// All parameters, to be changed by an optimiser or a reader of files.
     fn parameters_mut(&mut self) -> &mut Parameters;
 
-    /// Values of the k functions, n × k (before normalisation). Records into `tape` when given.
+    /// Values of the k functions, n × kC (before normalisation): output c of function j is column
+    /// j·C + c. Records into `tape` when given.
     ///
     /// # Errors
     /// Shape errors.
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat>;
 
     /// Reverse mode: adds nothing, overwrites `gradient` with Σ over rows of cotangentᵀ ∂h/∂θ,
-    /// for the batch recorded in `tape`. `cotangent` is n × k.
+    /// for the batch recorded in `tape`. `cotangent` is n × kC.
     ///
     /// # Errors
     /// Shape errors.
     fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()>;
 
-    /// Forward mode: the directional derivative ∂h/∂θ · tangent, n × k.
+    /// Forward mode: the directional derivative ∂h/∂θ · tangent, n × kC.
     ///
     /// # Errors
     /// Shape errors.
@@ -69,8 +78,9 @@ pub trait Network: Send + Sync {
     fn unit(&self, function: usize) -> usize;
 
     /// Jacobians contracted over the rows of the batch in `tape`: entry i·m + j is
-    /// Σ_b weights_bj ∂h_i(x_b)/∂θ over the parameters of function i's unit, for weights B × m. Costs
-    /// m backward passes for an ensemble of separate networks, k·m for heads on one trunk.
+    /// Σ_bc weights_(bc)j ∂h_ic(x_b)/∂θ over the parameters of function i's unit, for weights BC × m
+    /// with the C outputs of a point in consecutive rows. Costs m backward passes for an ensemble of
+    /// separate networks, k·m for heads on one trunk.
     ///
     /// # Errors
     /// Shape errors.
@@ -92,6 +102,7 @@ pub trait Network: Send + Sync {
             for round in &rounds {
                 let mut cotangent = Mat::zeros((weights.nrows(), k));
                 round.iter().for_each(|&i| cotangent.column_mut(i).assign(&column));
+                let cotangent = columns_of_outputs(cotangent, self.outputs())?;
                 self.vjp(tape, cotangent.view(), &mut gradient)?;
                 for &i in round {
                     out[i * m + j] = gradient.units()[units[i]].clone();
@@ -132,14 +143,21 @@ pub struct NetworkSize {
 
 /// A description of a network that is not built yet, as the text form gives it.
 pub trait Architecture: Send + Sync + std::fmt::Debug {
-    /// Builds it for `inputs` columns and `functions` functions with weights drawn from `seed`.
+    /// Builds it for `inputs` columns and `functions` functions of `outputs` outputs each, with
+    /// weights drawn from `seed`.
     ///
     /// # Errors
     /// Parameter errors (odd widths for sin_cos, sizes beyond memory, …).
-    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>>;
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>>;
 
     /// What the network would hold, without building it: sizes are checked before memory is taken.
-    fn size(&self, inputs: usize, functions: usize) -> NetworkSize;
+    fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize;
 
     /// The text form; parsing it gives this architecture back.
     fn text(&self) -> String;

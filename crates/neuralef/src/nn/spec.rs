@@ -93,23 +93,35 @@ impl Perceptron {
         let init = Init::from_name(args.name("init", "auto")?)?;
         Ok(Perceptron { shared, hidden, activation, init })
     }
+
+    /// (networks, heads of each): the C outputs of a function are heads of one network.
+    fn units(&self, functions: usize, outputs: usize) -> (usize, usize) {
+        if self.shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
+    }
 }
 
 impl Architecture for Perceptron {
-    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
-        let (units, heads) = if self.shared { (1, functions) } else { (functions, 1) };
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        let (units, heads) = self.units(functions, outputs);
         let shape = Shape {
             inputs,
             units,
             heads,
+            outputs,
             hidden: self.hidden.clone(),
             activation: self.activation,
         };
         Ok(Box::new(Dense::new(shape, self.init, seed)?))
     }
 
-    fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
-        let (units, heads) = if self.shared { (1, functions) } else { (functions, 1) };
+    fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
+        let (units, heads) = self.units(functions, outputs);
         let (units, mut inner) = (units as u64, inputs as u64);
         let (mut parameters, mut activations) = (0u64, 0u64);
         for outer in self.hidden.iter().chain([&heads]).map(|w| *w as u64) {
@@ -143,8 +155,9 @@ impl Architecture for Perceptron {
 ///
 /// ```
 /// let spec: neuralef::NetworkSpec = "mlp(hidden=[32, 32], activation=sin_cos)".parse()?;
-/// let network = spec.build(1, 10, 0)?;
-/// assert_eq!((network.inputs(), network.functions(), network.hidden_width()), (1, 10, 320));
+/// let network = spec.build(1, 10, 3, 0)?;
+/// assert_eq!((network.inputs(), network.functions(), network.outputs()), (1, 10, 3));
+/// assert_eq!(network.hidden_width(), 320);
 /// # Ok::<(), neuralef::Error>(())
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -152,17 +165,24 @@ impl Architecture for Perceptron {
 pub struct NetworkSpec(Arc<dyn Architecture>);
 
 impl NetworkSpec {
-    /// Builds the network for `inputs` columns and `functions` functions, weights drawn from `seed`.
+    /// Builds the network for `inputs` columns and `functions` functions of `outputs` outputs each,
+    /// weights drawn from `seed`.
     ///
     /// # Errors
     /// Parameter errors: nothing to build, or too many parameters.
-    pub fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
-        self.0.build(inputs, functions, seed)
+    pub fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        self.0.build(inputs, functions, outputs, seed)
     }
 
     /// What that network would hold.
-    pub fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
-        self.0.size(inputs, functions)
+    pub fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
+        self.0.size(inputs, functions, outputs)
     }
 }
 
@@ -238,12 +258,16 @@ mod tests {
     fn sizes_are_those_of_the_network_built() {
         for text in ["mlp(hidden=[6, 4])", "shared_mlp(hidden=[6, 4])", "mlp(hidden=[])"] {
             let spec: NetworkSpec = text.parse().unwrap();
-            let (size, network) = (spec.size(3, 5), spec.build(3, 5, 0).unwrap());
-            assert_eq!(size.parameters, network.parameters().len() as u64, "{text}");
-            assert_eq!(size.hidden, network.hidden_width() as u64, "{text}");
+            for outputs in [1, 4] {
+                let size = spec.size(3, 5, outputs);
+                let network = spec.build(3, 5, outputs, 0).unwrap();
+                assert_eq!((network.functions(), network.outputs()), (5, outputs));
+                assert_eq!(size.parameters, network.parameters().len() as u64, "{text}");
+                assert_eq!(size.hidden, network.hidden_width() as u64, "{text}");
+            }
         }
         let huge: NetworkSpec = "mlp(hidden=[65536, 65536])".parse().unwrap();
-        assert_eq!(huge.size(usize::MAX, usize::MAX).parameters, u64::MAX);
+        assert_eq!(huge.size(usize::MAX, usize::MAX, usize::MAX).parameters, u64::MAX);
     }
 
     #[test]
@@ -262,10 +286,12 @@ mod tests {
             assert!(message.contains(part), "{text}: {message}");
         }
         let spec: NetworkSpec = "mlp(hidden=[65536, 65536])".parse().unwrap();
-        assert!(spec.build(1, 10, 0).is_err_and(|e| e.to_string().contains("hidden")));
+        assert!(spec.build(1, 10, 1, 0).is_err_and(|e| e.to_string().contains("hidden")));
         let spec: NetworkSpec = "mlp".parse().unwrap();
-        assert!(spec.build(0, 10, 0).is_err());
-        assert!(spec.build(1, 0, 0).is_err());
-        assert!(spec.build(usize::MAX, usize::MAX, 0).is_err());
+        assert!(spec.build(0, 10, 1, 0).is_err());
+        assert!(spec.build(1, 0, 1, 0).is_err());
+        assert!(spec.build(1, 10, 0, 0).is_err());
+        assert!(spec.build(usize::MAX, usize::MAX, 1, 0).is_err());
+        assert!(spec.build(1, usize::MAX, usize::MAX, 0).is_err());
     }
 }

@@ -12,7 +12,7 @@ fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
 }
 
 fn shape(inputs: usize, units: usize, heads: usize, hidden: &[usize], a: Activation) -> Shape {
-    Shape { inputs, units, heads, hidden: hidden.to_vec(), activation: a }
+    Shape { inputs, units, heads, outputs: 1, hidden: hidden.to_vec(), activation: a }
 }
 
 /// One network of every kind of shape: one input, single columns, no hidden layer, odd widths, heads.
@@ -24,6 +24,8 @@ fn shapes(a: Activation) -> Vec<Shape> {
         shape(4, 1, 1, &[8, 2, 34], a),
         shape(6, 2, 1, &[], a),
         shape(7, 1, 3, &[], a),
+        Shape { outputs: 3, ..shape(2, 2, 3, &[10], a) },
+        Shape { outputs: 2, ..shape(3, 1, 6, &[8], a) },
     ]
 }
 
@@ -100,7 +102,7 @@ fn values_agree_with_double_precision() {
     for (shape, network) in networks() {
         let x = draw(13, shape.inputs, 0);
         let h = network.forward(x.view(), None).unwrap();
-        assert_eq!(h.dim(), (13, network.functions()));
+        assert_eq!(h.dim(), (13, network.functions() * network.outputs()));
         let truth = exact(&shape, &double(network.parameters()), x.view());
         let error = distance(&wide(&h), &truth);
         assert!(error < 1e-6, "{shape:?}: {error}");
@@ -111,7 +113,7 @@ fn values_agree_with_double_precision() {
 fn gradients_agree_with_finite_differences() {
     for (shape, network) in networks() {
         let x = draw(7, shape.inputs, 1);
-        let cotangent = draw(7, network.functions(), 2);
+        let cotangent = draw(7, network.functions() * network.outputs(), 2);
         let mut tape = Tape::default();
         network.forward(x.view(), Some(&mut tape)).unwrap();
         let mut gradient = random_like(network.parameters(), 0);
@@ -139,7 +141,7 @@ fn gradients_agree_with_finite_differences() {
 fn forward_mode_agrees_with_finite_differences_and_is_the_adjoint() {
     for (shape, network) in networks() {
         let x = draw(101, shape.inputs, 3);
-        let u = draw(101, network.functions(), 4);
+        let u = draw(101, network.functions() * network.outputs(), 4);
         let v = random_like(network.parameters(), 1);
         let jv = network.jvp(x.view(), &v).unwrap();
         let mut tape = Tape::default();
@@ -249,7 +251,7 @@ fn segments_of_a_large_batch_add_up() {
     for shape in [shape(2, 1, 3, &[16], Activation::Tanh), shape(2, 10, 1, &[16], Activation::Tanh)]
     {
         let network = Dense::new(shape, Init::Auto, 3).unwrap();
-        let (x, u) = (draw(1000, 2, 8), draw(1000, network.functions(), 9));
+        let (x, u) = (draw(1000, 2, 8), draw(1000, network.functions() * network.outputs(), 9));
         let mut sum = vec![0.0; network.parameters().len()];
         let mut gradient = network.parameters().zeros_like();
         let mut tape = Tape::default();
@@ -284,7 +286,7 @@ fn goldens_of_pytorch_are_met() {
     let start = |activation: &str| {
         let spec: NetworkSpec =
             format!("mlp(hidden=[4, 6], activation={activation})").parse().unwrap();
-        let mut network = spec.build(3, 2, 0).unwrap();
+        let mut network = spec.build(3, 2, 1, 0).unwrap();
         let values = numbers(&golden["parameters"]);
         let units = network.parameters_mut().units_mut().iter_mut().flatten();
         units.zip(values).for_each(|(p, v)| *p = v as f32);
@@ -322,7 +324,7 @@ fn goldens_of_pytorch_are_met() {
 fn initial_weights_follow_their_laws_and_seeds() {
     let build = |text: &str, seed| -> Parameters {
         let spec: NetworkSpec = text.parse().unwrap();
-        spec.build(50, 3, seed).unwrap().parameters().clone()
+        spec.build(50, 3, 1, seed).unwrap().parameters().clone()
     };
     let text = "mlp(hidden=[200, 100], activation=relu)";
     let p = build(text, 1);

@@ -52,7 +52,7 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
 
 /// A learner of k functions on n points that are nothing but a table of values, and its batch.
 fn table(objective: &str, n: usize, k: usize, optimizer: &str, network: &str) -> (Learner, Batch) {
-    let network = network.parse::<NetworkSpec>().unwrap().build(n, k, 3).unwrap();
+    let network = network.parse::<NetworkSpec>().unwrap().build(n, k, 1, 3).unwrap();
     let optimizer = optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters());
     let objective = OBJECTIVES.build_text(objective).unwrap();
     let learner = Learner::new(network, optimizer, objective, None).unwrap();
@@ -79,7 +79,7 @@ fn dataset(m: &Mat64) -> Dataset {
 fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     let (n, k, steps) = (24, 4, 3000);
     let gram = gram(n);
-    let operator = PrecomputedOperator::new(dataset(&gram)).unwrap();
+    let operator = PrecomputedOperator::new(dataset(&gram), 1).unwrap();
     let (mut learner, batch) = table(text, n, k, "adam", network);
     for step in 0..steps {
         let rate = lr * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
@@ -151,7 +151,7 @@ fn spin_gradient_is_the_masked_gradient_of_its_eigenvalues() {
     let (mut learner, batch) =
         table("spin(beta=1)", n, k, "sgd(lr=1, momentum=0)", "mlp(hidden=[])");
     let before = learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
-    let operator = PrecomputedOperator::new(dataset(&(&t * n as f64))).unwrap();
+    let operator = PrecomputedOperator::new(dataset(&(&t * n as f64)), 1).unwrap();
     let parameters = |learner: &Learner| learner.network.parameters().units().to_vec();
     let old = parameters(&learner);
     learner.step(&batch, batch.x.view(), &operator, 1.0, None).unwrap();
@@ -176,7 +176,7 @@ fn spin_gradient_is_the_masked_gradient_of_its_eigenvalues() {
 fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
     let (n, k) = (8, 3);
     let t = operator(n);
-    let operator = PrecomputedOperator::new(dataset(&(&t * n as f64))).unwrap();
+    let operator = PrecomputedOperator::new(dataset(&(&t * n as f64)), 1).unwrap();
     let network = "shared_mlp(hidden=[3], activation=tanh)";
     let (mut learner, batch) = table("spin(beta=0.3)", n, k, "sgd(lr=1, momentum=0)", network);
     // Steps of no length: averages of the same full batch are that batch's own values.
@@ -219,7 +219,7 @@ fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
 
 #[test]
 fn spin_remembers_its_averages() {
-    let operator = PrecomputedOperator::new(dataset(&gram(24))).unwrap();
+    let operator = PrecomputedOperator::new(dataset(&gram(24)), 1).unwrap();
     let new = || table("spin(beta=0.3)", 24, 3, "sgd(lr=0.1, momentum=0)", "mlp(hidden=[])");
     let (mut whole, batch) = new();
     let run = |learner: &mut Learner, steps: usize| {
@@ -246,7 +246,7 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
     let (_, basis) = linalg::eigh(operator(d).view()).unwrap();
     let stretched = random(n, d, 5) * &ndarray::arr1(&scales);
     let x = stretched.dot(&basis.t());
-    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 3).unwrap();
+    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
     let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap().build(network.parameters());
     let objective = OBJECTIVES.build_text(&format!("eigengame_pca(variant={variant})")).unwrap();
     let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
@@ -289,7 +289,7 @@ fn eigengame_climbs_the_gradient_of_its_utility_along_the_sphere() {
             own - (0..j).map(penalty).sum::<f64>()
         };
     for variant in ["alpha", "mu"] {
-        let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 3).unwrap();
+        let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
         let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap();
         let optimizer = optimizer.build(network.parameters());
         let text = format!("eigengame_pca(variant={variant})");
@@ -346,7 +346,7 @@ fn eigengame_pca_names_what_it_cannot_serve() {
         ("mlp(hidden=[])", Some("rbf(lengthscale=1)"), "not of rbf(lengthscale=1)"),
         ("mlp(hidden=[])", None, "not of a Gram matrix or features"),
     ] {
-        let network = network.parse::<NetworkSpec>().unwrap().build(3, 2, 0).unwrap();
+        let network = network.parse::<NetworkSpec>().unwrap().build(3, 2, 1, 0).unwrap();
         let optimizer = optimizer.build(network.parameters());
         let error = Learner::new(network, optimizer, objective(), kernel).err().unwrap();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
@@ -381,18 +381,20 @@ fn texts_round_trip_and_faults_are_named() {
 #[test]
 fn a_jacobian_is_made_of_backward_passes() {
     use crate::nn::Tape;
-    for network in ["mlp(hidden=[5], activation=tanh)", "shared_mlp(hidden=[5], activation=tanh)"] {
-        let network = network.parse::<NetworkSpec>().unwrap().build(2, 3, 7).unwrap();
+    let texts = ["mlp(hidden=[5], activation=tanh)", "shared_mlp(hidden=[5], activation=tanh)"];
+    for (network, c) in texts.into_iter().flat_map(|text| [(text, 1), (text, 4)]) {
+        let network = network.parse::<NetworkSpec>().unwrap().build(2, 3, c, 7).unwrap();
         let x = random(9, 2, 8).mapv(|v| v as f32);
-        let weights = random(9, 2, 9).mapv(|v| v as f32);
+        let weights = random(9 * c, 2, 9).mapv(|v| v as f32);
         let mut tape = Tape::default();
         network.forward(x.view(), Some(&mut tape)).unwrap();
         let jacobian = network.jacobian(&tape, weights.view()).unwrap();
         let mut gradient = network.parameters().zeros_like();
         for i in 0..3 {
             for j in 0..2 {
-                let mut cotangent = Mat::zeros((9, 3));
-                cotangent.column_mut(i).assign(&weights.column(j));
+                let cotangent = Mat::from_shape_fn((9, 3 * c), |(b, column)| {
+                    if column / c == i { weights[[b * c + column % c, j]] } else { 0.0 }
+                });
                 network.vjp(&tape, cotangent.view(), &mut gradient).unwrap();
                 assert_eq!(jacobian[i * 2 + j], gradient.units()[network.unit(i)]);
             }
@@ -420,7 +422,7 @@ fn operators_are_not_asked_where_nobody_looks() {
             Err(Error::parameter("operator", "no call", "one"))
         }
     }
-    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(4, 2, 3).unwrap();
+    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(4, 2, 1, 3).unwrap();
     let optimizer = "adam".parse::<OptimizerSpec>().unwrap().build(network.parameters());
     let objective = OBJECTIVES.build_text("eigengame_pca").unwrap();
     let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();

@@ -1,8 +1,11 @@
 //! The operator of explicit features Φ: κ(x, x') = φ(x)ᵀφ(x')/S, applied without forming κ.
 
-use ndarray::Axis;
+use std::sync::Arc;
 
-use super::{Batch, Diagonal, Image, KernelOperator, finish_batch};
+use ndarray::{Axis, s};
+
+use super::matrix_valued::{Part, add_block, output_product, rows_of_points, symmetrise};
+use super::{Batch, Diagonal, Image, KernelOperator, MatrixValued, Tick, finish_batch};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -15,11 +18,15 @@ const POINTS: usize = 1024;
 /// an NN-GP or tangent kernel, or any feature map of the user's own.
 ///
 /// Φ holds S numbers for each (point, output): (N·C) × S, so that a batch is a gather of whole
-/// rows. Kψ = Φ(Φᵀψ)/S costs O(B·C·S·k) and stores nothing but the gathered rows.
+/// rows. Kψ = Φ(Φᵀψ)/S costs O(B·C·S·k) and stores nothing but the gathered rows. The scalar
+/// operators of [`MatrixValued`] cost the same: tr κ has the features of a point's C rows side by
+/// side, uᵀκu their combination Σ_c u_cφ_c.
 #[derive(Clone)]
 pub struct FeatureOperator {
     features: Dataset,
+    /// C, rows of Φ for each point.
     outputs: usize,
+    part: Part,
 }
 
 impl FeatureOperator {
@@ -32,7 +39,7 @@ impl FeatureOperator {
             let got = format!("{} × {}", features.len(), features.width());
             return Err(Error::shape("features", format!("(N·{outputs}) × S"), got));
         }
-        Ok(FeatureOperator { features, outputs })
+        Ok(FeatureOperator { features, outputs, part: Part::Whole })
     }
 
     /// Number of points N.
@@ -40,19 +47,62 @@ impl FeatureOperator {
         self.features.len() / self.outputs
     }
 
-    fn gather(&self, points: &[usize]) -> Result<Mat> {
-        let c = self.outputs;
-        if c == 1 {
-            return self.features.rows(points);
+    /// S.
+    fn samples(&self) -> usize {
+        self.features.width()
+    }
+
+    /// The stored rows of `points`, BC × S.
+    fn stored(&self, points: &[usize]) -> Result<Mat> {
+        match self.outputs {
+            1 => self.features.rows(points),
+            c => self.features.rows(&rows_of_points(points, c)),
         }
-        let rows: Vec<usize> = points.iter().flat_map(|p| p * c..(p + 1) * c).collect();
-        self.features.rows(&rows)
+    }
+
+    /// The features of `points`: BC × S, or B × CS for the trace, or B × S along a direction.
+    fn gather(&self, points: &[usize]) -> Result<Mat> {
+        match self.part {
+            Part::Along(_) => Ok(self.gather_double(points)?.mapv(|v| v as f32)),
+            _ => self.side_by_side(self.stored(points)?, points.len()),
+        }
+    }
+
+    /// As [`gather`](Self::gather), combined along a direction in double precision.
+    fn gather_double(&self, points: &[usize]) -> Result<Mat64> {
+        let stored = self.stored(points)?;
+        let Part::Along(direction) = &self.part else {
+            return Ok(self.side_by_side(stored, points.len())?.mapv(f64::from));
+        };
+        let mut out = Mat64::zeros((points.len(), self.samples()));
+        for (mut out, rows) in
+            out.outer_iter_mut().zip(stored.axis_chunks_iter(Axis(0), self.outputs))
+        {
+            for (weight, row) in direction.iter().zip(rows.outer_iter()) {
+                out.zip_mut_with(&row, |o, v| *o += weight * f64::from(*v));
+            }
+        }
+        Ok(out)
+    }
+
+    fn side_by_side(&self, stored: Mat, points: usize) -> Result<Mat> {
+        if !matches!(self.part, Part::Trace) || self.outputs == 1 {
+            return Ok(stored);
+        }
+        let shape = (points, self.outputs * self.samples());
+        stored.into_shape_with_order(shape).map_err(|e| {
+            Error::shape("features of the trace", format!("{} × {}", shape.0, shape.1), e)
+        })
     }
 }
 
 impl KernelOperator for FeatureOperator {
     fn outputs(&self) -> usize {
-        self.outputs
+        self.part.rows(self.outputs)
+    }
+
+    fn matrix_valued(&self) -> Option<&dyn MatrixValued> {
+        matches!(self.part, Part::Whole).then_some(self)
     }
 
     fn apply(
@@ -65,9 +115,9 @@ impl KernelOperator for FeatureOperator {
         let phi = self.gather(&batch.indices)?;
         let projected = linalg::matmul_f32(phi.t(), psi)?;
         out.assign(&linalg::matmul_f32(phi.view(), projected.view())?);
-        let scale = 1.0 / phi.ncols() as f32;
+        let scale = 1.0 / self.samples() as f32;
         out.mapv_inplace(|v| v * scale);
-        match (self.outputs, diagonal) {
+        match (self.outputs(), diagonal) {
             (1, _) | (_, Diagonal::Keep) => {
                 let own: Vec<f32> = phi.axis_iter(Axis(0)).map(|r| r.dot(&r) * scale).collect();
                 finish_batch(out, psi, &own, batch.indices.len(), diagonal);
@@ -75,10 +125,10 @@ impl KernelOperator for FeatureOperator {
             // With C outputs a point's own pairs form a C × C block.
             (c, Diagonal::Drop) => {
                 for (p, mut rows) in out.axis_chunks_iter_mut(Axis(0), c).enumerate() {
-                    let own = phi.slice(ndarray::s![p * c..(p + 1) * c, ..]);
+                    let own = phi.slice(s![p * c..(p + 1) * c, ..]);
                     let block = own.dot(&own.t()) * scale;
-                    rows -= &block.dot(&psi.slice(ndarray::s![p * c..(p + 1) * c, ..]));
-                    rows /= (batch.indices.len() - 1) as f32;
+                    rows -= &block.dot(&psi.slice(s![p * c..(p + 1) * c, ..]));
+                    rows /= (batch.indices.len() - 1).max(1) as f32;
                 }
             }
         }
@@ -87,36 +137,111 @@ impl KernelOperator for FeatureOperator {
 
     fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
         let n: usize = sample.iter().map(|b| b.indices.len()).sum();
-        if n * self.outputs != values.nrows() || n == 0 {
+        if n * self.outputs() != values.nrows() || n == 0 {
             let got = format!("{} × {}", values.nrows(), values.ncols());
             return Err(Error::shape(
                 "values of the image",
-                format!("{} × r", n * self.outputs),
+                format!("{} × r", n * self.outputs()),
                 got,
             ));
         }
-        // W = Φᵀv/(nS), streamed: S × r whatever the size of the sample.
-        let s = self.features.width();
-        let mut weights = Mat64::zeros((s, values.ncols()));
+        // W = Φᵀv/(nS), streamed: S × r (CS × r for the trace) whatever the size of the sample.
+        let mut weights: Option<Mat64> = None;
         let mut row = 0;
         for points in sample.iter().flat_map(|b| b.indices.chunks(POINTS)) {
-            let phi = self.gather(points)?.mapv(f64::from);
-            let part = values.slice(ndarray::s![row..row + phi.nrows(), ..]);
-            weights += &linalg::tr_matmul_f64(phi.view(), part)?;
+            let phi = self.gather_double(points)?;
+            let part = values.slice(s![row..row + phi.nrows(), ..]);
+            let sum = weights.get_or_insert_with(|| Mat64::zeros((phi.ncols(), values.ncols())));
+            *sum += &linalg::tr_matmul_f64(phi.view(), part)?;
             row += phi.nrows();
         }
-        weights /= (n * s) as f64;
+        let mut weights = weights.unwrap_or_default();
+        weights /= (n * self.samples()) as f64;
         Ok(Box::new(FeatureImage { operator: self, weights }))
     }
 
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
-        let phi = self.gather(&batch.indices)?;
-        let scale = 1.0 / phi.ncols() as f64;
-        let square = |v: &f32| f64::from(*v) * f64::from(*v);
+        let scale = 1.0 / self.samples() as f64;
+        let phi = self.gather_double(&batch.indices)?;
         Ok(phi
-            .axis_chunks_iter(Axis(0), self.outputs)
-            .map(|rows| rows.iter().map(square).sum::<f64>() * scale)
+            .axis_chunks_iter(Axis(0), self.outputs())
+            .map(|rows| rows.iter().map(|v| v * v).sum::<f64>() * scale)
             .collect())
+    }
+}
+
+impl MatrixValued for FeatureOperator {
+    fn trace(&self) -> Arc<dyn KernelOperator> {
+        Arc::new(FeatureOperator { part: Part::Trace, ..self.clone() })
+    }
+
+    fn along(&self, direction: &[f64]) -> Result<Arc<dyn KernelOperator>> {
+        if direction.len() != self.outputs {
+            return Err(Error::shape("direction of the outputs", self.outputs, direction.len()));
+        }
+        Ok(Arc::new(FeatureOperator { part: Part::Along(direction.into()), ..self.clone() }))
+    }
+
+    fn covariance(&self, sample: &[Batch]) -> Result<Mat64> {
+        let mut sum = Mat64::zeros((self.outputs, self.outputs));
+        let mut n = 0;
+        for points in sample.iter().flat_map(|b| b.indices.chunks(POINTS)) {
+            let phi = self.stored(points)?.mapv(f64::from);
+            for own in phi.axis_chunks_iter(Axis(0), self.outputs) {
+                sum += &own.dot(&own.t());
+            }
+            n += points.len();
+        }
+        sum /= (n.max(1) * self.samples()) as f64;
+        symmetrise(&mut sum);
+        Ok(sum)
+    }
+
+    /// With A_c = Φ_cᵀW/n, S × r, from one pass over Φ, block (c, c') is A_cᵀA_c'/S: O(n·C·S·r +
+    /// S·(rC)²).
+    fn product_form(
+        &self,
+        sample: &[Batch],
+        functions: &Mat64,
+        tick: &mut Tick<'_>,
+    ) -> Result<Mat64> {
+        let (n, r) = functions.dim();
+        let (c, s) = (self.outputs, self.samples());
+        super::expect_points(sample, n)?;
+        let mut sums = vec![Mat64::zeros((s, r)); c];
+        let mut row = 0;
+        for (done, batch) in sample.iter().enumerate() {
+            tick(done, sample.len())?;
+            for points in batch.indices.chunks(POINTS) {
+                let phi = self.stored(points)?.mapv(f64::from);
+                let part = functions.slice(s![row..row + points.len(), ..]);
+                for (output, sum) in sums.iter_mut().enumerate() {
+                    *sum += &output_product(phi.view(), part, output, c)?;
+                }
+                row += points.len();
+            }
+        }
+        let mut form = Mat64::zeros((r * c, r * c));
+        for (a, left) in sums.iter().enumerate() {
+            for (b, right) in sums.iter().enumerate().skip(a) {
+                let block = linalg::tr_matmul_f64(left.view(), right.view())?;
+                add_block(&mut form, block.view(), (a, b), c);
+                if b > a {
+                    add_block(&mut form, block.t(), (b, a), c);
+                }
+            }
+        }
+        form /= (n * n) as f64 * s as f64;
+        symmetrise(&mut form);
+        Ok(form)
+    }
+
+    fn product_bytes(&self, functions: usize) -> u64 {
+        let (c, s) = (self.outputs as u64, self.samples() as u64);
+        // The sums, one product beside them, and gathered rows in both precisions.
+        let sums = (functions as u64).saturating_mul(c.saturating_add(1)).saturating_mul(8);
+        let gathered = c.saturating_mul(20).saturating_mul(POINTS as u64);
+        s.saturating_mul(sums.saturating_add(gathered))
     }
 }
 
@@ -127,13 +252,13 @@ struct FeatureImage<'a> {
 
 impl Image for FeatureImage<'_> {
     fn at(&self, points: &Batch) -> Result<Mat64> {
-        let c = self.operator.outputs;
+        let c = self.operator.outputs();
         let mut out = Mat64::zeros((points.indices.len() * c, self.weights.ncols()));
         for (block, chunk) in points.indices.chunks(POINTS).enumerate() {
-            let phi = self.operator.gather(chunk)?.mapv(f64::from);
+            let phi = self.operator.gather_double(chunk)?;
             let image = linalg::matmul_f64(phi.view(), self.weights.view())?;
             let start = block * POINTS * c;
-            out.slice_mut(ndarray::s![start..start + image.nrows(), ..]).assign(&image);
+            out.slice_mut(s![start..start + image.nrows(), ..]).assign(&image);
         }
         Ok(out)
     }

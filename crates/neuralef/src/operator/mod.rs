@@ -2,12 +2,15 @@
 
 use ndarray::s;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
 mod explicit;
 mod features;
+mod matrix_valued;
+#[cfg(test)]
+mod matrix_valued_tests;
 mod precomputed;
 mod symmetric;
 #[cfg(test)]
@@ -15,6 +18,8 @@ mod tests;
 
 pub use explicit::ExplicitOperator;
 pub use features::FeatureOperator;
+pub use matrix_valued::MatrixValued;
+pub(crate) use matrix_valued::rows_of_points;
 pub use precomputed::PrecomputedOperator;
 pub(crate) use symmetric::{SymmetricGram, symmetric_gram};
 
@@ -51,6 +56,11 @@ pub trait KernelOperator: Send + Sync {
         1
     }
 
+    /// The operator as one of a matrix-valued kernel, where it is.
+    fn matrix_valued(&self) -> Option<&dyn MatrixValued> {
+        None
+    }
+
     /// The batch estimate of Tψ: (BC × k) → (BC × k), single precision. This is the training path.
     ///
     /// # Errors
@@ -71,8 +81,8 @@ pub trait KernelOperator: Send + Sync {
     /// Shape errors and what the kernel or its storage reports.
     fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>>;
 
-    /// BᵀT̂B/n for the empirical operator T̂ of `sample` and values B at its points (n·C × r, double
-    /// precision), symmetrised: what a Rayleigh–Ritz readout decomposes. `tick` is told (blocks
+    /// BᵀT̂B/(nC) for the empirical operator T̂ of `sample` and values B at its n points (n·C × r,
+    /// double precision), symmetrised: what a Rayleigh–Ritz readout decomposes. `tick` is told (blocks
     /// done, blocks in all), and ends the work by an error.
     ///
     /// # Errors
@@ -122,6 +132,15 @@ fn finish_batch(mut image: MatMut<'_>, psi: MatRef<'_>, own: &[f32], n: usize, d
             *value = (*value - drop * psi) / divisor;
         }
     }
+}
+
+/// Fails unless `sample` has n points.
+fn expect_points(sample: &[Batch], n: usize) -> Result<()> {
+    let points: usize = sample.iter().map(|b| b.indices.len()).sum();
+    if points == n && n > 0 {
+        return Ok(());
+    }
+    Err(Error::shape("functions at the sample", format!("{points} × r"), format!("{n} × r")))
 }
 
 /// The function T̂v of a fixed sample and fixed values v: see [`KernelOperator::image`].

@@ -98,7 +98,7 @@ fn precomputed_operator_is_the_dense_product() {
     let x = random(200, 3, 2);
     let dense = gram("matern(nu=1.5, lengthscale=1)", &x);
     let stored = Dataset::from_array("gram", dense.mapv(|v| v as f32)).unwrap();
-    check(&PrecomputedOperator::new(stored).unwrap(), &x, &dense);
+    check(&PrecomputedOperator::new(stored, 1).unwrap(), &x, &dense);
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn unbiased_estimate_has_the_population_mean() {
 #[test]
 fn wrong_shapes_are_refused() {
     let square = Dataset::from_array("g", random(4, 5, 1)).unwrap();
-    assert!(PrecomputedOperator::new(square).is_err());
+    assert!(PrecomputedOperator::new(square, 1).is_err());
     let lopsided = Dataset::from_array("g", random(5, 5, 1)).unwrap();
-    assert!(PrecomputedOperator::new(lopsided).is_err(), "not symmetric");
+    assert!(PrecomputedOperator::new(lopsided, 1).is_err(), "not symmetric");
     let odd = Dataset::from_array("phi", random(5, 5, 1)).unwrap();
     assert!(FeatureOperator::new(odd, 2).is_err());
     let operator: Arc<dyn KernelOperator> = Arc::new(explicit("linear"));

@@ -1,0 +1,129 @@
+//! How functions of x make functions of (point, output): the forms of matrix-valued eigenfunctions.
+
+use ndarray::s;
+
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::matrix::{Mat64, Mat64Ref};
+
+use super::{OutputForm, ReadoutKind};
+
+/// What a basis has to do with the outputs of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Each function of the basis has its C outputs.
+    Own,
+    /// Scalar functions h_p, each with each unit vector of ℝ^C: h_p(x)e_c.
+    Product,
+    /// Scalar functions with each vector of an orthonormal basis of ℝ^C, never mixed: s(x)u_c.
+    Factorized,
+}
+
+impl Layout {
+    /// Of the basis of a readout for a kernel with `outputs` outputs.
+    pub(crate) fn of(outputs: usize, form: OutputForm, readout: ReadoutKind) -> Self {
+        match (outputs, form, readout) {
+            (1, ..) => Layout::Own,
+            (_, OutputForm::Factorized, _) => Layout::Factorized,
+            // Last hidden layers know no outputs.
+            (_, OutputForm::Joint, ReadoutKind::Galerkin) => Layout::Product,
+            (_, OutputForm::Joint, _) => Layout::Own,
+        }
+    }
+}
+
+/// Makes eigenfunctions, a row for each (point, output), from a basis and weights.
+#[derive(Debug, Clone)]
+pub(crate) enum Assembly {
+    /// HW: H is n·C × p, W is p × k.
+    Own,
+    /// ψ_jc(x) = Σ_p h_p(x)W_(pC+c)j: H is n × p, W is pC × k.
+    Product(usize),
+    /// ψ_jc(x) = (hᵀW)_j U_cj: H is n × p, W is p × k, and U (C × k) has unit columns.
+    Factorized(Mat64),
+}
+
+impl Assembly {
+    /// Rows of weights for a basis of `width` functions; none beyond what can be counted.
+    pub(crate) fn weight_rows(&self, width: usize) -> Option<usize> {
+        match self {
+            Assembly::Product(outputs) => width.checked_mul(*outputs),
+            _ => Some(width),
+        }
+    }
+
+    /// The same for the first `k` eigenfunctions.
+    pub(crate) fn leading(self, k: usize) -> Self {
+        match self {
+            Assembly::Factorized(u) => Assembly::Factorized(u.slice(s![.., ..k]).to_owned()),
+            other => other,
+        }
+    }
+
+    /// Weights for a basis H of weights `vectors` for the basis HB, with `b` = B.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the factors do not fit.
+    pub(crate) fn compose(&self, b: Mat64Ref<'_>, vectors: Mat64Ref<'_>) -> Result<Mat64> {
+        match self {
+            Assembly::Product(_) => self.values(b, vectors),
+            _ => linalg::matmul_f64(b, vectors),
+        }
+    }
+
+    /// ψ, n·C × k, for values `h` of the basis. A row has the same bits in any company.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the factors do not fit.
+    pub(crate) fn values(&self, h: Mat64Ref<'_>, weights: Mat64Ref<'_>) -> Result<Mat64> {
+        match self {
+            Assembly::Own => linalg::matmul_f64(h, weights),
+            Assembly::Product(outputs) => {
+                let (n, p, k) = (h.nrows(), h.ncols(), weights.ncols());
+                let fault = |e| Error::shape("readout weights", format!("{p}·{outputs} × k"), e);
+                let weights = weights.as_standard_layout();
+                let wide = weights.to_shape((p, outputs * k)).map_err(fault)?;
+                let product = linalg::matmul_f64(h, wide.view())?;
+                product.into_shape_with_order((n * outputs, k)).map_err(fault)
+            }
+            Assembly::Factorized(directions) => {
+                let scalar = linalg::matmul_f64(h, weights)?;
+                let (c, k) = directions.dim();
+                if scalar.ncols() != k {
+                    let got = format!("{c} × {k}");
+                    return Err(Error::shape("directions", format!("C × {}", scalar.ncols()), got));
+                }
+                Ok(Mat64::from_shape_fn((scalar.nrows() * c, k), |(row, j)| {
+                    scalar[[row / c, j]] * directions[[row % c, j]]
+                }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::tests::random;
+
+    #[test]
+    fn values_are_what_the_formulas_say() {
+        let (n, p, c, k) = (5, 4, 3, 2);
+        let h = random(n, p, 1);
+        let w = random(p * c, k, 2);
+        let psi = Assembly::Product(c).values(h.view(), w.view()).unwrap();
+        for ((row, j), v) in psi.indexed_iter() {
+            let want: f64 = (0..p).map(|q| h[[row / c, q]] * w[[q * c + row % c, j]]).sum();
+            assert!((v - want).abs() < 1e-14);
+        }
+        let (w, u) = (random(p, k, 3), random(c, k, 4));
+        let psi = Assembly::Factorized(u.clone()).values(h.view(), w.view()).unwrap();
+        for ((row, j), v) in psi.indexed_iter() {
+            let want: f64 = (0..p).map(|q| h[[row / c, q]] * w[[q, j]]).sum();
+            assert!((v - want * u[[row % c, j]]).abs() < 1e-14);
+        }
+        assert!(Assembly::Product(c).values(h.view(), random(p, k, 5).view()).is_err());
+        assert!(Assembly::Factorized(u).values(h.view(), random(p, 1, 5).view()).is_err());
+        assert_eq!(Assembly::Product(2).weight_rows(usize::MAX), None);
+    }
+}
