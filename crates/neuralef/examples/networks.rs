@@ -33,7 +33,7 @@ fn smooth(n: usize, d: usize) -> Mat {
 fn main() -> neuralef::Result<()> {
     let repeats = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(3);
 
-    let mut network = CONVNET.parse::<NetworkSpec>()?.build(784, 10, 0)?;
+    let mut network = CONVNET.parse::<NetworkSpec>()?.build(784, 10, 1, 0)?;
     let mut optimizer = "adam(lr=1e-4)".parse::<OptimizerSpec>()?.build(network.parameters());
     let (x, mut tape) = (smooth(256, 784), Tape::default());
     let mut gradient = network.parameters().zeros_like();
@@ -49,7 +49,8 @@ fn main() -> neuralef::Result<()> {
         optimizer.step(network.parameters_mut(), &gradient, 1e-4)
     })?;
 
-    let resnet = "shared_resnet(depth=20, width=16)".parse::<NetworkSpec>()?.build(3072, 10, 0)?;
+    let resnet =
+        "shared_resnet(depth=20, width=16)".parse::<NetworkSpec>()?.build(3072, 10, 1, 0)?;
     let images = smooth(256, 3072);
     let inference = timed(repeats, || resnet.forward(images.view(), None).map(|_| ()))?;
     let tangent = resnet.parameters().zeros_like();

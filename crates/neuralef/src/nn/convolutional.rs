@@ -211,8 +211,9 @@ impl Convolutional {
         Ok(graph)
     }
 
-    fn split(&self, functions: usize) -> (usize, usize) {
-        if self.shared { (1, functions) } else { (functions, 1) }
+    /// Units, and heads of each.
+    fn split(&self, functions: usize, outputs: usize) -> (usize, usize) {
+        if self.shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
     }
 }
 
@@ -304,13 +305,21 @@ impl ResNet {
 }
 
 impl Architecture for Convolutional {
-    fn build(&self, inputs: usize, functions: usize, seed: u64) -> Result<Box<dyn Network>> {
-        if functions == 0 {
-            return Err(Error::parameter("functions", "at least 1", functions));
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        for (name, value) in [("functions", functions), ("outputs", outputs)] {
+            if value == 0 {
+                return Err(Error::parameter(name, "at least 1", value));
+            }
         }
-        let (units, heads) = self.split(functions);
+        let (units, heads) = self.split(functions, outputs);
         let graph = self.graph(inputs, heads)?;
-        let parameters = self.size(inputs, functions).parameters;
+        let parameters = self.size(inputs, functions, outputs).parameters;
         if parameters > MAX_PARAMETERS {
             let expected = format!("at most {MAX_PARAMETERS} parameters in all");
             return Err(Error::parameter("channels", expected, parameters));
@@ -319,13 +328,13 @@ impl Architecture for Convolutional {
             Body::ConvNet(net) => (net.activation, net.init),
             Body::ResNet(_) => (Activation::Relu, Init::He),
         };
-        let mut network = Layered::new(graph, units, self.order);
+        let mut network = Layered::new(graph, units, self.order).with_outputs(outputs);
         initialise(&mut network, activation, init, seed)?;
         Ok(Box::new(network))
     }
 
-    fn size(&self, inputs: usize, functions: usize) -> NetworkSize {
-        let (units, heads) = self.split(functions);
+    fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
+        let (units, heads) = self.split(functions, outputs);
         // An image that does not fit is found when the network is built.
         let Ok(graph) = self.graph(inputs, heads) else {
             return NetworkSize { parameters: 0, hidden: 0, activations: 0, jacobian: 0 };

@@ -47,6 +47,8 @@ pub(crate) struct Layered {
     parameters: Parameters,
     /// Whether batch normalisation uses its running statistics under a tape too.
     frozen: bool,
+    /// C, outputs of each function.
+    outputs: usize,
 }
 
 /// What a forward pass of a [`Layered`] leaves behind.
@@ -79,9 +81,15 @@ impl Layered {
         }
         let (folded, origins) = fold(&graph);
         let (plan, folded) = (Plan::new(graph, arch), Plan::new(folded, arch));
-        let mut network = Layered { plan, folded, origins, order, parameters, frozen: false };
+        let mut network =
+            Layered { plan, folded, origins, order, parameters, frozen: false, outputs: 1 };
         network.reset_norms();
         network
+    }
+
+    /// The same network with functions of `outputs` outputs each, which must divide the heads.
+    pub(crate) fn with_outputs(self, outputs: usize) -> Self {
+        Layered { outputs, ..self }
     }
 
     /// The same network on the path for machines without vector instructions.
@@ -125,6 +133,11 @@ impl Layered {
 
     fn units(&self) -> usize {
         self.parameters.units().len()
+    }
+
+    /// kC, the columns of the values.
+    fn columns(&self) -> usize {
+        self.units() * self.plan.outputs()
     }
 
     fn has_norms(&self) -> bool {
@@ -224,7 +237,11 @@ impl Network for Layered {
     }
 
     fn functions(&self) -> usize {
-        self.units() * self.plan.outputs()
+        self.columns() / self.outputs
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
     }
 
     fn hidden_width(&self) -> usize {
@@ -234,7 +251,7 @@ impl Network for Layered {
     }
 
     fn unit(&self, function: usize) -> usize {
-        function / self.plan.outputs().max(1)
+        function * self.outputs / self.plan.outputs().max(1)
     }
 
     fn parameters(&self) -> &Parameters {
@@ -247,7 +264,7 @@ impl Network for Layered {
 
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
         self.check_layout("parameters", &self.parameters)?;
-        let k = self.functions();
+        let k = self.columns();
         let Some(tape) = tape else { return self.infer(x, false, k) };
         let n = x.nrows();
         tape.rows = n;
@@ -293,7 +310,7 @@ impl Network for Layered {
     }
 
     fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
-        let (n, k) = (tape.rows, self.functions());
+        let (n, k) = (tape.rows, self.columns());
         self.check_layout("parameters", &self.parameters)?;
         self.check_layout("gradient", gradient)?;
         let segments = self.segments(n);
@@ -328,7 +345,7 @@ impl Network for Layered {
         self.check_layout("tangent", tangent)?;
         let mut input = Vec::new();
         self.images(x, &mut input)?;
-        let (n, k) = (x.nrows(), self.functions());
+        let (n, k) = (x.nrows(), self.columns());
         let out = self.tangents(&input, n, tangent);
         finite("directional derivative", matrix(n, k, out)?)
     }

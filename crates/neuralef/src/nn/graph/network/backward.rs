@@ -67,11 +67,8 @@ impl<'a> Backward<'a> {
         cotangent: &[f32],
         gradient: &mut [f32],
     ) {
-        let (plan, d, k) = (
-            &self.network.plan,
-            self.network.plan.graph.input.len(),
-            cotangent_width(self.network),
-        );
+        let (plan, d, k) =
+            (&self.network.plan, self.network.plan.graph.input.len(), self.network.columns());
         let (last, outputs) = (plan.graph.last(), plan.outputs());
         let mut parts: Vec<Part<'_>> = records
             .iter()
@@ -317,8 +314,4 @@ impl<'a> Backward<'a> {
             }
         });
     }
-}
-
-fn cotangent_width(network: &Layered) -> usize {
-    network.units() * network.plan.outputs()
 }

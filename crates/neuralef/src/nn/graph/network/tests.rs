@@ -308,7 +308,7 @@ fn orders_of_a_row_are_permutations_of_each_other() {
     let build = |order: &str| -> Box<dyn Network> {
         let text =
             format!("convnet(image=[6, 6, 3], order={order}, channels=[4], pool=1, kernel=3)");
-        text.parse::<NetworkSpec>().unwrap().build(108, 2, 0).unwrap()
+        text.parse::<NetworkSpec>().unwrap().build(108, 2, 1, 0).unwrap()
     };
     let hwc = rows(5, 108, 1);
     let chw = Mat::from_shape_fn((5, 108), |(i, j)| hwc[[i, j % 36 * 3 + j / 36]]);
@@ -320,7 +320,7 @@ fn orders_of_a_row_are_permutations_of_each_other() {
 fn running_statistics_follow_the_batches() {
     let spec: NetworkSpec =
         "convnet(image=[6, 6, 1], channels=[3], kernel=3, pool=1, norm=batch)".parse().unwrap();
-    let mut network = spec.build(36, 1, 0).unwrap();
+    let mut network = spec.build(36, 1, 1, 0).unwrap();
     let x = rows(40, 36, 1);
     let mut tape = Tape::default();
     let training = network.forward(x.view(), Some(&mut tape)).unwrap();
@@ -335,7 +335,7 @@ fn running_statistics_follow_the_batches() {
         assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} is not {b}");
     }
     // One look moves them a tenth of the way.
-    let mut fresh = spec.build(36, 1, 0).unwrap();
+    let mut fresh = spec.build(36, 1, 1, 0).unwrap();
     fresh.settle(&tape);
     let (once, limit) =
         (&fresh.parameters().statistics()[0], &network.parameters().statistics()[0]);
