@@ -57,7 +57,7 @@ pub use approx::{
 };
 pub use catalogue::{Item, Parameter, Section, catalogue};
 pub use data::{
-    Dataset, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
+    Dataset, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
 };
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};

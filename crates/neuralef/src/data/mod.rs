@@ -13,6 +13,7 @@ use crate::rng::stream;
 
 mod columns;
 mod digits;
+mod dtype;
 mod idx;
 mod npy;
 mod npz;
@@ -23,6 +24,8 @@ mod synthetic;
 mod table;
 mod write;
 
+pub use dtype::Dtype;
+pub(crate) use dtype::HEADER as NPY_HEADER;
 pub use standardize::Standardizer;
 pub use synthetic::{SYNTHETIC, Synthetic, synthesize};
 pub use write::{NpyWriter, write_csv, write_npy};

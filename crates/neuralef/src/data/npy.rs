@@ -123,6 +123,10 @@ impl MappedNpy {
         };
         let start = out.len();
         self.element.decode(bytes, out);
+        // Without a way out of the middle, so that it is done by vectors.
+        if out[start..].iter().fold(true, |all, v| all & v.is_finite()) {
+            return Ok(());
+        }
         match out[start..].iter().position(|v| !v.is_finite()) {
             None => Ok(()),
             Some(column) => Err(Error::NonFinite {
@@ -285,6 +289,7 @@ impl Dictionary<'_> {
             _ => ("=", descr.as_str()),
         };
         let kind = match name {
+            "f2" => Kind::F2,
             "f4" => Kind::F4,
             "f8" => Kind::F8,
             "i1" => Kind::I1,
@@ -298,7 +303,7 @@ impl Dictionary<'_> {
             "b1" => Kind::Bool,
             _ => {
                 return Err(format!(
-                    "dtype `{descr}` is not supported; save as float32, float64, an integer or bool"
+                    "dtype `{descr}` is not supported; save as float16, float32, float64, an integer or bool"
                 ));
             }
         };

@@ -52,6 +52,8 @@ fn every_dtype_and_byte_order_reads_the_same_matrix() {
     let expected = array![[1.0f32, 2.0, 3.0], [100.0, 5.0, 6.0]];
     let v = [1u8, 2, 3, 100, 5, 6];
     let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("<f2", bytes(v.map(|x| half::f16::from(x).to_le_bytes()))),
+        (">f2", bytes(v.map(|x| half::f16::from(x).to_be_bytes()))),
         ("<f4", bytes(v.map(|x| f32::from(x).to_le_bytes()))),
         (">f4", bytes(v.map(|x| f32::from(x).to_be_bytes()))),
         ("<f8", bytes(v.map(|x| f64::from(x).to_le_bytes()))),
@@ -126,7 +128,7 @@ fn what_cannot_be_read_is_refused_by_name() {
         (descr("<c8"), "dtype `<c8` is not supported"),
         (descr("|O"), "dtype `|O`"),
         (descr("<U3"), "dtype `<U3`"),
-        (descr("<f2"), "dtype `<f2`"),
+        (descr("<f16"), "dtype `<f16`"),
         (
             file("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", &[]),
             "structured",

@@ -2,6 +2,9 @@
 
 use std::io::{self, Read};
 
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
 
@@ -18,6 +21,7 @@ pub(super) struct Element {
 /// The number an [`Element`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    F2,
     F4,
     F8,
     I1,
@@ -36,7 +40,7 @@ impl Element {
     pub(super) fn size(self) -> usize {
         match self.kind {
             Kind::I1 | Kind::U1 | Kind::Bool => 1,
-            Kind::I2 | Kind::U2 => 2,
+            Kind::F2 | Kind::I2 | Kind::U2 => 2,
             Kind::F4 | Kind::I4 | Kind::U4 => 4,
             Kind::F8 | Kind::I8 | Kind::U8 => 8,
         }
@@ -47,6 +51,7 @@ impl Element {
     pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         let big = self.big_endian;
         match self.kind {
+            Kind::F2 => convert_half(bytes, big, out),
             Kind::F4 => convert(bytes, big, out, f32::from_le_bytes),
             Kind::F8 => convert(bytes, big, out, |b| f64::from_le_bytes(b) as f32),
             Kind::I1 => convert(bytes, big, out, |b| f32::from(i8::from_le_bytes(b))),
@@ -78,6 +83,21 @@ fn convert<const N: usize>(
         }));
     } else {
         out.extend(elements.map(|b| value(*b)));
+    }
+}
+
+/// Half precision, by the processor's instructions where it has them: the same numbers either way.
+fn convert_half(bytes: &[u8], big_endian: bool, out: &mut Vec<f32>) {
+    let mut block = [f16::ZERO; 256];
+    let elements = bytes.as_chunks::<2>().0;
+    out.reserve(elements.len());
+    for elements in elements.chunks(block.len()) {
+        let block = &mut block[..elements.len()];
+        let from = if big_endian { f16::from_be_bytes } else { f16::from_le_bytes };
+        block.iter_mut().zip(elements).for_each(|(to, b)| *to = from(*b));
+        let start = out.len();
+        out.resize(start + block.len(), 0.0);
+        block.convert_to_f32_slice(&mut out[start..]);
     }
 }
 
@@ -221,6 +241,7 @@ mod tests {
 
     #[test]
     fn elements_convert_in_both_byte_orders() {
+        assert_eq!(decode(Kind::F2, true, &[0x3e, 0, 0xc0, 0]), [1.5, -2.0]);
         assert_eq!(decode(Kind::F4, true, &1.5f32.to_be_bytes()), [1.5]);
         assert_eq!(decode(Kind::F8, false, &(-0.1f64).to_le_bytes()), [-0.1]);
         assert_eq!(decode(Kind::I2, true, &(-300i16).to_be_bytes()), [-300.0]);
@@ -230,6 +251,26 @@ mod tests {
         assert_eq!(decode(Kind::I1, false, &[0x80, 0x7f]), [-128.0, 127.0]);
         assert_eq!(decode(Kind::Bool, false, &[0, 1, 2]), [0.0, 1.0, 1.0]);
         assert_eq!(decode(Kind::F8, false, &1e300f64.to_le_bytes()), [f32::INFINITY]);
+    }
+
+    /// Every half-precision number by what its bits mean: sign, exponent, fraction.
+    #[test]
+    fn every_half_precision_number_is_read() {
+        let bits: Vec<u16> = (0..=u16::MAX).collect();
+        let read =
+            decode(Kind::F2, false, &bits.iter().flat_map(|b| b.to_le_bytes()).collect::<Vec<_>>());
+        for (bits, read) in bits.into_iter().zip(read) {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let magnitude = match exponent {
+                0 => fraction * (-24.0f64).exp2(),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                _ => (1024.0 + fraction) * f64::from(exponent - 25).exp2(),
+            };
+            let value = if bits >> 15 == 1 { -magnitude } else { magnitude };
+            let same = f64::from(read).to_bits() == value.to_bits();
+            assert!(same || (value.is_nan() && read.is_nan()), "{bits:04x}: {read}, not {value}");
+        }
     }
 
     #[test]

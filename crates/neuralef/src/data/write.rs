@@ -1,20 +1,20 @@
 //! Writers of results: streamed `.npy`, and csv. Files appear whole or not at all.
 
+use std::borrow::Cow;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-use ndarray::{ArrayView1, Axis};
+use ndarray::Axis;
 
+use super::dtype::{Dtype, HEADER};
 use crate::error::{Error, Result};
 use crate::matrix::{MatRef, expect_columns};
 use crate::persist::AtomicFile;
 
-/// Bytes of the header: room for any n, and the data aligned to 64 bytes as NumPy does it.
-const HEADER: usize = 128;
 /// Bytes written at a time, about.
 const BUFFER: usize = 1 << 18;
 
-/// Writes an n × k `.npy` file of `f32` block by block, n unknown until the end.
+/// Writes an n × k `.npy` file of single or half precision block by block, n unknown until the end.
 ///
 /// The rows go to a temporary file beside the target, which takes its place in
 /// [`finish`](NpyWriter::finish). A writer dropped before leaves nothing behind.
@@ -23,50 +23,49 @@ pub struct NpyWriter {
     file: AtomicFile,
     columns: usize,
     rows: usize,
+    dtype: Dtype,
 }
 
 impl NpyWriter {
-    /// Starts a file of `columns` columns.
+    /// Starts a file of `columns` columns of `f32`.
     ///
     /// # Errors
     /// [`Error::Io`] naming `path` when it cannot be written there.
     pub fn create(path: impl AsRef<Path>, columns: usize) -> Result<Self> {
+        Self::create_as(path, columns, Dtype::F32)
+    }
+
+    /// Starts a file of `columns` columns of `dtype`.
+    ///
+    /// # Errors
+    /// As [`create`](NpyWriter::create).
+    pub fn create_as(path: impl AsRef<Path>, columns: usize, dtype: Dtype) -> Result<Self> {
         let mut file = AtomicFile::create(path)?;
         file.write_all(&[0; HEADER]).map_err(|e| Error::io(file.path(), e))?;
-        Ok(NpyWriter { file, columns, rows: 0 })
+        Ok(NpyWriter { file, columns, rows: 0, dtype })
     }
 
     /// Appends the rows of `x`.
     ///
     /// # Errors
     /// [`Error::Shape`] when `x` has another width, [`Error::NonFinite`] with the row of the file;
-    /// nothing of `x` is written then. [`Error::Io`] when the disk refuses, which
+    /// [`Error::InvalidParameter`] for numbers that half precision cannot hold; nothing of `x` is
+    /// written then. [`Error::Io`] when the disk refuses, which
     /// [`finish`](NpyWriter::finish) remembers.
     pub fn append(&mut self, x: MatRef<'_>) -> Result<()> {
         expect_columns(&self.file.path().display().to_string(), x, self.columns)?;
-        let all_finite = |row: &ArrayView1<'_, f32>| match row.as_slice() {
-            // Without a way out of the middle, so that it is done by vectors.
-            Some(row) => row.iter().fold(true, |all, v| all & v.is_finite()),
-            None => row.iter().all(|v| v.is_finite()),
-        };
-        for (i, row) in x.rows().into_iter().enumerate().filter(|(_, row)| !all_finite(row)) {
-            if let Some(column) = row.iter().position(|v| !v.is_finite()) {
-                let what = self.file.path().display().to_string();
-                let (row_of_file, value) = (self.rows + i, row[column]);
-                return Err(Error::NonFinite { what, row: row_of_file, column, value });
-            }
+        let what = self.file.path().display().to_string();
+        for (i, row) in x.rows().into_iter().enumerate() {
+            let row = row.as_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
+            self.dtype.check(&what, self.rows + i, 0, &row)?;
         }
-        let width = 4 * self.columns;
+        let width = self.dtype.size() * self.columns;
         let rows = (BUFFER / width.max(1)).max(1);
         let mut bytes = vec![0u8; rows.min(x.nrows()) * width];
         for block in x.axis_chunks_iter(Axis(0), rows) {
             let bytes = &mut bytes[..block.nrows() * width];
-            // A slice, so that the copy is done by vectors.
             let block = block.as_standard_layout();
-            let values = block.as_slice().unwrap_or(&[]);
-            for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-                *to = value.to_le_bytes();
-            }
+            self.dtype.encode(block.as_slice().unwrap_or(&[]), bytes);
             self.file.write_all(bytes).map_err(|e| Error::io(self.file.path(), e))?;
         }
         self.rows += x.nrows();
@@ -80,23 +79,18 @@ impl NpyWriter {
     pub fn finish(mut self) -> Result<usize> {
         let path = self.file.path().to_path_buf();
         let fail = |e| Error::io(&path, e);
-        let bytes = (self.rows as u128) * (self.columns as u128) * 4 + HEADER as u128;
+        let bytes = (self.rows as u128) * (self.columns as u128) * self.dtype.size() as u128
+            + HEADER as u128;
         if u128::from(self.file.stream_position().map_err(fail)?) != bytes {
             return Err(fail(std::io::Error::other("an earlier write failed")));
         }
-        let mut header = b"\x93NUMPY\x01\x00".to_vec();
-        header.extend(((HEADER - 10) as u16).to_le_bytes());
-        let (n, k) = (self.rows, self.columns);
-        write!(header, "{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {k}), }}")
-            .map_err(fail)?;
-        header.resize(HEADER - 1, b' ');
-        header.push(b'\n');
+        let header = self.dtype.npy_header(self.rows, self.columns).map_err(fail)?;
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))
             .map_err(fail)?;
         self.file.commit()?;
-        Ok(n)
+        Ok(self.rows)
     }
 }
 
@@ -174,6 +168,21 @@ mod tests {
         let other = dir.path().join("y.npy");
         write_npy(&other, x.t().as_standard_layout().t()).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&other).unwrap());
+    }
+
+    #[test]
+    fn half_precision_files_are_half_as_long_and_read_back_rounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        let x = matrix(1000, 7);
+        let mut writer = NpyWriter::create_as(&path, 7, Dtype::F16).unwrap();
+        assert!(writer.append(array![[1e5f32; 7]].view()).is_err());
+        writer.append(x.view()).unwrap();
+        assert_eq!(writer.finish().unwrap(), 1000);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 128 + 14_000);
+        for (read, value) in read(&path).iter().zip(&x) {
+            assert!((read - value).abs() <= value.abs() * 2.0f32.powi(-11), "{read} {value}");
+        }
     }
 
     #[test]
