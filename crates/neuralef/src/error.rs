@@ -105,6 +105,16 @@ pub enum Error {
         /// The checkpoint that continues the run, if one was asked for.
         checkpoint: Option<PathBuf>,
     },
+    /// Features were being sampled when the observer interrupted it.
+    #[error("{path}: interrupted after {done} of {total} points; the same call goes on from there", path = .path.display())]
+    SamplingInterrupted {
+        /// Points whose features are written.
+        done: usize,
+        /// Points in all.
+        total: usize,
+        /// The file they are for; it has its name when it is complete.
+        path: PathBuf,
+    },
     /// A matrix decomposition failed.
     #[error("{what}: {message}")]
     Numerical {

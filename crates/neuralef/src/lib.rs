@@ -46,6 +46,7 @@ mod objective;
 mod operator;
 mod persist;
 mod rng;
+pub mod sample;
 mod simd;
 mod spec;
 #[cfg(test)]

@@ -35,6 +35,15 @@ pub enum Fill {
     Columns,
 }
 
+impl Fill {
+    fn name(self) -> &'static str {
+        match self {
+            Fill::Rows => "rows",
+            Fill::Columns => "columns",
+        }
+    }
+}
+
 /// What features a file holds: its shape, and the work they are the result of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureLayout {
@@ -166,6 +175,7 @@ impl Sidecar {
 
     /// Fails with the first thing in which `held`, the work of `file`, is not this one.
     fn expect_same(&self, held: &Sidecar, file: &Path) -> Result<()> {
+        let (held_fill, complete) = (held.fill, held.checksum.is_some());
         let describe = |s: &Sidecar| {
             let mut all = vec![
                 ("rows".to_string(), Value::from(s.rows)),
@@ -175,7 +185,11 @@ impl Sidecar {
             all.extend(s.work.iter().map(|(k, v)| (k.clone(), v.clone())));
             all
         };
-        let (wanted, held) = (describe(self), describe(held));
+        let (mut wanted, mut held) = (describe(self), describe(held));
+        if held_fill != self.fill && !complete {
+            wanted.push(("fill".to_string(), Value::from(self.fill.name())));
+            held.push(("fill".to_string(), Value::from(held_fill.name())));
+        }
         let of = |list: &[(String, Value)], key: &str| {
             list.iter().find(|(k, _)| k == key).map_or(Value::Null, |(_, v)| v.clone())
         };
@@ -292,11 +306,6 @@ impl FeatureStore {
         &self.paths.target
     }
 
-    /// Whether rows or columns are written; of a store that goes on, as it was begun.
-    pub fn fill(&self) -> Fill {
-        self.sidecar.fill
-    }
-
     /// Rows or columns that are there.
     pub fn done(&self) -> usize {
         self.sidecar.done
@@ -342,6 +351,32 @@ impl FeatureStore {
             write_values(file, &self.sidecar, (row, column), width, values)
                 .map_err(|e| Error::io(&self.paths.partial, e))?;
         }
+        self.advance(n)
+    }
+
+    /// Appends rows that are checked and encoded already.
+    pub(super) fn write_encoded(&mut self, bytes: &[u8]) -> Result<()> {
+        let Sidecar { rows, fill, done, .. } = self.sidecar;
+        let width = self.row_bytes();
+        let (n, room) = (bytes.len() / width, rows - done);
+        let fits = fill == Fill::Rows && n <= room && n * width == bytes.len();
+        let Some(file) = self.file.as_mut().filter(|_| fits) else {
+            let what = self.paths.target.display().to_string();
+            return Err(Error::shape(what, format!("at most {room} rows more"), n));
+        };
+        let place = SeekFrom::Start((NPY_HEADER + done * width) as u64);
+        file.seek(place)
+            .and_then(|_| file.write_all(bytes))
+            .map_err(|e| Error::io(&self.paths.partial, e))?;
+        self.advance(n)
+    }
+
+    /// Bytes of a row.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.sidecar.columns * self.sidecar.dtype.size()
+    }
+
+    fn advance(&mut self, n: usize) -> Result<()> {
         self.sidecar.done += n;
         if self.saved.is_none_or(|saved| saved.elapsed() >= INTERVAL) {
             self.save()?;
@@ -439,21 +474,18 @@ fn write_values(
     Ok(())
 }
 
-/// Of the length and 256 evenly spaced pieces: tells one file of features from another.
+/// Of the whole file: one pass at the speed of the disk.
 fn checksum(file: &mut File) -> io::Result<String> {
-    const PIECES: u64 = 256;
-    const PIECE: u64 = 4096;
-    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(0))?;
     let mut digest = Digest::default();
-    digest.word(length);
-    for piece in 0..PIECES {
-        let from = (length.saturating_sub(PIECE) as u128 * piece as u128 / (PIECES as u128 - 1)) as u64;
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::with_capacity(PIECE as usize);
-        file.by_ref().take(PIECE).read_to_end(&mut bytes)?;
+    let mut bytes = Vec::with_capacity(BUFFER);
+    loop {
+        bytes.clear();
+        if io::Read::take(&mut *file, BUFFER as u64).read_to_end(&mut bytes)? == 0 {
+            return Ok(digest.text());
+        }
         digest.bytes(&bytes);
     }
-    Ok(digest.text())
 }
 
 #[cfg(test)]

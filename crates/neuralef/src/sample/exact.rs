@@ -1,0 +1,140 @@
+//! The tangent kernel itself, from Jacobians: for small sets, and as ground truth.
+
+use ndarray::{Axis, s};
+use rayon::prelude::*;
+
+use super::WeightLaw;
+use super::law::range;
+use super::ntk::{expect_inputs, factors};
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::matrix::{Mat, Mat64, MatRef};
+use crate::nn::{Network, Tape};
+
+/// Parameters that are multiplied in double precision at a time.
+const WIDTH: usize = 2048;
+
+/// The tangent kernel κ(x, x') = J(x)J(x')ᵀ of all pairs of rows of `x` (n × d) and `other` (m × d;
+/// none for `x` itself): (n·C) × (m·C), rows and columns (point, output), for the C functions of
+/// `network`. Jacobians are in single precision, by one backward pass for each (point, output);
+/// products are summed in double precision.
+///
+/// `parameterization` is as in [`Tangents`](super::Tangents). Functions that share no parameters have
+/// zeros between them. O((n + m)·C) backward passes and O(n·m·C²·P) for P parameters; memory, which is
+/// checked against `memory_budget` (in MiB), 4(n + m)·C·P bytes and the result.
+///
+/// # Errors
+/// [`Error::Shape`] when the points do not fit the network, [`Error::MemoryBudget`],
+/// [`Error::InvalidParameter`] from the parameterisation, [`Error::NonFinite`].
+pub fn exact_ntk(
+    network: &dyn Network,
+    x: MatRef<'_>,
+    other: Option<MatRef<'_>>,
+    parameterization: Option<&WeightLaw>,
+    memory_budget: u64,
+) -> Result<Mat64> {
+    let sides: Vec<MatRef<'_>> = [Some(x), other].into_iter().flatten().collect();
+    for x in &sides {
+        expect_inputs(network, "points of the tangent kernel", x.nrows(), x.ncols())?;
+    }
+    let c = network.functions();
+    let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
+    affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
+    let factors = factors(network.parameters(), parameterization)?;
+    let jacobians: Vec<Vec<Vec<Vec<f32>>>> =
+        sides.iter().map(|x| jacobians(network, *x)).collect::<Result<_>>()?;
+    let (left, right) = (&jacobians[0], &jacobians[jacobians.len() - 1]);
+    let mut out = Mat64::zeros((n * c, m * c));
+    for unit in 0..network.parameters().units().len() {
+        let functions: Vec<usize> = (0..c).filter(|f| network.unit(*f) == unit).collect();
+        let scales = scales(network, unit, &factors);
+        let gram = gram(left, right, &functions, &scales)?;
+        for ((a, b), value) in gram.indexed_iter() {
+            let k = functions.len();
+            out[[a / k * c + functions[a % k], b / k * c + functions[b % k]]] = *value;
+        }
+    }
+    Ok(out)
+}
+
+/// Fails unless the Jacobians of `points` and a result of `rows` × `columns` fit into the budget.
+fn affordable(
+    network: &dyn Network,
+    points: usize,
+    rows: usize,
+    columns: usize,
+    budget: u64,
+) -> Result<()> {
+    let units = network.parameters().units();
+    let sizes = (0..network.functions()).map(|f| units[network.unit(f)].len() as u64);
+    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(4 * points as u64);
+    let result = (rows as u64).saturating_mul(columns as u64).saturating_mul(8);
+    let blocks = 8 * WIDTH as u64 * (rows as u64).saturating_add(columns as u64);
+    let needed = jacobian.saturating_add(result).saturating_add(blocks).div_ceil(1 << 20);
+    if needed <= budget {
+        return Ok(());
+    }
+    Err(Error::MemoryBudget {
+        what: format!("the exact tangent kernel of {points} points"),
+        needed_mib: needed,
+        budget_mib: budget,
+    })
+}
+
+/// ∂h_f(x_i)/∂θ over the parameters of function f's unit: entry i, f.
+fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
+    let rows: Vec<usize> = (0..x.nrows()).collect();
+    let one = Mat::ones((1, 1));
+    let jacobian = |tape: &mut Tape, i: &usize| {
+        network.forward(x.slice(s![*i..*i + 1, ..]), Some(tape))?;
+        let jacobian = network.jacobian(tape, one.view())?;
+        for (f, derivative) in jacobian.iter().enumerate() {
+            if let Some(column) = derivative.iter().position(|v| !v.is_finite()) {
+                let what = format!("derivative of output {f} by its parameters");
+                let value = derivative[column];
+                return Err(Error::NonFinite { what, row: *i, column, value });
+            }
+        }
+        Ok(jacobian)
+    };
+    rows.par_iter().map_init(Tape::default, jacobian).collect()
+}
+
+/// Squares of the factors of a unit's parameters; empty for ones.
+fn scales(network: &dyn Network, unit: usize, factors: &[Vec<f64>]) -> Vec<f64> {
+    let Some(factors) = factors.get(unit) else { return Vec::new() };
+    let parameters = network.parameters();
+    let mut scales = vec![1.0; parameters.units()[unit].len()];
+    for (tensor, factor) in parameters.layouts()[unit].iter().zip(factors) {
+        scales[range(tensor)].fill(factor * factor);
+    }
+    scales
+}
+
+/// Σ over parameters of J_a·scale·J_b, for the rows (point, one of `functions`) of both sides.
+fn gram(
+    left: &[Vec<Vec<f32>>],
+    right: &[Vec<Vec<f32>>],
+    functions: &[usize],
+    scales: &[f64],
+) -> Result<Mat64> {
+    let rows = |side: &'_ [Vec<Vec<f32>>]| side.len() * functions.len();
+    let mut out = Mat64::zeros((rows(left), rows(right)));
+    let size = left.first().zip(functions.first()).map_or(0, |(point, f)| point[*f].len());
+    let block = |side: &[Vec<Vec<f32>>], from: usize, to: usize, scales: &[f64]| {
+        let mut block = Mat64::zeros((rows(side), to - from));
+        let derivatives = side.iter().flat_map(|point| functions.iter().map(|f| &point[*f]));
+        for (mut row, derivative) in block.axis_iter_mut(Axis(0)).zip(derivatives) {
+            for (i, (to, v)) in row.iter_mut().zip(&derivative[from..to]).enumerate() {
+                *to = f64::from(*v) * scales.get(from + i).unwrap_or(&1.0);
+            }
+        }
+        block
+    };
+    for from in (0..size).step_by(WIDTH) {
+        let to = (from + WIDTH).min(size);
+        let (a, b) = (block(left, from, to, scales), block(right, from, to, &[]));
+        out += &linalg::matmul_f64(a.view(), b.t())?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,391 @@
+//! Features of tangent kernels: derivatives of a network along random directions in its parameters.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
+
+use rand::Rng as _;
+use rand_distr::{Distribution, StandardNormal};
+use serde_json::json;
+
+use super::WeightLaw;
+use super::digest;
+use super::law::range;
+use super::stream::{Sampled, Sampler, Sampling, share, stream};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::fit::Observer;
+use crate::matrix::{Mat, MatRef};
+use crate::nn::{Network, Parameters};
+use crate::rng;
+use crate::spec::args::{Entry, Registry};
+
+/// Directions whose derivatives are put into the file together.
+const GROUP: usize = 32;
+/// Bytes for each parameter: its value and the direction, each with the engine's packed copy, and the
+/// value kept while finite differences move it.
+const PARAMETER: u64 = 20;
+
+/// The laws of random directions.
+pub static PROBES: Registry<Probes> = Registry {
+    kind: "law of probes",
+    entries: &[
+        Entry {
+            name: "rademacher",
+            summary: "every entry −1 or 1, each half of the time",
+            parameters: &[],
+            build: |_| Ok(Probes::Rademacher),
+        },
+        Entry {
+            name: "gaussian",
+            summary: "standard normal entries",
+            parameters: &[],
+            build: |_| Ok(Probes::Gaussian),
+        },
+    ],
+};
+
+/// The ways to take a derivative along a direction.
+pub static DERIVATIVES: Registry<Derivative> = Registry {
+    kind: "derivative",
+    entries: &[
+        Entry {
+            name: "exact",
+            summary: "by forward-mode differentiation",
+            parameters: &[],
+            build: |_| Ok(Derivative::Exact),
+        },
+        Entry {
+            name: "finite_difference",
+            summary: "[g(x, θ + εv) − g(x, θ)]/ε, as Deng et al. 2022 have it",
+            parameters: &[("epsilon", "auto", "ε; auto: 2^-11.5 of ‖θ‖/‖v‖")],
+            build: |args| {
+                if !args.has("epsilon") || args.name("epsilon", "auto").is_ok_and(|n| n == "auto") {
+                    return Ok(Derivative::FiniteDifference { epsilon: None });
+                }
+                let epsilon = Some(args.positive("epsilon", 1.0)?);
+                Ok(Derivative::FiniteDifference { epsilon })
+            },
+        },
+    ],
+};
+
+/// The law of the random directions v, with E vvᵀ = I.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Probes {
+    /// Entries ±1. The variance of an estimate of κ(x, x') is below that of Gaussian directions by
+    /// twice Σ J_i²J'_i² /S, which is little for many parameters; draws are much cheaper.
+    #[default]
+    Rademacher,
+    /// Entries N(0, 1): φ is then a Gaussian process with covariance κ, exactly.
+    Gaussian,
+}
+
+/// How Jv is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Derivative {
+    /// By forward-mode differentiation.
+    #[default]
+    Exact,
+    /// [g(x, θ + εv) − g(x, θ)]/ε. One forward pass in place of about two, at the price of two
+    /// errors. Rounding: g is known to a few units u = 2⁻²⁴ of the numbers it is summed from, and the
+    /// difference divides that by ε. Truncation: ε/2·vᵀHv. With r = ε‖v‖/‖θ‖ the relative change of
+    /// the parameters, the first is about u/r and the second about r of Jv, and both are
+    /// least at r = √u, up to a factor that depends on the network: a relative error of some
+    /// 10⁻³ is what single precision allows. The default is r = √(2u) = 3.5·10⁻⁴, so
+    /// ε = 3.5·10⁻⁴·‖θ‖/√P for P parameters: for example 1.7·10⁻⁵ where weights are 0.05 in size.
+    /// Far from that scale nothing is left: a fixed ε of 10⁻⁵ is right for such weights, and noise for
+    /// weights of size 1.
+    FiniteDifference {
+        /// ε; none for the default.
+        epsilon: Option<f64>,
+    },
+}
+
+/// What tangent features are taken of.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tangents {
+    /// The law of v.
+    pub probes: Probes,
+    /// How derivatives are computed.
+    pub derivative: Derivative,
+    /// None for the derivatives by the parameters themselves. Otherwise each parameter is √(w/fan_in)
+    /// (weights), √b (biases) or 1 (scales and shifts) times another one, and derivatives are by those:
+    /// the parameterisation in which wide networks have the kernel `ntk(..)` (Jacot et al. 2018).
+    pub parameterization: Option<WeightLaw>,
+}
+
+/// Streams features of the tangent kernel of `network`, κ(x, x') = J(x)J(x')ᵀ, to `path`: Φ is
+/// (N·C) × S for C functions of the network, and column i is Jv for the random direction number i
+/// over all parameters. E φφᵀ = J E[vvᵀ] Jᵀ = JJᵀ (Deng et al. 2022, section 4.2).
+///
+/// The network is borrowed mutably because finite differences move its parameters; they are put back
+/// before this returns, bit for bit. Functions of separate networks of an ensemble share no
+/// parameters, so their kernel is zero between outputs; for a network with C outputs build one trunk,
+/// such as `shared_mlp(..)`.
+///
+/// Costs S derivatives of the network over the data, and one draw of all directions for each block of
+/// points that the memory budget makes. A run that was interrupted or killed continues with the same
+/// arguments, and gives the same file.
+///
+/// # Errors
+/// [`Error::Shape`] when the data do not fit the network, [`Error::MemoryBudget`],
+/// [`Error::InvalidParameter`], [`Error::SamplingInterrupted`] when `observer` wants to stop, and the
+/// errors of [`FeatureStore::open`](super::FeatureStore::open).
+pub fn ntk(
+    network: &mut dyn Network,
+    data: &Dataset,
+    tangents: &Tangents,
+    sampling: &Sampling,
+    path: impl AsRef<Path>,
+    observer: &mut dyn Observer,
+) -> Result<Sampled> {
+    expect_inputs(network, data.name(), data.len(), data.width())?;
+    let first = data.range(0..data.len().min(digest::POINTS))?;
+    let checksum = digest::of_network(network, first.view())?;
+    let mut probes = Directions::new(network, tangents, sampling)?;
+    let what = json!({
+        "features": "ntk",
+        "network": describe(probes.network.parameters()),
+        "values": checksum,
+        "probes": tangents.probes.to_string(),
+        "derivative": probes.text(),
+        "parameterization": tangents.parameterization,
+    });
+    stream(&mut probes, data, sampling, path.as_ref(), what, observer)
+}
+
+pub(super) fn expect_inputs(network: &dyn Network, what: &str, n: usize, d: usize) -> Result<()> {
+    if d == network.inputs() {
+        return Ok(());
+    }
+    Err(Error::shape(what, format!("n × {}", network.inputs()), format!("{n} × {d}")))
+}
+
+/// Names and shapes of all tensors of a unit, and how many such units.
+fn describe(parameters: &Parameters) -> String {
+    let unit = parameters.layouts().first().map_or(&[][..], Vec::as_slice);
+    let tensors: Vec<String> = unit.iter().map(|t| format!("{} {:?}", t.name, t.shape)).collect();
+    format!("{} × ({})", parameters.units().len(), tensors.join(", "))
+}
+
+/// Factors of the tensors of all units; empty for the parameters themselves.
+pub(super) fn factors(
+    parameters: &Parameters,
+    parameterization: Option<&WeightLaw>,
+) -> Result<Vec<Vec<f64>>> {
+    let Some(law) = parameterization else { return Ok(Vec::new()) };
+    parameters.layouts().iter().map(|unit| law.deviations(unit)).collect()
+}
+
+struct Directions<'a> {
+    network: &'a mut dyn Network,
+    probes: Probes,
+    factors: Vec<Vec<f64>>,
+    seed: u64,
+    direction: Parameters,
+    difference: Option<Difference>,
+}
+
+/// What finite differences need.
+struct Difference {
+    epsilon: f64,
+    /// θ.
+    parameters: Parameters,
+    /// g(x, θ) at the points of the block.
+    values: Mat,
+}
+
+impl Drop for Directions<'_> {
+    /// The network leaves as it came, whatever happened.
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+impl<'a> Directions<'a> {
+    fn new(network: &'a mut dyn Network, tangents: &Tangents, sampling: &Sampling) -> Result<Self> {
+        let budget = share(sampling)?;
+        let bytes = network.parameters().len() as u64 * PARAMETER;
+        if bytes > budget {
+            return Err(Error::MemoryBudget {
+                what: "a quarter of the memory for sampling: the network and a direction".into(),
+                needed_mib: bytes.saturating_mul(4).div_ceil(1 << 20),
+                budget_mib: sampling.memory_budget,
+            });
+        }
+        let factors = factors(network.parameters(), tangents.parameterization.as_ref())?;
+        let direction = network.parameters().zeros_like();
+        let difference = match tangents.derivative {
+            Derivative::Exact => None,
+            Derivative::FiniteDifference { epsilon } => {
+                let parameters = network.parameters().clone();
+                let epsilon = match epsilon {
+                    None => default_epsilon(&parameters, &factors),
+                    Some(epsilon) if epsilon.is_finite() && epsilon > 0.0 => epsilon,
+                    Some(bad) => return Err(Error::parameter("epsilon", "a positive number", bad)),
+                };
+                Some(Difference { epsilon, parameters, values: Mat::zeros((0, 0)) })
+            }
+        };
+        let (probes, seed) = (tangents.probes, sampling.seed);
+        Ok(Directions { network, probes, factors, seed, direction, difference })
+    }
+
+    /// The derivative with its ε resolved.
+    fn text(&self) -> String {
+        match &self.difference {
+            None => "exact".into(),
+            Some(d) => format!("finite_difference(epsilon={:e})", d.epsilon),
+        }
+    }
+
+    fn restore(&mut self) {
+        if let Some(difference) = &self.difference {
+            let units = self.network.parameters_mut().units_mut().iter_mut();
+            units
+                .zip(difference.parameters.units())
+                .for_each(|(to, from)| to.copy_from_slice(from));
+        }
+    }
+
+    /// Draws direction number `sample`, over all units one after the other.
+    fn draw_direction(&mut self, sample: usize) {
+        let mut rng = rng::stream(self.seed, "tangent", sample as u64);
+        for unit in self.direction.units_mut() {
+            match self.probes {
+                Probes::Rademacher => {
+                    for chunk in unit.chunks_mut(32) {
+                        let bits = rng.next_u32();
+                        for (i, v) in chunk.iter_mut().enumerate() {
+                            *v = if bits >> i & 1 == 1 { 1.0 } else { -1.0 };
+                        }
+                    }
+                }
+                Probes::Gaussian => unit.iter_mut().for_each(|v| {
+                    let z: f64 = StandardNormal.sample(&mut rng);
+                    *v = z as f32;
+                }),
+            }
+        }
+        let layouts = self.direction.layouts().to_vec();
+        for ((unit, layout), factors) in
+            self.direction.units_mut().iter_mut().zip(&layouts).zip(&self.factors)
+        {
+            for (tensor, factor) in layout.iter().zip(factors) {
+                unit[range(tensor)].iter_mut().for_each(|v| *v *= *factor as f32);
+            }
+        }
+    }
+
+    fn derivative(&mut self, x: MatRef<'_>) -> Result<Mat> {
+        let Some(difference) = &self.difference else {
+            return self.network.jvp(x, &self.direction);
+        };
+        let moved = self.network.parameters_mut().units_mut().iter_mut();
+        let from = difference.parameters.units().iter().zip(self.direction.units());
+        for (unit, (theta, v)) in moved.zip(from) {
+            for ((to, theta), v) in unit.iter_mut().zip(theta).zip(v) {
+                *to = (f64::from(*theta) + difference.epsilon * f64::from(*v)) as f32;
+            }
+        }
+        let mut values = self.network.forward(x, None)?;
+        let rate = |to: &mut f32, base: &f32| {
+            *to = (f64::from(*to - *base) / difference.epsilon) as f32;
+        };
+        values.zip_mut_with(&difference.values, rate);
+        Ok(values)
+    }
+}
+
+/// √(2u)·‖θ‖/‖v‖, and √(2u) for parameters that are all zero.
+pub(super) fn default_epsilon(parameters: &Parameters, factors: &[Vec<f64>]) -> f64 {
+    let squares: f64 = parameters.units().iter().flatten().map(|v| f64::from(*v).powi(2)).sum();
+    let units = parameters.layouts().iter().enumerate();
+    let size: f64 = units
+        .flat_map(|(u, layout)| layout.iter().enumerate().map(move |(t, tensor)| (u, t, tensor)))
+        .map(|(u, t, tensor)| {
+            let factor = factors.get(u).map_or(1.0, |f| f[t]);
+            factor * factor * range(tensor).len() as f64
+        })
+        .sum();
+    let ratio = if squares > 0.0 && size > 0.0 { (squares / size).sqrt() } else { 1.0 };
+    f64::from(f32::EPSILON).sqrt() * ratio
+}
+
+impl Sampler for Directions<'_> {
+    fn outputs(&self) -> usize {
+        self.network.functions()
+    }
+
+    fn group(&self) -> usize {
+        GROUP
+    }
+
+    fn bytes(&self) -> u64 {
+        self.network.parameters().len() as u64 * PARAMETER
+    }
+
+    fn point_bytes(&self) -> u64 {
+        // One derivative, and g(x, θ).
+        8 * self.network.functions() as u64
+    }
+
+    fn begin(&mut self, x: MatRef<'_>) -> Result<()> {
+        self.restore();
+        let Some(difference) = &mut self.difference else { return Ok(()) };
+        difference.values = self.network.forward(x, None)?;
+        Ok(())
+    }
+
+    fn draw(&mut self, x: MatRef<'_>, samples: Range<usize>) -> Result<Mat> {
+        let mut out = Mat::zeros((x.nrows() * self.outputs(), samples.len()));
+        for (column, sample) in samples.enumerate() {
+            self.draw_direction(sample);
+            let values = self.derivative(x)?;
+            // (point, output) by rows, as Φ has it.
+            out.column_mut(column).iter_mut().zip(&values).for_each(|(to, v)| *to = *v);
+        }
+        Ok(out)
+    }
+}
+
+impl FromStr for Probes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        PROBES.build_text(text)
+    }
+}
+
+impl fmt::Display for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Probes::Rademacher => "rademacher",
+            Probes::Gaussian => "gaussian",
+        })
+    }
+}
+
+impl FromStr for Derivative {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        DERIVATIVES.build_text(text)
+    }
+}
+
+impl fmt::Display for Derivative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Derivative::Exact => f.write_str("exact"),
+            Derivative::FiniteDifference { epsilon: None } => {
+                f.write_str("finite_difference(epsilon=auto)")
+            }
+            Derivative::FiniteDifference { epsilon: Some(epsilon) } => {
+                write!(f, "finite_difference(epsilon={epsilon:e})")
+            }
+        }
+    }
+}
