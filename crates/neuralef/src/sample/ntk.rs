@@ -93,7 +93,9 @@ pub enum Derivative {
     /// difference divides that by ε. Truncation: ε/2·vᵀHv. With r = ε‖v‖/‖θ‖ the relative change of
     /// the parameters, the first is about u/r and the second about r of Jv, and both are
     /// least at r = √u, up to a factor that depends on the network: a relative error of some
-    /// 10⁻³ is what single precision allows. The default is r = √(2u) = 3.5·10⁻⁴, so
+    /// 10⁻³ is what single precision allows a smooth network. Where the activation has a kink the step
+    /// crosses it for some points, with a probability like r: the mean square error then goes like
+    /// r, and near 1 % is left. The default is r = √(2u) = 3.5·10⁻⁴, so
     /// ε = 3.5·10⁻⁴·‖θ‖/√P for P parameters: for example 1.7·10⁻⁵ where weights are 0.05 in size.
     /// Far from that scale nothing is left: a fixed ε of 10⁻⁵ is right for such weights, and noise for
     /// weights of size 1.

@@ -54,7 +54,7 @@ fn products_of_features_are_the_exact_kernel_on_average() {
 /// Root mean square of the difference of finite differences from exact derivatives, relative to these.
 fn error_of(network: &mut dyn Network, x: &Mat, epsilon: Option<f64>) -> f64 {
     let dir = tempfile::tempdir().unwrap();
-    let sampling = Sampling { samples: 100, ..Sampling::default() };
+    let sampling = Sampling { samples: 10, ..Sampling::default() };
     let mut of = |tangents: &Tangents, name: &str| {
         run(network, x, tangents, &sampling, &dir.path().join(name)).mapv(f64::from)
     };
@@ -65,32 +65,30 @@ fn error_of(network: &mut dyn Network, x: &Mat, epsilon: Option<f64>) -> f64 {
 }
 
 #[test]
-fn finite_differences_err_by_rounding_over_epsilon_and_by_epsilon() {
-    let x = Mat::from_shape_fn((40, 3), |(i, j)| ((i * 3 + j) as f32 * 0.71).sin());
-    for text in [
-        "shared_mlp(hidden=[64, 64], activation=tanh)",
-        "shared_mlp(hidden=[64, 64], activation=relu)",
-        "shared_mlp(hidden=[16], activation=erf)",
+fn finite_differences_err_by_rounding_over_epsilon_and_by_a_power_of_epsilon() {
+    // Many points, so that some are near a kink.
+    let x = Mat::from_shape_fn((2000, 3), |(i, j)| ((i * 3 + j) as f32 * 0.71).sin());
+    for (text, power, bound) in [
+        // Smooth functions err by ε, and both errors are √u at the default.
+        ("shared_mlp(hidden=[64, 64], activation=tanh)", 1.0, 4.0 * 2.0f64.powi(-12)),
+        ("shared_mlp(hidden=[16], activation=erf)", 1.0, 4.0 * 2.0f64.powi(-12)),
+        // A step crosses a kink with a probability that goes like ε, so the mean square does too.
+        ("shared_mlp(hidden=[64, 64], activation=relu)", 0.5, 0.012),
     ] {
         let mut network = spec(text).build(3, 4, 2).unwrap();
         let best = default_epsilon(network.parameters(), &[]);
-        // Far on either side one of the two errors is alone: a/ε and bε.
+        // Far on either side one of the two errors is alone: a/ε and b·ε^power.
         let mut at = |factor: f64| error_of(&mut *network, &x, Some(factor * best));
-        let (low, lower) = (at(1.0 / 64.0), at(1.0 / 256.0));
-        let (high, higher) = (at(32.0), at(64.0));
+        let (low, lower) = (at(1.0 / 512.0), at(1.0 / 2048.0));
+        let (high, higher) = (at(16.0), at(64.0));
         assert!((lower / low / 4.0 - 1.0).abs() < 0.1, "{text}: {lower} {low}");
-        assert!((higher / high / 2.0 - 1.0).abs() < 0.2, "{text}: {high} {higher}");
-        let (a, b) = (lower / 256.0, high / 32.0);
+        let growth = (higher / high).log(4.0);
+        assert!((growth - power).abs() < 0.1, "{text}: {high} {higher}");
         // At the default their squares add.
+        let predicted = (lower / 2048.0).hypot(high / 16f64.powf(power));
         let error = error_of(&mut *network, &x, None);
-        let predicted = a.hypot(b);
-        assert!((error / predicted - 1.0).abs() < 0.15, "{text}: {error}, not {predicted}");
-        // It is what single precision allows, √u up to a small factor, and no ε is much better.
-        let unit = 2.0f64.powi(-12);
-        assert!(
-            error < 4.0 * unit && error < 2.0 * (2.0 * a * b).sqrt(),
-            "{text}: {error} {a} {b}"
-        );
+        assert!((error / predicted - 1.0).abs() < 0.25, "{text}: {error}, not {predicted}");
+        assert!(error < bound, "{text}: {error}");
     }
 }
 
