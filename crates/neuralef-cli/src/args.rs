@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Plot(PlotArgs),
     /// Writes a synthetic data set to a .npy file.
     Synth(SynthArgs),
+    /// Samples features of a kernel that networks define, for `fit --features`.
+    #[command(subcommand)]
+    Sample(SampleCommand),
     /// Lists the kernels, networks, objectives, optimisers, methods and data sets with their parameters.
     List(ListArgs),
     /// Prints a shell completion script.
@@ -320,6 +323,77 @@ pub(crate) struct SynthArgs {
     /// The .npy file to write.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// What features are sampled of.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SampleCommand {
+    /// The outputs of S random networks: κ(x, x') = E f(x)f(x').
+    Nngp(SampleNngpArgs),
+    /// Derivatives of one network along S random directions: κ(x, x') = J(x)J(x')ᵀ.
+    Ntk(SampleNtkArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArgs {
+    /// Number of samples.
+    #[arg(short = 'S', long, value_name = "S", default_value_t = 1000)]
+    pub samples: usize,
+    /// Element type of the file: f32 or f16.
+    #[arg(long, default_value = "f32")]
+    pub dtype: neuralef::Dtype,
+    /// The .npy file to write, (N·outputs) × S, the outputs of a point in consecutive rows. FILE.json
+    /// beside it says what it holds; while unfinished it is FILE.partial, and the same command goes
+    /// on with it.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Seed of all draws, of synthetic DATA too.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Memory for the features being worked on, in MiB. The file does not depend on it.
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub memory_budget: u64,
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SampleNngpArgs {
+    /// The points.
+    pub data: String,
+    /// Architecture of the networks, such as `mlp(hidden=[512, 512], activation=erf)`.
+    #[arg(long)]
+    pub network: String,
+    /// Variance of weights times their fan-in: one number, or one for each layer from the input on.
+    #[arg(long, value_name = "W", value_delimiter = ',', default_value = "1")]
+    pub weight_var: Vec<f64>,
+    /// Variance of biases, likewise.
+    #[arg(long, value_name = "B", value_delimiter = ',', default_value = "0")]
+    pub bias_var: Vec<f64>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SampleNtkArgs {
+    /// The points.
+    pub data: String,
+    /// Architecture of the network, whose weights are drawn with --seed, such as
+    /// `shared_mlp(hidden=[512, 512])`.
+    #[arg(long)]
+    pub network: String,
+    /// Number of outputs of the network.
+    #[arg(long, value_name = "C", default_value_t = 1)]
+    pub outputs: usize,
+    /// Law of the directions: rademacher or gaussian.
+    #[arg(long, default_value = "rademacher")]
+    pub probes: neuralef::sample::Probes,
+    /// How derivatives are computed: exact, or finite_difference(epsilon=auto).
+    #[arg(long, default_value = "exact")]
+    pub derivative: neuralef::sample::Derivative,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 #[derive(Debug, Args)]

@@ -16,7 +16,8 @@ use peak_alloc::PeakAlloc;
 
 use args::{Arguments, Command};
 
-/// The allocator: the system's, counting what is taken, for `compare` to tell the peak of a fit.
+/// The allocator: the system's, counting what is taken, for `compare` and
+/// `sample` to tell the peak.
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
@@ -40,7 +41,10 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "neuralef: {}", output::message(&error));
             let interrupted = matches!(
                 error.downcast_ref::<neuralef::Error>(),
-                Some(neuralef::Error::Interrupted { .. })
+                Some(
+                    neuralef::Error::Interrupted { .. }
+                        | neuralef::Error::SamplingInterrupted { .. }
+                )
             ) || error.is::<output::Stopped>();
             ExitCode::from(if interrupted { exit::INTERRUPTED } else { exit::FAILURE })
         }
@@ -60,6 +64,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Inspect(args) => commands::inspect::run(args, arguments.json),
         Command::Plot(args) => commands::plot::run(args, arguments.json),
         Command::Synth(args) => commands::synth::run(args, arguments.json),
+        Command::Sample(command) => commands::sample::run(command, arguments.json),
         Command::List(args) => commands::list::run(args, arguments.json),
         Command::Completions(args) => commands::completions::run(args),
     }

@@ -8,4 +8,5 @@ mod common;
 mod compare;
 mod random_features;
 mod resume;
+mod sample;
 mod workflow;
