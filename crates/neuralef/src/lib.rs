@@ -45,6 +45,7 @@ mod nn;
 mod objective;
 mod operator;
 mod persist;
+pub mod probe;
 mod rng;
 mod simd;
 mod spec;
