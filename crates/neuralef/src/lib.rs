@@ -29,6 +29,7 @@
 
 mod approx;
 pub mod attention;
+pub mod calibration;
 mod catalogue;
 pub mod closed_form;
 pub mod compare;
