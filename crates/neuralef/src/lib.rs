@@ -29,6 +29,7 @@
 
 mod approx;
 pub mod attention;
+pub mod calibration;
 mod catalogue;
 pub mod closed_form;
 pub mod compare;
@@ -45,6 +46,7 @@ mod nn;
 mod objective;
 mod operator;
 mod persist;
+pub mod probe;
 mod rng;
 pub mod sample;
 mod simd;
@@ -72,7 +74,7 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, NETWORKS, Network, NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer,
     OptimizerSpec, OptimizerState, Parameters, Role, RunningScale, SCHEDULES, Schedule, Tape,
-    TensorLayout, clip, l2_normalise,
+    TensorLayout, clip, l2_normalise, read_weights, write_weights,
 };
 pub use objective::{
     EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,

@@ -7,6 +7,7 @@ pub(crate) mod fit;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod plot;
+pub(crate) mod probe;
 pub(crate) mod sample;
 pub(crate) mod synth;
 pub(crate) mod transform;

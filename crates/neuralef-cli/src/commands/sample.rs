@@ -55,7 +55,7 @@ fn network(args: &SampleNtkArgs, inputs: usize) -> neuralef::Result<Box<dyn Netw
             reason: "networks are not read from files here; write an architecture".into(),
         });
     }
-    text.parse::<NetworkSpec>()?.build(inputs, args.outputs, args.sampling.seed)
+    text.parse::<NetworkSpec>()?.build(inputs, args.outputs, 1, args.sampling.seed)
 }
 
 fn settings(args: &SamplingArgs) -> Sampling {

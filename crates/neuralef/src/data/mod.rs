@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::matrix::Mat;
 use crate::rng::stream;
 
+mod cifar;
 mod columns;
 mod digits;
 mod dtype;
@@ -110,6 +111,7 @@ impl Dataset {
     /// | `x.csv`, `x.tsv`, also with `.gz` | numbers, with or without a header line |
     /// | `x.parquet` | numeric columns without missing values |
     /// | `x-idx3-ubyte`, `.idx`, `.gz` | IDX as MNIST has it |
+    /// | `x.bin`, `x.bin.gz` | the binary layout of CIFAR-10, n × 3072 in the order channel, row, column, from 0 to 255, with labels |
     ///
     /// Any other file is recognised by its first bytes. A name in the registry goes before a file
     /// of that name; write `./digits` for the file.
@@ -128,7 +130,11 @@ impl Dataset {
         Dataset { name: name.into(), storage, width, selected: None, labels: None }
     }
 
-    fn with_labels(mut self, labels: Vec<i64>) -> Result<Self> {
+    /// The same points with labels, one for each.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of labels.
+    pub fn with_labels(mut self, labels: Vec<i64>) -> Result<Self> {
         if labels.len() != self.len() {
             return Err(Error::shape("labels", self.len(), labels.len()));
         }

@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::npy::{self, MAP_FROM, Npy};
 use super::raw::read_full;
-use super::{Dataset, SYNTHETIC, columns, digits, idx, npz, synthesize, table};
+use super::{Dataset, SYNTHETIC, cifar, columns, digits, idx, npz, synthesize, table};
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
 
@@ -20,6 +20,7 @@ enum Format {
     Table(u8),
     Parquet,
     Idx,
+    Cifar,
 }
 
 pub(super) fn open(location: &str, seed: u64) -> Result<Dataset> {
@@ -87,6 +88,7 @@ fn read(path: &Path, key: Option<&str>, location: &str) -> Result<Dataset> {
         Format::Table(delimiter) => table::read(decompressed()?, delimiter, location)?,
         Format::Parquet => columns::read(path, location)?,
         Format::Idx => idx::read(decompressed()?, location)?,
+        Format::Cifar => return cifar::read(decompressed()?, location),
     };
     Dataset::from_array(location, x)
 }
@@ -106,6 +108,7 @@ fn recognise(path: &Path, location: &str) -> Result<(Format, bool)> {
         Some("tsv") => return Ok((Format::Table(b'\t'), compressed)),
         Some("parquet" | "pq") if !compressed => return Ok((Format::Parquet, false)),
         Some("idx") => return Ok((Format::Idx, compressed)),
+        Some("bin") => return Ok((Format::Cifar, compressed)),
         _ => {}
     }
     if compressed {

@@ -18,7 +18,7 @@ mod partial;
 mod product;
 mod whitening;
 
-pub(crate) use cholesky::cholesky_jittered;
+pub(crate) use cholesky::{Cholesky, cholesky_jittered};
 pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
 pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
 pub(crate) use whitening::Whitening;

@@ -231,6 +231,7 @@ impl ConvNet {
                 padding: [padding; 2],
                 groups: 1,
                 bias: !self.norm,
+                flat: false,
             };
             last = graph.conv(&format!("conv{}", l + 1), last, shape)?;
             if self.norm {
@@ -267,6 +268,7 @@ impl ResNet {
                 padding: [kernel / 2; 2],
                 groups: 1,
                 bias: false,
+                flat: false,
             };
             graph.conv(name, of, shape)
         };

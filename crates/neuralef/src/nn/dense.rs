@@ -123,7 +123,7 @@ impl Dense {
             for (part, shape, role) in [weight, ("bias", vec![outer], Role::Bias)] {
                 let size = shape.iter().product::<usize>();
                 let name = format!("layers.{l}.{part}");
-                layout.push(TensorLayout { name, shape, offset, role });
+                layout.push(TensorLayout { name, shape, offset, role, flat: false });
                 offset += size;
             }
         }

@@ -19,6 +19,7 @@ mod spec;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub(crate) use activation::LEAK;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
@@ -28,6 +29,7 @@ pub use parameters::{Parameters, Role, TensorLayout};
 pub use schedule::{SCHEDULES, Schedule};
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;
+pub use weights::{read_weights, write_weights};
 
 /// A family of k functions of x with parameters: an ensemble of k networks, or a trunk with k heads.
 /// Each function has C outputs, 1 unless it is made for a matrix-valued kernel.
@@ -119,6 +121,12 @@ pub trait Network: Send + Sync {
     /// Whether batch normalisation uses its running statistics under a tape too, as it always does
     /// without one: for derivatives of a trained network. Nothing for networks without it.
     fn freeze(&mut self, _frozen: bool) {}
+
+    /// Whether values under a tape depend on the whole batch, through batch normalisation that is not
+    /// [frozen](Network::freeze).
+    fn uses_batch_statistics(&self) -> bool {
+        false
+    }
 
     /// Features of the last hidden layers, n × p, of all k networks side by side: the basis of the
     /// Galerkin readout. Without a hidden layer, the inputs.

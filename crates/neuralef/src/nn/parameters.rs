@@ -13,6 +13,9 @@ pub struct TensorLayout {
     pub offset: usize,
     /// What the tensor does, which decides how it is drawn.
     pub role: Role,
+    /// Whether it is the weight of a dense layer on an image (height × width × channels × outputs),
+    /// which PyTorch sees flattened.
+    pub flat: bool,
 }
 
 /// What a tensor of parameters does in its layer.

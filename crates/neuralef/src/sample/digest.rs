@@ -96,7 +96,7 @@ mod tests {
     fn networks_differ_by_weights_and_by_what_they_do_with_them() {
         let x = array![[0.3f32, -0.2], [1.0, 0.5]];
         let of = |text: &str, seed| {
-            let network = text.parse::<NetworkSpec>().unwrap().build(2, 1, seed).unwrap();
+            let network = text.parse::<NetworkSpec>().unwrap().build(2, 1, 1, seed).unwrap();
             of_network(&*network, x.view()).unwrap()
         };
         // The same law, so the same weights.

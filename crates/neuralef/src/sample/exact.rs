@@ -25,7 +25,8 @@ const WIDTH: usize = 2048;
 ///
 /// # Errors
 /// [`Error::Shape`] when the points do not fit the network, [`Error::MemoryBudget`],
-/// [`Error::InvalidParameter`] from the parameterisation, [`Error::NonFinite`].
+/// [`Error::InvalidParameter`] from the parameterisation, [`Error::NonFinite`], and
+/// [`Error::Unsupported`] for batch normalisation that is not [frozen](Network::freeze).
 pub fn exact_ntk(
     network: &dyn Network,
     x: MatRef<'_>,
@@ -37,6 +38,7 @@ pub fn exact_ntk(
     for x in &sides {
         expect_inputs(network, "points of the tangent kernel", x.nrows(), x.ncols())?;
     }
+    expect_frozen(network)?;
     let c = network.functions();
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
     affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
@@ -55,6 +57,17 @@ pub fn exact_ntk(
         }
     }
     Ok(out)
+}
+
+/// Fails when derivatives at a point would depend on the points beside it.
+pub(super) fn expect_frozen(network: &dyn Network) -> Result<()> {
+    match network.uses_batch_statistics() {
+        false => Ok(()),
+        true => Err(Error::Unsupported {
+            what: "derivatives of a network in training, point by point".into(),
+            reason: "its batch normalisation takes statistics of the batch: freeze it first".into(),
+        }),
+    }
 }
 
 /// Fails unless the Jacobians of `points` and a result of `rows` × `columns` fit into the budget.
@@ -82,7 +95,7 @@ fn affordable(
 }
 
 /// ∂h_f(x_i)/∂θ over the parameters of function f's unit: entry i, f.
-fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
+pub(super) fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
     let rows: Vec<usize> = (0..x.nrows()).collect();
     let one = Mat::ones((1, 1));
     let jacobian = |tape: &mut Tape, i: &usize| {

@@ -50,7 +50,7 @@ fn products_of_jacobians_by_finite_differences() {
         "mlp(hidden=[5], activation=gelu)",
         "shared_mlp(hidden=[])",
     ] {
-        let mut network = spec(text).build(2, 3, 1).unwrap();
+        let mut network = spec(text).build(2, 3, 1, 1).unwrap();
         let (jx, jy) = (
             jacobian_by_differences(&mut *network, &x),
             jacobian_by_differences(&mut *network, &y),
@@ -92,7 +92,7 @@ fn products_of_jacobians_by_finite_differences() {
 
 /// Tangent kernels of `count` random networks.
 fn draws(text: &str, law: &WeightLaw, count: u64) -> Vec<Mat64> {
-    let mut network = spec(text).build(2, 1, 0).unwrap();
+    let mut network = spec(text).build(2, 1, 1, 0).unwrap();
     let draw = |i: u64| {
         law.draw(network.parameters_mut(), 9, i).unwrap();
         exact_ntk(&*network, points().view(), None, Some(law), MIB).unwrap()
@@ -135,7 +135,7 @@ fn wide_networks_have_the_infinite_kernel() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let network = spec("shared_mlp(hidden=[512, 512])").build(2, 3, 1).unwrap();
+    let network = spec("shared_mlp(hidden=[512, 512])").build(2, 3, 1, 1).unwrap();
     let x = Mat::zeros((100, 2));
     let error = exact_ntk(&*network, x.view(), None, None, 100).unwrap_err();
     // 100 · 3 rows of 2·512 + 512² + 3·512 + 1027 numbers of four bytes, and more.

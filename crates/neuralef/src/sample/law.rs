@@ -71,7 +71,7 @@ impl WeightLaw {
                 (of(&self.weight_var, seen - 1) / fan_in.max(1) as f64).sqrt()
             }
             Role::Bias => of(&self.bias_var, seen.saturating_sub(1)).sqrt(),
-            Role::Scale | Role::Shift => 1.0,
+            Role::Scale | Role::Shift | Role::Mean | Role::Variance => 1.0,
         };
         Ok(unit.iter().map(deviation).collect())
     }

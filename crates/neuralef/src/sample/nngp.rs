@@ -70,7 +70,7 @@ impl<'a> RandomNetworks<'a> {
     ) -> Result<Self> {
         let budget = share(sampling)?;
         let bytes =
-            |networks: usize| spec.size(inputs, networks).parameters.saturating_mul(PARAMETER);
+            |networks: usize| spec.size(inputs, networks, 1).parameters.saturating_mul(PARAMETER);
         let one = bytes(1);
         if one > budget {
             return Err(Error::MemoryBudget {
@@ -83,10 +83,10 @@ impl<'a> RandomNetworks<'a> {
         let most = GROUP.min(fitting).min(sampling.samples);
         // Groups of one size, so that the last is not mostly idle.
         let group = sampling.samples.div_ceil(sampling.samples.div_ceil(most));
-        let mut ensemble = spec.build(inputs, group, sampling.seed)?;
+        let mut ensemble = spec.build(inputs, group, 1, sampling.seed)?;
         if !separate(ensemble.as_ref()) {
             // Heads of one trunk are not independent networks: one at a time then.
-            ensemble = spec.build(inputs, 1, sampling.seed)?;
+            ensemble = spec.build(inputs, 1, 1, sampling.seed)?;
         }
         if let Some(unit) = ensemble.parameters().layouts().first() {
             law.deviations(unit)?;

@@ -39,7 +39,7 @@ fn products_of_features_are_the_exact_kernel_on_average() {
     .into_iter()
     .enumerate()
     {
-        let mut network = spec(text).build(2, 2, 5).unwrap();
+        let mut network = spec(text).build(2, 2, 1, 5).unwrap();
         let want = exact_ntk(&*network, x.view(), None, parameterization.as_ref(), 100).unwrap();
         let tangents = Tangents { probes, parameterization, ..Tangents::default() };
         let sampling = Sampling { samples: 20_000, seed: 1, ..Sampling::default() };
@@ -75,7 +75,7 @@ fn finite_differences_err_by_rounding_over_epsilon_and_by_a_power_of_epsilon() {
         // A step crosses a kink with a probability that goes like ε, so the mean square does too.
         ("shared_mlp(hidden=[64, 64], activation=relu)", 0.5, 0.012),
     ] {
-        let mut network = spec(text).build(3, 4, 2).unwrap();
+        let mut network = spec(text).build(3, 4, 1, 2).unwrap();
         let best = default_epsilon(network.parameters(), &[]);
         // Far on either side one of the two errors is alone: a/ε and b·ε^power.
         let mut at = |factor: f64| error_of(&mut *network, &x, Some(factor * best));
@@ -94,7 +94,7 @@ fn finite_differences_err_by_rounding_over_epsilon_and_by_a_power_of_epsilon() {
 
 #[test]
 fn epsilon_follows_the_size_of_parameters_and_directions() {
-    let mut network = spec("shared_mlp(hidden=[8])").build(2, 1, 0).unwrap();
+    let mut network = spec("shared_mlp(hidden=[8])").build(2, 1, 1, 0).unwrap();
     let unit = f64::from(f32::EPSILON).sqrt();
     let set = |network: &mut dyn Network, value: f32| {
         network.parameters_mut().units_mut().iter_mut().for_each(|u| u.fill(value));
@@ -113,7 +113,7 @@ fn epsilon_follows_the_size_of_parameters_and_directions() {
 fn interrupted_runs_go_on_to_the_same_bits_and_leave_the_network_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let x = Mat::from_shape_fn((150, 2), |(i, j)| ((i * 2 + j) as f32 * 0.37).sin());
-    let mut network = spec("shared_mlp(hidden=[6])").build(2, 2, 7).unwrap();
+    let mut network = spec("shared_mlp(hidden=[6])").build(2, 2, 1, 7).unwrap();
     let before = network.parameters().clone();
     let sampling = Sampling { samples: 3000, seed: 2, dtype: Dtype::F16, memory_budget: 1 };
     for (name, tangents) in [("exact", Tangents::default()), ("differences", differences(None))] {
@@ -148,7 +148,7 @@ fn interrupted_runs_go_on_to_the_same_bits_and_leave_the_network_as_it_was() {
         let message = error.unwrap_err().to_string();
         assert!(message.starts_with(part), "{message}");
     };
-    let build = |text: &str, seed| spec(text).build(2, 2, seed).unwrap();
+    let build = |text: &str, seed| spec(text).build(2, 2, 1, seed).unwrap();
     refuse(&mut *build("shared_mlp(hidden=[6])", 8), &Tangents::default(), "values");
     let gelu = "shared_mlp(hidden=[6], activation=gelu)";
     refuse(&mut *build(gelu, 7), &Tangents::default(), "values");
@@ -179,7 +179,7 @@ fn names_and_bad_settings() {
     }
     let dir = tempfile::tempdir().unwrap();
     let refuse = |width: usize, tangents: &Tangents, budget: u64, part: &str| {
-        let mut network = spec("shared_mlp(hidden=[256])").build(2, 1, 0).unwrap();
+        let mut network = spec("shared_mlp(hidden=[256])").build(2, 1, 1, 0).unwrap();
         let sampling = Sampling { samples: 10, memory_budget: budget, ..Sampling::default() };
         let data = dataset(&Mat::zeros((4, width)));
         let path = dir.path().join("x.npy");

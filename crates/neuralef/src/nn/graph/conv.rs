@@ -25,6 +25,8 @@ pub(crate) struct Conv {
     pub(crate) padding: [usize; 2],
     pub(crate) groups: usize,
     pub(crate) bias: bool,
+    /// Whether it is a dense layer, which other frameworks write with a flattened input.
+    pub(crate) flat: bool,
 }
 
 impl Conv {
@@ -32,7 +34,7 @@ impl Conv {
     pub(crate) fn dense(input: Image, channels: usize) -> Self {
         let kernel = [input.height, input.width];
         let (stride, padding) = ([1, 1], [0, 0]);
-        Conv { input, channels, kernel, stride, padding, groups: 1, bias: true }
+        Conv { input, channels, kernel, stride, padding, groups: 1, bias: true, flat: true }
     }
 
     /// Numbers that an output is a sum of.

@@ -166,10 +166,10 @@ impl Graph {
     /// The tensors of a unit, in the order of its flat vector, and those of its statistics.
     pub(crate) fn layouts(&self) -> (Vec<TensorLayout>, Vec<TensorLayout>) {
         let (mut tensors, mut statistics) = (Vec::new(), Vec::new());
-        let add = |to: &mut Vec<TensorLayout>, name: String, shape: Vec<usize>, role| {
+        let add = |to: &mut Vec<TensorLayout>, name: String, shape: Vec<usize>, role, flat| {
             let end = |t: &TensorLayout| t.offset + t.shape.iter().product::<usize>();
             let offset = to.last().map_or(0, end);
-            to.push(TensorLayout { name, shape, offset, role });
+            to.push(TensorLayout { name, shape, offset, role, flat });
         };
         for node in &self.nodes {
             let name = |part: &str| format!("{}.{part}", node.name);
@@ -179,17 +179,17 @@ impl Graph {
                     let channels = conv.input.channels / conv.groups;
                     let shape = vec![height, width, channels, conv.channels];
                     let role = Role::Weight { fan_in: conv.fan_in() };
-                    add(&mut tensors, name("weight"), shape, role);
+                    add(&mut tensors, name("weight"), shape, role, conv.flat);
                     if conv.bias {
-                        add(&mut tensors, name("bias"), vec![conv.channels], Role::Bias);
+                        add(&mut tensors, name("bias"), vec![conv.channels], Role::Bias, false);
                     }
                 }
                 Layer::Norm { .. } => {
                     let shape = vec![node.output.channels];
-                    add(&mut tensors, name("weight"), shape.clone(), Role::Scale);
-                    add(&mut tensors, name("bias"), shape.clone(), Role::Shift);
-                    add(&mut statistics, name("running_mean"), shape.clone(), Role::Mean);
-                    add(&mut statistics, name("running_var"), shape, Role::Variance);
+                    add(&mut tensors, name("weight"), shape.clone(), Role::Scale, false);
+                    add(&mut tensors, name("bias"), shape.clone(), Role::Shift, false);
+                    add(&mut statistics, name("running_mean"), shape.clone(), Role::Mean, false);
+                    add(&mut statistics, name("running_var"), shape, Role::Variance, false);
                 }
                 Layer::Pool(_) | Layer::Shortcut(_) | Layer::Add => {}
             }

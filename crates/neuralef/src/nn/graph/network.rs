@@ -270,7 +270,7 @@ impl Network for Layered {
         tape.rows = n;
         self.images(x, &mut tape.input)?;
         let (segments, d) = (self.segments(n), self.inputs());
-        let training = self.has_norms() && !self.frozen;
+        let training = self.uses_batch_statistics();
         let graph = tape.graph.get_or_insert_default();
         graph.training = training;
         graph.records.resize_with(self.units() * segments.len(), Record::default);
@@ -357,6 +357,10 @@ impl Network for Layered {
 
     fn freeze(&mut self, frozen: bool) {
         self.frozen = frozen;
+    }
+
+    fn uses_batch_statistics(&self) -> bool {
+        self.has_norms() && !self.frozen
     }
 
     fn settle(&mut self, tape: &Tape) {

@@ -8,7 +8,13 @@ use rand::RngExt as _;
 fn draw(stream: u64) -> Parameters {
     let layout = |n: usize| {
         let role = Role::Weight { fan_in: 1 };
-        vec![TensorLayout { name: "layers.0.weight".into(), shape: vec![n], offset: 0, role }]
+        vec![TensorLayout {
+            name: "layers.0.weight".into(),
+            shape: vec![n],
+            offset: 0,
+            role,
+            flat: false,
+        }]
     };
     let mut p = Parameters::zeros(vec![layout(19), layout(2 * CHUNK + 5)]);
     let mut rng = crate::rng::stream(5, "test", stream);

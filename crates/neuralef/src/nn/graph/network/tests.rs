@@ -48,6 +48,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
         padding,
         groups: 1,
         bias: true,
+        flat: false,
     };
     let start = |height, width, channels| Graph::new(Image { height, width, channels }).unwrap();
     let smooth = Activation::Tanh;
@@ -268,7 +269,16 @@ fn a_convolution_is_what_its_definition_says() {
     let (image, channels) = (Image { height: 5, width: 6, channels: 2 }, 3);
     let (kernel, stride, padding) = ([3, 2], [2, 1], [2, 1]);
     let mut graph = Graph::new(image).unwrap();
-    let shape = Conv { input: image, channels, kernel, stride, padding, groups: 1, bias: true };
+    let shape = Conv {
+        input: image,
+        channels,
+        kernel,
+        stride,
+        padding,
+        groups: 1,
+        bias: true,
+        flat: false,
+    };
     let last = graph.conv("c", 0, shape).unwrap();
     let out = graph.image(last);
     assert_eq!((out.height, out.width), (4, 7));

@@ -1,4 +1,5 @@
-//! Measures of agreement between eigenpairs, and of a feature map with its kernel. All in f64.
+//! Measures of agreement between eigenpairs, of a feature map with its kernel, and between
+//! clusterings. All in f64.
 //!
 //! Eigenfunctions are compared through their values at common points (rows). Where eigenvalues are
 //! nearly equal, single eigenfunctions are arbitrary and only their span means anything: such
@@ -11,6 +12,10 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::linalg::{expect_finite_f64, matmul_f64, norm2, orthonormal_basis, svd, tr_matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref};
+
+mod clustering;
+
+pub use clustering::{adjusted_rand_index, clustering_accuracy, normalised_mutual_information};
 
 /// The relative gap below which neighbouring eigenvalues count as one cluster.
 pub const DEFAULT_GAP: f64 = 0.05;
