@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use neuralef::{Dataset, FitSpec, Nystrom, fit, metrics};
+use neuralef::{
+    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_weights, write_weights,
+};
 
 fn file(name: &str) -> String {
     let folder =
@@ -50,4 +52,50 @@ fn needs_data_kin8nm_leading_eigenpair_is_that_of_its_gram_matrix() {
     assert!(sine <= residual * mu[0] / gap, "{cosine} {residual} {mu:?}");
     let short = mu[0] - model.eigenvalues()[0];
     assert!(short > -1e-9 * mu[0] && short <= (residual * mu[0]).powi(2) / gap, "{short}");
+}
+
+/// CIFAR-10's test images as the shared ResNet-20 sees them, n × 3072.
+fn normalised(images: &Dataset) -> Mat {
+    let (mean, std) = ([0.485f32, 0.456, 0.406], [0.229f32, 0.224, 0.225]);
+    let mut x = images.range(0..images.len()).unwrap();
+    for ((_, column), v) in x.indexed_iter_mut() {
+        *v = (*v / 255.0 - mean[column / 1024]) / std[column / 1024];
+    }
+    x
+}
+
+#[test]
+#[ignore = "needs NEURALEF_DATA"]
+fn needs_data_resnet20_gives_the_reference_logits() {
+    let images = Dataset::open(&file("cifar10/test_batch.bin.gz"), 0).unwrap();
+    assert_eq!((images.len(), images.width()), (10_000, 3072));
+    let x = normalised(&images);
+    let spec: NetworkSpec = "shared_resnet(depth=20, width=16)".parse().unwrap();
+    let mut network = spec.build(3072, 10, 1, 0).unwrap();
+    read_weights(&mut *network, file("resnet/resnet20.safetensors")).unwrap();
+    let reference = file("resnet/resnet20_cifar10_test_reference.npz");
+    let read = |key: &str| {
+        let data = Dataset::open(&format!("{reference}:{key}"), 0).unwrap();
+        data.range(0..data.len()).unwrap()
+    };
+    let logits = network.forward(x.view(), None).unwrap();
+    let furthest = |a: &Mat, b: &Mat| a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    let error = furthest(&logits, &read("logits"));
+    assert!(error < 1e-3, "{error}");
+    let labels = images.labels().unwrap();
+    let largest = |row: ndarray::ArrayView1<'_, f32>| {
+        (0..10).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap() as i64
+    };
+    let right = logits.rows().into_iter().zip(labels).filter(|(r, l)| largest(*r) == **l).count();
+    assert_eq!(right, 9173);
+    let hidden = network.hidden(x.slice(ndarray::s![..500, ..])).unwrap();
+    let features = read("features").slice(ndarray::s![..500, ..]).to_owned();
+    assert!(furthest(&hidden, &features) < 1e-4 * features.iter().fold(0f32, |m, v| m.max(*v)));
+
+    // What is written is what was read.
+    let path = tempfile::tempdir().unwrap().keep().join("again.safetensors");
+    write_weights(&*network, &path).unwrap();
+    let mut again = spec.build(3072, 10, 1, 1).unwrap();
+    read_weights(&mut *again, &path).unwrap();
+    assert_eq!(again.parameters(), network.parameters());
 }
