@@ -20,6 +20,7 @@ mod tape;
 mod tests;
 
 pub(crate) use activation::LEAK;
+pub(crate) use graph::Order;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub use parameters::{Parameters, Role, TensorLayout};
