@@ -230,7 +230,7 @@ fn lists_and_completions() {
             assert!(one.stdout.contains(entry["name"].as_str().unwrap()), "{one:?}");
         }
     }
-    assert_eq!(all["kernels"].as_array().unwrap().len(), 13);
+    assert_eq!(all["kernels"].as_array().unwrap().len(), 15);
     assert!(dir.ok("list").stdout.contains("rational_quadratic"));
     dir.refused("list kernel", &["unknown list `kernel`", "did you mean `kernels`"]);
     for shell in ["bash", "zsh", "fish"] {

@@ -41,6 +41,12 @@ const CASES: &[(&str, &str)] = &[
     ("ntk", "ntk(depth=3, activation=erf, weight_var=2, bias_var=1)"),
     ("ntk", "ntk(depth=1, activation=sin_cos)"),
     ("ntk", "ntk(depth=3, activation=gelu, bias_var=0)"),
+    ("cnn_gp", "cnn_gp(image=[3, 3, 1], kernel=[3, 2, 1], hidden=1)"),
+    ("cnn_gp", "cnn_gp(image=[4, 5, 2], pool=[2, 1], order=hwc, activation=erf, bias_var=0)"),
+    ("cnn_gp", "cnn_gp(image=[3, 3, 1], stride=2, readout=average, activation=sin_cos)"),
+    ("cntk", "cntk(image=[3, 4, 1], kernel=[3, 3, 3], bias_var=0)"),
+    ("cntk", "cntk(image=[4, 4, 1], pool=[2, 1], activation=gelu)"),
+    ("cntk", "cntk(image=[3, 3, 2], padding=valid, kernel=[2], readout=average)"),
     ("sum", "rbf(lengthscale=0.5) + 0.1*linear"),
     ("sum", "rbf + 1"),
     ("product", "2*(rbf + linear(coef0=1))*periodic(period=1.5)"),
@@ -50,8 +56,15 @@ const CASES: &[(&str, &str)] = &[
     ("constant", "1.5"),
 ];
 
-/// Points for a kernel: non-negative where it asks for that.
+/// Height × width × channels, for kernels of images.
+fn pixels(text: &str) -> Option<usize> {
+    let (_, rest) = text.split_once("image=[")?;
+    rest.split_once(']')?.0.split(", ").map(|n| n.parse::<usize>().ok()).product()
+}
+
+/// Points for a kernel: non-negative where it asks for that, images where it takes no others.
 fn points(text: &str, n: usize, d: usize, seed: u64) -> Mat {
+    let d = pixels(text).unwrap_or(d);
     let mut rng = stream(seed, "contract", 0);
     let low = if text.contains("brownian") { 0.0 } else { -1.5f32 };
     let mut x = Array2::from_shape_simple_fn((n, d), || rng.random_range(low..1.5f32));
@@ -105,8 +118,10 @@ fn smallest_pivot(k: &Mat64, jitter: f64) -> f64 {
 
 fn each(check: impl Fn(&str, &dyn Kernel, &Mat)) {
     for (_, text) in CASES {
-        for d in [1, 3, 70] {
-            let x = points(text, 40, d, 7);
+        let all = [1, 3, 70];
+        let widths = if pixels(text).is_some() { &all[..1] } else { &all[..] };
+        for d in widths {
+            let x = points(text, 40, *d, 7);
             check(&format!("{text}, d = {d}"), resolve(text, &x).as_ref(), &x);
         }
     }
@@ -241,7 +256,7 @@ fn text_round_trips_to_the_same_bits() {
 #[test]
 fn wrong_shapes_are_errors() {
     for (_, text) in CASES {
-        let (x, y) = (points(text, 5, 3, 1), points(text, 4, 2, 1));
+        let (x, y) = (points(text, 5, 3, 1), points("", 4, 2, 1));
         let kernel = resolve(text, &x);
         let widths = kernel.gram(x.view(), y.view(), Mat64::zeros((5, 4)).view_mut());
         assert!(matches!(widths, Err(Error::Shape { .. })), "{text}");
@@ -257,11 +272,14 @@ fn nothing_is_fine() {
     for (_, text) in CASES {
         let x = points(text, 5, 3, 1);
         let kernel = resolve(text, &x);
-        let none = Mat::zeros((0, 3));
+        let none = Mat::zeros((0, x.ncols()));
         assert_eq!(gram(kernel.as_ref(), &none, &x).dim(), (0, 5));
         assert_eq!(gram(kernel.as_ref(), &x, &none).dim(), (5, 0));
         assert_eq!(gram_f32(kernel.as_ref(), &none, &none).dim(), (0, 0));
         assert!(kernel.diag(none.view()).unwrap().is_empty());
+        if pixels(text).is_some() {
+            continue;
+        }
         // Points of no coordinates: all the same.
         let flat = Mat::zeros((4, 0));
         let k = gram(kernel.as_ref(), &flat, &flat);

@@ -28,9 +28,10 @@ use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
 /// A kernel function κ(x, x') of two points with one output.
 ///
-/// Implementations are pure functions of their (resolved) parameters. All methods are serial:
-/// callers run blocks of rows side by side. Every implementation passes the contract suite in
-/// `kernel/contract.rs`: symmetry, positive semi-definiteness where claimed, `diag` equal to the
+/// Implementations are pure functions of their (resolved) parameters. Methods are serial, and
+/// callers run blocks of rows side by side; kernels whose values cost far more than a task (those
+/// of convolutional networks) spread rows over threads themselves, with the same bits. Every
+/// implementation passes the contract suite in `kernel/contract.rs`: symmetry, positive semi-definiteness where claimed, `diag` equal to the
 /// diagonal of `gram`, block consistency (any block of rows and columns gives the same bits as the
 /// same block of the whole), and the text round trip.
 pub trait Kernel: Send + Sync + Debug {

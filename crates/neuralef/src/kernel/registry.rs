@@ -23,5 +23,7 @@ pub static KERNELS: Registry<Arc<dyn Kernel>> = Registry {
         brownian::BROWNIAN,
         infinite::NNGP,
         infinite::NTK,
+        infinite::CNN_GP,
+        infinite::CNTK,
     ],
 };

@@ -22,6 +22,7 @@ mod tests;
 mod weights;
 
 pub(crate) use activation::LEAK;
+pub(crate) use graph::Order;
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};

@@ -6,29 +6,29 @@ use super::duals::{Activation, Moment, Pair, geometric_mean, squared_gap};
 use crate::simd::{Fuse, Op, dispatch};
 
 /// Second moments of some points in one layer, and their roots.
-struct Moments {
-    values: Vec<f64>,
-    roots: Vec<f64>,
+pub(super) struct Moments {
+    pub(super) values: Vec<f64>,
+    pub(super) roots: Vec<f64>,
 }
 
 impl Moments {
-    fn new(values: Vec<f64>) -> Self {
+    pub(super) fn new(values: Vec<f64>) -> Self {
         let roots = values.iter().map(|v| v.sqrt()).collect();
         Moments { values, roots }
     }
 
-    fn at(&self, i: usize) -> Moment {
+    pub(super) fn at(&self, i: usize) -> Moment {
         Moment { value: self.values[i], root: self.roots[i] }
     }
 
-    fn range(&self, range: Range<usize>) -> Span<'_> {
+    pub(super) fn range(&self, range: Range<usize>) -> Span<'_> {
         Span { values: &self.values[range.clone()], roots: &self.roots[range] }
     }
 }
 
 /// Some of them.
 #[derive(Clone, Copy)]
-struct Span<'a> {
+pub(super) struct Span<'a> {
     values: &'a [f64],
     roots: &'a [f64],
 }
@@ -36,12 +36,12 @@ struct Span<'a> {
 impl Span<'_> {
     /// The first n.
     #[inline(always)]
-    fn first(self, n: usize) -> Self {
+    pub(super) fn first(self, n: usize) -> Self {
         Span { values: &self.values[..n], roots: &self.roots[..n] }
     }
 
     #[inline(always)]
-    fn at(self, j: usize) -> Moment {
+    pub(super) fn at(self, j: usize) -> Moment {
         Moment { value: self.values[j], root: self.roots[j] }
     }
 }
@@ -75,9 +75,9 @@ impl Side {
 }
 
 /// E φ² from the variances.
-struct Second<'a> {
-    activation: Activation,
-    variances: &'a Moments,
+pub(super) struct Second<'a> {
+    pub(super) activation: Activation,
+    pub(super) variances: &'a Moments,
 }
 
 impl Op for Second<'_> {

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView1, Axis, s};
 
+mod conv;
 mod duals;
 #[cfg(test)]
 mod finite_tests;
+#[cfg(test)]
+mod golden_tests;
 mod layers;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::conv::{CNN_GP, CNTK};
 use self::duals::Activation;
 use self::layers::{Row, Side};
 use super::Kernel;
@@ -208,13 +212,8 @@ impl Kernel for Infinite {
     }
 
     fn text(&self) -> String {
-        let list = |of: fn(&(f64, f64)) -> f64| {
-            let values: Vec<_> = self.layers.iter().map(of).collect();
-            if values.iter().all(|v| v.to_bits() == values[0].to_bits()) {
-                return number(values[0]);
-            }
-            format!("[{}]", values.into_iter().map(number).collect::<Vec<_>>().join(", "))
-        };
+        let list =
+            |of: fn(&(f64, f64)) -> f64| shortest(&self.layers.iter().map(of).collect::<Vec<_>>());
         format!(
             "{}(depth={}, activation={}, weight_var={}, bias_var={})",
             self.title(),
@@ -226,17 +225,31 @@ impl Kernel for Infinite {
     }
 }
 
-fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
-    let depth = args.integer("depth", 1..=64, 3)? as usize;
+/// One number if all are equal, otherwise a list.
+fn shortest(values: &[f64]) -> String {
+    match values {
+        [first, rest @ ..] if rest.iter().all(|v| v.to_bits() == first.to_bits()) => number(*first),
+        _ => format!("[{}]", values.iter().map(|v| number(*v)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The value of `activation`.
+fn activation_of(args: &Args<'_>) -> Result<Activation> {
     let name = args.name("activation", "relu")?;
     let known = Activation::ALL.map(|(name, _)| name);
-    let Some((_, activation)) = Activation::ALL.iter().find(|(n, _)| *n == name) else {
-        return Err(Error::unknown(format!("activation of kernel {}", args.owner()), name, &known));
-    };
+    match Activation::ALL.iter().find(|(n, _)| *n == name) {
+        Some((_, activation)) => Ok(*activation),
+        None => Err(Error::unknown(format!("activation of kernel {}", args.owner()), name, &known)),
+    }
+}
+
+fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
+    let depth = args.integer("depth", 1..=64, 3)? as usize;
+    let activation = activation_of(args)?;
     let weights = args.numbers("weight_var", depth + 1, 1e-12..=1e12, 2.0)?;
     let biases = args.numbers("bias_var", depth + 1, 0.0..=1e12, 0.1)?;
     let layers = weights.into_iter().zip(biases).collect();
-    Ok(Arc::new(Infinite { tangent, activation: *activation, layers }))
+    Ok(Arc::new(Infinite { tangent, activation, layers }))
 }
 
 const PARAMETERS: &[(&str, &str, &str)] = &[
