@@ -81,8 +81,8 @@ pub use objective::{
     ObjectiveState, Outputs, Spin, Step, Variant,
 };
 pub use operator::{
-    Batch, Diagonal, ExplicitOperator, FeatureOperator, Image, KernelOperator, MatrixValued,
-    PrecomputedOperator, Tick,
+    Batch, Diagonal, ExplicitOperator, FeatureEigenpairs, FeatureOperator, Image, KernelOperator,
+    MatrixValued, PrecomputedOperator, Tick,
 };
 pub use persist::{Archive, AtomicFile};
 pub use spec::args::{Args, Entry, Registry};

@@ -12,7 +12,7 @@ use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
 /// Points whose features are gathered at a time when all are streamed.
-const POINTS: usize = 1024;
+pub(super) const POINTS: usize = 1024;
 
 /// T for features Φ of the rows of a dataset, in memory or memory-mapped: Monte-Carlo features of
 /// an NN-GP or tangent kernel, or any feature map of the user's own.
@@ -48,7 +48,7 @@ impl FeatureOperator {
     }
 
     /// S.
-    fn samples(&self) -> usize {
+    pub(super) fn samples(&self) -> usize {
         self.features.width()
     }
 
@@ -69,7 +69,7 @@ impl FeatureOperator {
     }
 
     /// As [`gather`](Self::gather), combined along a direction in double precision.
-    fn gather_double(&self, points: &[usize]) -> Result<Mat64> {
+    pub(super) fn gather_double(&self, points: &[usize]) -> Result<Mat64> {
         let stored = self.stored(points)?;
         let Part::Along(direction) = &self.part else {
             return Ok(self.side_by_side(stored, points.len())?.mapv(f64::from));

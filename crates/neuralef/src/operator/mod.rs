@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
+mod eigenpairs;
 mod explicit;
 mod features;
 mod matrix_valued;
@@ -16,6 +17,7 @@ mod symmetric;
 #[cfg(test)]
 mod tests;
 
+pub use eigenpairs::FeatureEigenpairs;
 pub use explicit::ExplicitOperator;
 pub use features::FeatureOperator;
 pub use matrix_valued::MatrixValued;
