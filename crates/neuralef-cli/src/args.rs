@@ -453,17 +453,22 @@ pub(crate) struct SampleNngpArgs {
 pub(crate) struct SampleNtkArgs {
     /// The points.
     pub data: String,
-    /// Architecture of the network, whose weights are drawn with --seed, such as
-    /// `shared_mlp(hidden=[512, 512])`.
+    /// Architecture of the network, such as `shared_mlp(hidden=[512, 512])` or
+    /// `shared_resnet(depth=20)`; its weights are those of --weights, or drawn with --seed.
     #[arg(long)]
     pub network: String,
+    /// Weights of a trained network of that architecture: safetensors with PyTorch's names and
+    /// layouts. Batch normalisation uses the running statistics of the file.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
     /// Number of outputs of the network.
     #[arg(long, value_name = "C", default_value_t = 1)]
     pub outputs: usize,
     /// Law of the directions: rademacher or gaussian.
     #[arg(long, default_value = "rademacher")]
     pub probes: neuralef::sample::Probes,
-    /// How derivatives are computed: exact, or finite_difference(epsilon=auto).
+    /// How derivatives are computed: exact, reverse (much cheaper for many samples of few outputs), or
+    /// finite_difference(epsilon=auto).
     #[arg(long, default_value = "exact")]
     pub derivative: neuralef::sample::Derivative,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use neuralef::sample::{Sampled, Sampling, Tangents, WeightLaw, nngp, ntk};
-use neuralef::{Dataset, Error, Network, NetworkSpec};
+use neuralef::{Dataset, Network, NetworkSpec, read_weights};
 
 use crate::MEMORY;
 use crate::args::{SampleCommand, SampleNngpArgs, SampleNtkArgs, SamplingArgs};
@@ -45,17 +45,15 @@ fn tangents(
     ntk(&mut *network, data, &tangents, &sampling, &args.sampling.output, display)
 }
 
-/// The network whose tangents are sampled: of a text, with weights drawn from the seed. A trained
-/// network from a file has its place here.
+/// The network whose tangents are sampled, with weights from a file or drawn from the seed.
 fn network(args: &SampleNtkArgs, inputs: usize) -> neuralef::Result<Box<dyn Network>> {
-    let text = &args.network;
-    if !text.contains('(') && (text.contains(['.', '/']) || std::path::Path::new(text).exists()) {
-        return Err(Error::Unsupported {
-            what: format!("--network {text}"),
-            reason: "networks are not read from files here; write an architecture".into(),
-        });
+    let spec = args.network.parse::<NetworkSpec>()?;
+    let mut network = spec.build(inputs, args.outputs, 1, args.sampling.seed)?;
+    if let Some(path) = &args.weights {
+        read_weights(&mut *network, path)?;
     }
-    text.parse::<NetworkSpec>()?.build(inputs, args.outputs, 1, args.sampling.seed)
+    network.freeze(true);
+    Ok(network)
 }
 
 fn settings(args: &SamplingArgs) -> Sampling {
