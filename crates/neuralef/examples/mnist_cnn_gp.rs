@@ -48,18 +48,18 @@ struct Setting {
 }
 
 const RANDOM: &str =
-    "convnet(channels=[16, 16], kernel=[5, 5], pool=2, readout=flatten, hidden=[16])";
+    "convnet(channels=[16, 16], kernel=3, padding=[1, 0], pool=2, readout=flatten, hidden=[16])";
 
 const SMALL: Setting = Setting {
     train: 8000,
     test: 2000,
-    samples: 400,
+    samples: 300,
     random: RANDOM,
     ks: &[10, 32],
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
-    raw_steps: &[300, 100],
-    trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[256])",
-    steps: 200,
+    raw_steps: &[300, 50],
+    trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[512])",
+    steps: 50,
     batch: 256,
     landmarks: 1000,
 };
@@ -72,7 +72,7 @@ const DEFAULT: Setting = Setting {
     ks: &[10, 32, 64],
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
     raw_steps: &[1500, 400, 200],
-    trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[512])",
+    trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[1024])",
     steps: 500,
     batch: 256,
     landmarks: 6000,
