@@ -72,7 +72,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
     match x.ncols() {
         1 => {
             let grid = line(&x);
-            let psi = columns(&model, grid.view())?;
+            let psi = columns(model, grid.view())?;
             let series = series(&psi);
             let abscissas: Vec<f64> = grid.iter().map(|v| f64::from(*v)).collect();
             let body = Body::Curves(Curves {
@@ -87,7 +87,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
         }
         2 => {
             let (grid, x_range, y_range) = square(&x);
-            let psi = columns(&model, grid.view())?;
+            let psi = columns(model, grid.view())?;
             let series = series(&psi);
             let points: Vec<[f64; 2]> =
                 x.outer_iter().map(|p| [f64::from(p[0]), f64::from(p[1])]).collect();
@@ -103,7 +103,7 @@ pub(crate) fn draw(model: &Model, data: Option<&Dataset>, path: &Path) -> Result
             figure::panel(path, &title, &subtitle, &spectrum, &body)?;
         }
         _ => {
-            let psi = columns(&model, x.view())?;
+            let psi = columns(model, x.view())?;
             let series = series(&psi);
             let labels: Option<Vec<i64>> =
                 data.labels().map(|l| rows.iter().map(|&r| l[r]).collect());

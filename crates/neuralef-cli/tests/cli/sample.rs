@@ -118,7 +118,8 @@ fn what_cannot_be_sampled_is_refused() {
     dir.refused("sample nngp x.npy --network mlp(hidden=[8]) -S 0 -o y.npy", &["samples"]);
     dir.misused(&format!("{nngp} -o y.npy --dtype f8"), &["f32, f16"]);
     let ntk = "sample ntk x.npy -o y.npy -S 10 --network";
-    dir.refused(&format!("{ntk} model.safetensors"), &["model.safetensors", "architecture"]);
+    dir.refused(&format!("{ntk} mlp --weights no.safetensors"), &["no.safetensors"]);
+    dir.refused(&format!("{ntk} mlp --weights x.npy"), &["x.npy", "not a safetensors file"]);
     dir.refused(&format!("{ntk} mlq"), &["did you mean `mlp`"]);
     dir.refused(&format!("{ntk} mlp --outputs 0"), &["functions"]);
     dir.misused(&format!("{ntk} mlp --derivative exactly"), &["did you mean `exact`"]);

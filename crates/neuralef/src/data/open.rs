@@ -108,7 +108,6 @@ fn recognise(path: &Path, location: &str) -> Result<(Format, bool)> {
         Some("tsv") => return Ok((Format::Table(b'\t'), compressed)),
         Some("parquet" | "pq") if !compressed => return Ok((Format::Parquet, false)),
         Some("idx") => return Ok((Format::Idx, compressed)),
-        Some("bin") => return Ok((Format::Cifar, compressed)),
         _ => {}
     }
     if compressed {
@@ -124,10 +123,11 @@ fn recognise(path: &Path, location: &str) -> Result<(Format, bool)> {
         b"\x93NUMPY" if !compressed => Ok((Format::Npy, false)),
         [b'P', b'K', 3, 4, ..] if !compressed => Ok((Format::Npz, false)),
         [b'P', b'A', b'R', b'1', ..] if !compressed => Ok((Format::Parquet, false)),
+        _ if name.ends_with(".bin") => Ok((Format::Cifar, compressed)),
         _ if idx => Ok((Format::Idx, compressed)),
         _ => Err(Error::data(
             location,
-            "format not recognised; read are .npy, .npz, .csv, .tsv, .parquet and IDX files, plain text and IDX also with .gz",
+            "format not recognised; read are .npy, .npz, .csv, .tsv, .parquet, IDX and CIFAR-10 (.bin) files, text, IDX and CIFAR-10 also with .gz",
         )),
     }
 }

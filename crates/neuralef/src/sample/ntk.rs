@@ -133,7 +133,7 @@ pub struct Tangents {
 
 /// Streams features of the tangent kernel of `network`, κ(x, x') = J(x)J(x')ᵀ, to `path`: Φ is
 /// (N·C) × S for C functions of the network, and column i is Jv for the random direction number i
-/// over all parameters. E φφᵀ = J E[vvᵀ] Jᵀ = JJᵀ (Deng et al. 2022, section 4.2).
+/// over all parameters. E φφᵀ = J(E vvᵀ)Jᵀ = JJᵀ (Deng et al. 2022, section 4.2).
 ///
 /// The network is borrowed mutably because finite differences move its parameters; they are put back
 /// before this returns, bit for bit. Functions of separate networks of an ensemble share no

@@ -50,8 +50,8 @@ impl Conv {
         let fault =
             |name: &str, expected: String, got: String| Err(Error::parameter(name, expected, got));
         let sizes = [self.input.height, self.input.width];
-        for axis in 0..2 {
-            let (size, kernel) = (sizes[axis], self.kernel[axis]);
+        for (axis, size) in sizes.into_iter().enumerate() {
+            let kernel = self.kernel[axis];
             let (stride, padding) = (self.stride[axis], self.padding[axis]);
             if kernel == 0 || stride == 0 || padding >= kernel.max(1) {
                 let got = format!("kernel {kernel}, stride {stride}, padding {padding}");

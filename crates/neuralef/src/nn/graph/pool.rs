@@ -33,10 +33,10 @@ impl Pool {
     /// [`Error::InvalidParameter`] when no window fits.
     pub(crate) fn output(&self) -> Result<Image> {
         let sizes = [self.input.height, self.input.width];
-        for axis in 0..2 {
-            if self.stride[axis] == 0 || !(1..=sizes[axis]).contains(&self.kernel[axis]) {
-                let expected = format!("from 1 to the size of the image, {}", sizes[axis]);
-                let got = format!("{}, stride {}", self.kernel[axis], self.stride[axis]);
+        for ((size, kernel), stride) in sizes.into_iter().zip(self.kernel).zip(self.stride) {
+            if stride == 0 || !(1..=size).contains(&kernel) {
+                let expected = format!("from 1 to the size of the image, {size}");
+                let got = format!("{kernel}, stride {stride}");
                 return Err(Error::parameter("pool", expected, got));
             }
         }

@@ -288,7 +288,7 @@ impl Last<'_> {
                     let pair = Pair { a: a.at(j), b: b.at(j), minus: minus[j], plus: plus[j] };
                     let (value, slope) = activation.expectations::<F>(pair);
                     minus[j] = value;
-                    theta[j] = slope * theta[j];
+                    theta[j] *= slope;
                 }
             } else {
                 for j in 0..n {

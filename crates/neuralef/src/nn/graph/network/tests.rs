@@ -296,7 +296,7 @@ fn a_convolution_is_what_its_definition_says() {
                     let mut sum = f64::from(weights[36 + o]);
                     for (dy, dx) in (0..3).flat_map(|dy| (0..2).map(move |dx| (dy, dx))) {
                         let (row, column) = (y * 2 + dy, x0 + dx);
-                        if row < 2 || column < 1 || row - 2 >= 5 || column - 1 >= 6 {
+                        if row < 2 || column < 1 || row > 6 || column > 6 {
                             continue;
                         }
                         for c in 0..2 {
