@@ -453,15 +453,15 @@ pub(crate) struct SampleNngpArgs {
 pub(crate) struct SampleNtkArgs {
     /// The points.
     pub data: String,
-    /// Architecture of the network, such as `shared_mlp(hidden=[512, 512])` or
-    /// `shared_resnet(depth=20)`; its weights are those of --weights, or drawn with --seed.
+    /// Architecture of the network, such as `mlp(hidden=[512, 512])` or `resnet(depth=20)`; its
+    /// weights are those of --weights, or drawn with --seed.
     #[arg(long)]
     pub network: String,
     /// Weights of a trained network of that architecture: safetensors with PyTorch's names and
     /// layouts. Batch normalisation uses the running statistics of the file.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Number of outputs of the network.
+    /// Number of outputs of the network: C rows of features for each point, for fit --outputs C.
     #[arg(long, value_name = "C", default_value_t = 1)]
     pub outputs: usize,
     /// Law of the directions: rademacher or gaussian.

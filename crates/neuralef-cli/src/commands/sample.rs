@@ -48,7 +48,7 @@ fn tangents(
 /// The network whose tangents are sampled, with weights from a file or drawn from the seed.
 fn network(args: &SampleNtkArgs, inputs: usize) -> neuralef::Result<Box<dyn Network>> {
     let spec = args.network.parse::<NetworkSpec>()?;
-    let mut network = spec.build(inputs, args.outputs, 1, args.sampling.seed)?;
+    let mut network = spec.build(inputs, 1, args.outputs, args.sampling.seed)?;
     if let Some(path) = &args.weights {
         read_weights(&mut *network, path)?;
     }

@@ -99,6 +99,8 @@ fn features_of_both_kinds_serve_a_fit() {
     dir.ok(&format!("fit two_moons(n=200) --features exact.npy {TINY} -o b"));
     let ran = dir.ok(&format!("{ntk} -S 40 --outputs 3 --probes gaussian -o three.npy"));
     assert!(ran.stdout.starts_with("600 × 40 features (f32) in three.npy"), "{ran:?}");
+    let line = format!("fit two_moons(n=200) --features three.npy --outputs 3 {TINY} -o c");
+    assert_eq!(dir.json(&line)["info"]["spec"]["outputs"], 3);
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn what_cannot_be_sampled_is_refused() {
     dir.refused(&format!("{ntk} mlp --weights no.safetensors"), &["no.safetensors"]);
     dir.refused(&format!("{ntk} mlp --weights x.npy"), &["x.npy", "not a safetensors file"]);
     dir.refused(&format!("{ntk} mlq"), &["did you mean `mlp`"]);
-    dir.refused(&format!("{ntk} mlp --outputs 0"), &["functions"]);
+    dir.refused(&format!("{ntk} mlp --outputs 0"), &["outputs"]);
     dir.misused(&format!("{ntk} mlp --derivative exactly"), &["did you mean `exact`"]);
     dir.misused(&format!("{ntk} mlp --probes gauss"), &["rademacher, gaussian"]);
 }

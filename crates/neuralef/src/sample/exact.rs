@@ -15,8 +15,8 @@ use crate::nn::{Network, Tape};
 const WIDTH: usize = 2048;
 
 /// The tangent kernel κ(x, x') = J(x)J(x')ᵀ of all pairs of rows of `x` (n × d) and `other` (m × d;
-/// none for `x` itself): (n·C) × (m·C), rows and columns (point, output), for the C functions of
-/// `network`. Jacobians are in single precision, by one backward pass for each (point, output);
+/// none for `x` itself): (n·C) × (m·C), rows and columns (point, output), for the C outputs of
+/// `network`, in the order of its columns. Jacobians are in single precision, by one backward pass for each (point, output);
 /// products are summed in double precision.
 ///
 /// `parameterization` is as in [`Tangents`](super::Tangents). Functions that share no parameters have
@@ -39,7 +39,7 @@ pub fn exact_ntk(
         expect_inputs(network, "points of the tangent kernel", x.nrows(), x.ncols())?;
     }
     expect_frozen(network)?;
-    let c = network.functions();
+    let c = network.functions() * network.outputs();
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
     affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
     let factors = factors(network.parameters(), parameterization)?;
@@ -48,7 +48,8 @@ pub fn exact_ntk(
     let (left, right) = (&jacobians[0], &jacobians[jacobians.len() - 1]);
     let mut out = Mat64::zeros((n * c, m * c));
     for unit in 0..network.parameters().units().len() {
-        let functions: Vec<usize> = (0..c).filter(|f| network.unit(*f) == unit).collect();
+        let own = |output: &usize| network.unit(output / network.outputs()) == unit;
+        let functions: Vec<usize> = (0..c).filter(own).collect();
         let scales = scales(network, unit, &factors);
         let gram = gram(left, right, &functions, &scales)?;
         for ((a, b), value) in gram.indexed_iter() {
@@ -80,7 +81,8 @@ fn affordable(
 ) -> Result<()> {
     let units = network.parameters().units();
     let sizes = (0..network.functions()).map(|f| units[network.unit(f)].len() as u64);
-    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(4 * points as u64);
+    let each = 4 * network.outputs() as u64 * points as u64;
+    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(each);
     let result = (rows as u64).saturating_mul(columns as u64).saturating_mul(8);
     let blocks = 8 * WIDTH as u64 * (rows as u64).saturating_add(columns as u64);
     let needed = jacobian.saturating_add(result).saturating_add(blocks).div_ceil(1 << 20);
@@ -94,13 +96,13 @@ fn affordable(
     })
 }
 
-/// ∂h_f(x_i)/∂θ over the parameters of function f's unit: entry i, f.
+/// Derivatives of output o at point i by the parameters of its unit: entry i, o.
 pub(super) fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
     let rows: Vec<usize> = (0..x.nrows()).collect();
-    let one = Mat::ones((1, 1));
+    let each = Mat::eye(network.outputs());
     let jacobian = |tape: &mut Tape, i: &usize| {
         network.forward(x.slice(s![*i..*i + 1, ..]), Some(tape))?;
-        let jacobian = network.jacobian(tape, one.view())?;
+        let jacobian = network.jacobian(tape, each.view())?;
         for (f, derivative) in jacobian.iter().enumerate() {
             if let Some(column) = derivative.iter().position(|v| !v.is_finite()) {
                 let what = format!("derivative of output {f} by its parameters");

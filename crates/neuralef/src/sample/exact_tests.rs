@@ -133,6 +133,52 @@ fn wide_networks_have_the_infinite_kernel() {
     assert_mean(&draws, &closed_form(kernel, points().view()), 0.03, kernel);
 }
 
+/// κ by forward mode: JJᵀ = Σ over parameters of (Je)(Je)ᵀ, e the unit vectors.
+fn by_unit_vectors(network: &dyn Network, x: &Mat) -> Mat64 {
+    let mut direction = network.parameters().zeros_like();
+    let mut sum = Mat64::zeros((0, 0));
+    for unit in 0..direction.units().len() {
+        for i in 0..direction.units()[unit].len() {
+            direction.units_mut()[unit][i] = 1.0;
+            let j = network.jvp(x.view(), &direction).unwrap().mapv(f64::from);
+            direction.units_mut()[unit][i] = 0.0;
+            let j = Array1::from_iter(j);
+            if sum.is_empty() {
+                sum = Mat64::zeros((j.len(), j.len()));
+            }
+            let column = j.insert_axis(ndarray::Axis(1));
+            sum += &column.dot(&column.t());
+        }
+    }
+    sum
+}
+
+#[test]
+fn several_outputs_convolutions_and_frozen_norms() {
+    let images = Mat::from_shape_fn((3, 75), |(i, j)| ((i * 75 + j) as f32 * 0.71).sin());
+    for (text, functions, outputs) in [
+        ("mlp(hidden=[4], activation=tanh)", 1, 3),
+        ("mlp(hidden=[4], activation=tanh)", 2, 2),
+        ("convnet(channels=[2, 3], kernel=3, hidden=[4], activation=tanh)", 1, 2),
+        ("convnet(channels=[3], kernel=3, norm=batch, readout=flatten)", 1, 2),
+        ("resnet(depth=8, width=2)", 1, 2),
+    ] {
+        let mut network = spec(text).build(75, functions, outputs, 4).unwrap();
+        if !network.parameters().statistics().is_empty() {
+            let error = exact_ntk(&*network, images.view(), None, None, MIB).unwrap_err();
+            assert!(error.to_string().contains("freeze it first"), "{error}");
+            // Statistics of a training step, so that they are not 0 and 1.
+            let mut tape = crate::Tape::default();
+            network.forward(images.view(), Some(&mut tape)).unwrap();
+            network.settle(&tape);
+            network.freeze(true);
+        }
+        let exact = exact_ntk(&*network, images.view(), None, None, MIB).unwrap();
+        assert_eq!(exact.nrows(), 3 * functions * outputs);
+        assert_close(&exact, &by_unit_vectors(&*network, &images), 2e-5);
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let network = spec("shared_mlp(hidden=[512, 512])").build(2, 3, 1, 1).unwrap();

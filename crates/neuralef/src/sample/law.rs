@@ -12,7 +12,8 @@ use crate::rng::stream;
 ///
 /// Each list holds one variance for all layers, or one for each, from the input to the output. A
 /// layer is a tensor of weights with the bias that follows it, in the order in which the network
-/// lists its tensors. Scales of batch normalisation are 1 and shifts 0.
+/// lists its tensors (for a layer without bias that number is not used). Scales of batch normalisation
+/// are 1 and shifts 0; running statistics stay as they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightLaw {
     /// w, positive.
@@ -43,9 +44,9 @@ impl WeightLaw {
             for (tensor, deviation) in layouts[u].iter().zip(&deviations[u]) {
                 let values = &mut values[range(tensor)];
                 match tensor.role {
-                    Role::Scale => values.fill(1.0),
-                    Role::Shift => values.fill(0.0),
-                    _ => values.iter_mut().for_each(|v| {
+                    Role::Scale | Role::Variance => values.fill(1.0),
+                    Role::Shift | Role::Mean => values.fill(0.0),
+                    Role::Weight { .. } | Role::Bias => values.iter_mut().for_each(|v| {
                         let z: f64 = StandardNormal.sample(&mut rng);
                         *v = (deviation * z) as f32;
                     }),

@@ -132,13 +132,14 @@ pub struct Tangents {
 }
 
 /// Streams features of the tangent kernel of `network`, κ(x, x') = J(x)J(x')ᵀ, to `path`: Φ is
-/// (N·C) × S for C functions of the network, and column i is Jv for the random direction number i
-/// over all parameters. E φφᵀ = J(E vvᵀ)Jᵀ = JJᵀ (Deng et al. 2022, section 4.2).
+/// (N·C) × S for a network with C outputs, and column i is Jv for the random direction number i
+/// over all parameters. Batch normalisation uses its running statistics.
+/// E φφᵀ = J(E vvᵀ)Jᵀ = JJᵀ (Deng et al. 2022, section 4.2).
 ///
 /// The network is borrowed mutably because finite differences move its parameters; they are put back
-/// before this returns, bit for bit. Functions of separate networks of an ensemble share no
-/// parameters, so their kernel is zero between outputs; for a network with C outputs build one trunk,
-/// such as `shared_mlp(..)`.
+/// before this returns, bit for bit. The rows of a point are the columns that the network gives: of a
+/// network with several functions, those of the first function come first. Functions of separate
+/// networks of an ensemble share no parameters, so their kernel is zero between them.
 ///
 /// Costs S derivatives of the network over the data, and one draw of all directions for each block of
 /// points that the memory budget makes. A run that was interrupted or killed continues with the same
@@ -201,8 +202,8 @@ struct Directions<'a> {
     seed: u64,
     direction: Parameters,
     difference: Option<Difference>,
-    /// With [`Derivative::Reverse`], of each unit: the derivatives of its functions at the points of
-    /// the block, (point, function) × parameters.
+    /// With [`Derivative::Reverse`], of each unit: the derivatives of its outputs at the points of
+    /// the block, (point, output) × parameters.
     jacobians: Option<Vec<Mat>>,
 }
 
@@ -305,23 +306,24 @@ impl<'a> Directions<'a> {
         }
     }
 
-    /// The functions of `unit`.
-    fn functions_of(&self, unit: usize) -> Vec<usize> {
-        (0..self.network.functions()).filter(|f| self.network.unit(*f) == unit).collect()
+    /// The outputs of `unit`.
+    fn outputs_of(&self, unit: usize) -> Vec<usize> {
+        let each = self.network.outputs();
+        (0..self.outputs()).filter(|output| self.network.unit(output / each) == unit).collect()
     }
 
-    /// Derivatives by (point, function), as a matrix for each unit.
+    /// Derivatives by (point, output), as a matrix for each unit.
     fn by_unit(&self, derivatives: &[Vec<Vec<f32>>]) -> Result<Vec<Mat>> {
         let units = self.network.parameters().units().iter().enumerate();
         units
             .map(|(unit, values)| {
-                let functions = self.functions_of(unit);
-                let mut rows =
-                    Vec::with_capacity(derivatives.len() * functions.len() * values.len());
+                let outputs = self.outputs_of(unit);
+                let count = derivatives.len() * outputs.len();
+                let mut rows = Vec::with_capacity(count * values.len());
                 for point in derivatives {
-                    functions.iter().for_each(|f| rows.extend_from_slice(&point[*f]));
+                    outputs.iter().for_each(|o| rows.extend_from_slice(&point[*o]));
                 }
-                let shape = (derivatives.len() * functions.len(), values.len());
+                let shape = (count, values.len());
                 Mat::from_shape_vec(shape, rows)
                     .map_err(|e| Error::shape("derivatives", "n × P", e))
             })
@@ -339,13 +341,13 @@ impl<'a> Directions<'a> {
                 matrix.row_mut(i).iter_mut().zip(unit).for_each(|(to, v)| *to = *v);
             }
         }
-        let c = self.network.functions();
+        let c = self.outputs();
         for (unit, jacobian) in self.jacobians.iter().flatten().enumerate() {
-            let functions = self.functions_of(unit);
+            let outputs = self.outputs_of(unit);
             let values = linalg::matmul_f32(jacobian.view(), directions[unit].t())?;
             for (row, values) in values.rows().into_iter().enumerate() {
-                let (point, f) = (row / functions.len(), functions[row % functions.len()]);
-                out.row_mut(point * c + f).assign(&values);
+                let (point, o) = (row / outputs.len(), outputs[row % outputs.len()]);
+                out.row_mut(point * c + o).assign(&values);
             }
         }
         Ok(())
@@ -388,7 +390,7 @@ pub(super) fn default_epsilon(parameters: &Parameters, factors: &[Vec<f64>]) -> 
 
 impl Sampler for Directions<'_> {
     fn outputs(&self) -> usize {
-        self.network.functions()
+        self.network.functions() * self.network.outputs()
     }
 
     fn group(&self) -> usize {
@@ -404,9 +406,9 @@ impl Sampler for Directions<'_> {
         let sizes = (0..self.network.functions()).map(|f| units[self.network.unit(f)].len() as u64);
         match self.jacobians {
             // As they come and as matrices.
-            Some(_) => sizes.map(|size| 8 * size).sum(),
+            Some(_) => 8 * self.network.outputs() as u64 * sizes.sum::<u64>(),
             // One derivative, and g(x, θ).
-            None => 8 * self.network.functions() as u64,
+            None => 8 * self.outputs() as u64,
         }
     }
 

@@ -35,11 +35,14 @@ fn products_of_features_are_the_exact_kernel_on_average() {
         ("shared_mlp(hidden=[6, 5])", Probes::Gaussian, None),
         ("shared_mlp(hidden=[6], activation=erf)", Probes::Rademacher, Some(law)),
         ("mlp(hidden=[6])", Probes::Gaussian, None),
+        ("convnet(image=[2, 1, 1], channels=[3], kernel=1, pool=1)", Probes::Rademacher, None),
     ]
     .into_iter()
     .enumerate()
     {
-        let mut network = spec(text).build(2, 2, 1, 5).unwrap();
+        // One function with two outputs, and two functions, are two rows of a point alike.
+        let (functions, outputs) = if number % 2 == 0 { (1, 2) } else { (2, 1) };
+        let mut network = spec(text).build(2, functions, outputs, 5).unwrap();
         let want = exact_ntk(&*network, x.view(), None, parameterization.as_ref(), 100).unwrap();
         let tangents = Tangents { probes, parameterization, ..Tangents::default() };
         let sampling = Sampling { samples: 20_000, seed: 1, ..Sampling::default() };
@@ -48,6 +51,42 @@ fn products_of_features_are_the_exact_kernel_on_average() {
         // (point, output) in rows: 3 points of 2 outputs.
         assert_eq!(phi.dim(), (6, 20_000));
         assert_kernel(&phi, &want, 0.015, text);
+    }
+}
+
+/// Rounding: sums of P products in single precision, in another order.
+#[test]
+fn reverse_mode_gives_the_features_of_forward_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let x = Mat::from_shape_fn((70, 27), |(i, j)| ((i * 27 + j) as f32 * 0.71).sin());
+    for (number, (text, functions, outputs)) in [
+        ("mlp(hidden=[6], activation=tanh)", 2, 3),
+        ("shared_mlp(hidden=[6, 5], activation=erf)", 3, 1),
+        ("convnet(channels=[3], kernel=3, norm=batch, pool=1)", 2, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut network = spec(text).build(27, functions, outputs, 5).unwrap();
+        network.freeze(true);
+        for parameterization in [None, Some(WeightLaw::new(2.0, 0.5))] {
+            let sampling = Sampling { samples: 50, memory_budget: 16, ..Sampling::default() };
+            let mut of = |derivative: Derivative| {
+                let tangents = Tangents {
+                    derivative,
+                    parameterization: parameterization.clone(),
+                    ..Tangents::default()
+                };
+                let scaled = parameterization.is_some();
+                let path = dir.path().join(format!("{number}{scaled}{derivative}"));
+                run(&mut *network, &x, &tangents, &sampling, &path)
+            };
+            let (forward, reverse) = (of(Derivative::Exact), of(Derivative::Reverse));
+            assert_eq!(forward.nrows(), 70 * functions * outputs);
+            let size = forward.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+            let off = (&forward - &reverse).iter().fold(0.0f32, |a, v| a.max(v.abs()));
+            assert!(off < 2e-6 * size, "{text}: {off} of {size}");
+        }
     }
 }
 
@@ -164,6 +203,7 @@ fn interrupted_runs_go_on_to_the_same_bits_and_leave_the_network_as_it_was() {
 fn names_and_bad_settings() {
     for (text, derivative) in [
         ("exact", Derivative::Exact),
+        ("reverse", Derivative::Reverse),
         ("finite_difference", Derivative::FiniteDifference { epsilon: None }),
         ("finite_difference(epsilon=auto)", Derivative::FiniteDifference { epsilon: None }),
         ("finite_difference(epsilon=1e-4)", Derivative::FiniteDifference { epsilon: Some(1e-4) }),

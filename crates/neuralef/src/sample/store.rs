@@ -233,10 +233,11 @@ impl FeatureStore {
         let exists = |path: &Path| path.try_exists().map_err(|e| Error::io(path, e));
         let (partial, target) = (exists(&paths.partial)?, exists(&paths.target)?);
         match Sidecar::read(&paths.sidecar)? {
-            Some(held) if partial => {
-                sidecar.expect_same(&held, &paths.partial)?;
-                Self::go_on(paths, held)
-            }
+            Some(held) if partial => match sidecar.expect_same(&held, &paths.partial) {
+                // Nothing is lost: as if there were no file.
+                Err(_) if held.done == 0 => Self::go_on(paths, sidecar),
+                same => same.and_then(|()| Self::go_on(paths, held)),
+            },
             Some(held) if target && held.checksum.is_some() => {
                 sidecar.expect_same(&held, &paths.target)?;
                 let file = File::open(&paths.target).map_err(|e| Error::io(&paths.target, e))?;
@@ -282,6 +283,7 @@ impl FeatureStore {
             }
             store.name()?;
         } else if store.sidecar.done == 0 {
+            store.sidecar.write(&store.paths.sidecar)?;
             store.lay_out()?;
         } else if length != store.sidecar.length() {
             let reason = format!("{length} bytes, expected {}; remove it", store.sidecar.length());
@@ -423,6 +425,16 @@ impl FeatureStore {
             let _ = directory.sync_all();
         }
         Ok(())
+    }
+}
+
+impl Drop for FeatureStore {
+    /// Leaves nothing behind where there is nothing to go on with.
+    fn drop(&mut self) {
+        if self.file.is_some() && self.sidecar.done == 0 {
+            let _ = fs::remove_file(&self.paths.partial);
+            let _ = fs::remove_file(&self.paths.sidecar);
+        }
     }
 }
 

@@ -225,3 +225,26 @@ fn bad_blocks_leave_what_is_there() {
     let read = |by: Fill| fs::read(dir.path().join(by.name())).unwrap();
     assert_eq!(read(Fill::Rows), read(Fill::Columns));
 }
+
+#[test]
+fn a_store_with_nothing_in_it_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npy");
+    let (record, partial) = (companion(&path, ".json"), companion(&path, ".partial"));
+    let half = layout(Dtype::F16, Fill::Rows);
+    let mut store = FeatureStore::open(&path, &half, work()).unwrap();
+    let text = fs::read(&record).unwrap();
+    assert!(store.write(Mat::from_elem((1, COLUMNS), 1e6).view()).is_err());
+    drop(store);
+    assert_eq!(names(dir.path()), [""; 0]);
+    // As a killed process leaves it, cut short even: other work may have the name.
+    fs::write(&record, text).unwrap();
+    fs::write(&partial, b"cut").unwrap();
+    let columns = layout(Dtype::F32, Fill::Columns);
+    let store = FeatureStore::open(&path, &columns, json!({"seed": 2})).unwrap();
+    // Nobody else meanwhile.
+    assert!(FeatureStore::open(&path, &half, work()).is_err());
+    drop(store);
+    fill(&path, &columns, 4, usize::MAX).unwrap().finish().unwrap();
+    assert_eq!(names(dir.path()), ["x.npy", "x.npy.json"]);
+}

@@ -90,6 +90,41 @@ fn wide_networks_have_the_kernel_of_their_depth_and_variances() {
     assert_kernel(&all(&phi), &closed_form(kernel, points().view()), 0.03, text);
 }
 
+/// E f(x)² is that of infinite width for relu at any width and depth: a layer's variance is linear in
+/// the one before it.
+#[test]
+fn the_variance_of_narrow_deep_relu_networks_is_exact() {
+    let dir = tempfile::tempdir().unwrap();
+    let law =
+        WeightLaw { weight_var: vec![1.5, 2.0, 1.2, 0.8], bias_var: vec![0.3, 0.1, 0.2, 0.5] };
+    let kernel = "nngp(depth=3, weight_var=[1.5, 2, 1.2, 0.8], bias_var=[0.3, 0.1, 0.2, 0.5])";
+    let x = points().slice(ndarray::s![..1, ..]).to_owned();
+    let sampling = Sampling { samples: 40_000, ..Sampling::default() };
+    let text = "mlp(hidden=[8, 12, 8])";
+    let phi = of(text, &x, &law, &sampling, &dir.path().join("x.npy")).unwrap();
+    assert_kernel(&all(&phi), &closed_form(kernel, x.view()), 0.03, text);
+}
+
+/// A convolution with one patch, as large as the image, is a dense layer.
+#[test]
+fn convolutional_networks_have_the_kernel_of_their_layers() {
+    let dir = tempfile::tempdir().unwrap();
+    let x = Mat::from_shape_fn((3, 9), |(i, j)| ((i * 9 + j) as f32 * 0.71).sin());
+    let law = WeightLaw { weight_var: vec![1.5, 0.8], bias_var: vec![0.3, 0.1] };
+    let sampling = Sampling { samples: 20_000, ..Sampling::default() };
+    // With batch normalisation, here the identity, the convolution has no bias.
+    for (norm, bias) in [("none", "0.3"), ("batch", "0")] {
+        let text = format!(
+            "convnet(image=[3, 3, 1], channels=[4], kernel=3, padding=valid, pool=1, \
+             activation=erf, norm={norm})"
+        );
+        let kernel =
+            format!("nngp(depth=1, activation=erf, weight_var=[1.5, 0.8], bias_var=[{bias}, 0.1])");
+        let phi = of(&text, &x, &law, &sampling, &dir.path().join(norm)).unwrap();
+        assert_kernel(&all(&phi), &closed_form(&kernel, x.view()), 0.03, &text);
+    }
+}
+
 #[test]
 fn samples_depend_on_seed_and_number_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -225,9 +260,9 @@ fn what_cannot_be_sampled_is_refused() {
     refuse(one(1.0, 0.0), many, "memory budget is 1 MiB");
     let endless = Sampling { samples: usize::MAX, ..some() };
     refuse(one(1.0, 0.0), endless, "MiB");
-    std::fs::remove_file(path.with_extension("npy.json")).ok();
     let half = Sampling { dtype: Dtype::F16, ..some() };
     refuse(one(1e9, 0.0), half, "for f16");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
