@@ -67,7 +67,7 @@ fn moments(draws: &[Mat64]) -> (Mat64, Mat64) {
     (mean, (squares / (count - 1.0)).mapv(f64::sqrt))
 }
 
-fn assert_within(draws: &[Mat64], want: &Mat64, small: f64, what: &str) {
+pub(super) fn assert_within(draws: &[Mat64], want: &Mat64, small: f64, what: &str) {
     let (mean, sd) = moments(draws);
     for ((ij, mean), sd) in mean.indexed_iter().zip(&sd) {
         let error = sd / (draws.len() as f64).sqrt();

@@ -30,20 +30,25 @@ use crate::spec::args::Entry;
 /// and biases N(0, b). Padding is with zeros, and fan_in is the same at borders.
 ///
 /// With F⁰ the products of pixels over channels, p and q positions in the two images, and δ over
-/// the k² places of a kernel at positions s·p (Garriga-Alonso, Rasmussen & Aitchison 2019, eqs.
-/// 7–9; Novak et al. 2019, eqs. 11–14):
+/// the k² places of a kernel at positions s·p (Garriga-Alonso, Rasmussen & Aitchison 2019,
+/// algorithm 1; Novak et al. 2019, section 3, for the readouts):
 /// Σ(p, q) = (w/k²)Σ_δ F(p + δ, q + δ) + b, F = E φ(u)φ(v) for (u, v) ~ N(0, Σ), average pooling
 /// takes the mean of F over pairs of members of two windows, and the output is
 /// Σ = w·mean_p F(p, p) + b (`flatten`) or w·mean_{p,q} F(p, q) + b (`average`).
 /// Θ(p, q) = Σ(p, q) + (w/k²)Σ_δ G(p + δ, q + δ) with G = E φ'φ'·Θ and pooled as F is (Arora et al.
 /// 2019, section 4), Θ = Σ before the first activation. Both kernels are positive semi-definite.
 ///
-/// Only the pairs (p, q) that the readout depends on are worked out. Each is part of the plane of
-/// its offset q − p, and planes meet in poolings alone: with `flatten` and no pooling there is one
-/// plane, and a pair of images costs O(Σ_layers hw·k²); an average over windows of r × r asks for
-/// (2r − 1)² planes before it, and for r times as many to each side where more layers with pooling
-/// come first; `average` for all of them, O(Σ_layers (hw)²k²). The variances within one image
-/// ask for the same planes up to the last pooling, once for each image.
+/// Only the pairs (p, q) that the readout depends on are worked out. Their offsets q − p stay what
+/// they are through layers, times the stride, so that every offset is a plane of its own, and
+/// planes meet in poolings alone. With D planes, a layer of h × w positions costs O(D·hw·k²) for a
+/// pair of images:
+/// - `flatten` after the last pooling, or without any: D = 1;
+/// - before a pooling over windows of r × r: offsets up to r·o + r − 1 for those up to o after it,
+///   so that D = (2r − 1)² before the last one, and (2r² − 1)² before one more of the same size;
+/// - `average`: all offsets, D·hw = (hw)² pairs.
+///
+/// The variances within each image ask for the same planes up to the last pooling, once for each
+/// image. What is kept for a pair, the planes after a pooling, is limited to 1 GiB.
 ///
 /// The recursion carries 1 − ρ and 1 + ρ, as that of nngp does, and both keep their digits through
 /// layers without pooling. After a pooling they are known to rounding, 1e-16, except that windows of

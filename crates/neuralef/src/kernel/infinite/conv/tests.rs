@@ -476,3 +476,32 @@ fn texts() {
         assert!(error.contains(message), "{bad}: {error}");
     }
 }
+
+/// Times of Gram matrices on all cores:
+/// `cargo test --release -p neuralef --lib image_gram_times -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn image_gram_times() {
+    let image = [28, 28, 1];
+    let (x, y) = (images(64, image, 1), images(64, image, 2));
+    let rest = "weight_var=2, bias_var=0.01";
+    for (shape, n) in [
+        ("kernel=[5, 5, 5]", 64),
+        ("kernel=[5, 5, 5], pool=[2, 2, 1]", 64),
+        ("kernel=[5, 5, 5], pool=[2, 2, 1], readout=average", 64),
+        ("kernel=[5, 5, 5], readout=average", 8),
+    ] {
+        for kind in ["cnn_gp", "cntk"] {
+            let kernel = fixed(&format!("{kind}(image={image:?}, {shape}, {rest})"));
+            let (x, y) = (x.slice(s![..n, ..]), y.slice(s![..n, ..]));
+            let mut out = Mat64::zeros((n, n));
+            let start = std::time::Instant::now();
+            kernel.gram(x, y, out.view_mut()).unwrap();
+            let seconds = start.elapsed().as_secs_f64();
+            let start = std::time::Instant::now();
+            kernel.gram(x, x, out.view_mut()).unwrap();
+            let own = start.elapsed().as_secs_f64();
+            println!("{kind}({shape}), {n} × {n}: {seconds:.3} s, with themselves {own:.3} s");
+        }
+    }
+}
