@@ -89,6 +89,10 @@ impl Eigenfunctions {
                 Assembly::Factorized(archive.f64_matrix("readout.directions", (spec.outputs, k))?)
             }
         };
+        let factorized = matches!(assembly, Assembly::Factorized(_));
+        if archive.shape("readout.directions").is_some() != factorized {
+            return Err(archive.fault("readout.directions without a factorized form"));
+        }
         let Some(rows) = assembly.weight_rows(width(&*network, spec.readout)) else {
             return Err(archive.fault(format!("{} outputs", spec.outputs)));
         };

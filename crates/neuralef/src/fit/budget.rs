@@ -76,7 +76,8 @@ impl Load<'_> {
         let mut enough = true;
         if self.layout != Layout::Own {
             let limit = self.rank_limit(memory);
-            enough = (limit as u64).saturating_mul(outputs) >= self.components as u64;
+            let kept = (limit as u64).saturating_mul(outputs);
+            enough = limit == self.functions || kept >= self.components as u64;
             fixed = fixed.saturating_add(self.form_bytes(limit)).saturating_add(4 * GROUP);
             let psi = outputs.saturating_mul(self.components as u64);
             point = point.saturating_add(psi.saturating_mul(16));

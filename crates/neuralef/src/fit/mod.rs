@@ -7,6 +7,8 @@ pub(crate) mod checkpoint;
 pub(crate) mod learner;
 mod observer;
 pub(crate) mod outputs;
+#[cfg(test)]
+mod outputs_tests;
 pub(crate) mod problem;
 mod product;
 pub(crate) mod readout;
