@@ -8,6 +8,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 /// A smooth cotangent stands in for the objective's.
 fn step(c: &mut Criterion, name: &str, network: &str, inputs: usize, batch: usize) -> Result<()> {
     let spec: NetworkSpec = network.parse()?;
+    let convolutional = network.starts_with("convnet");
     let mut network = spec.build(inputs, 10, 1, 0)?;
     let x = Mat::from_shape_fn((batch, inputs), |(i, j)| ((i * 7 + j * 3) as f32).sin());
     let optimizer: OptimizerSpec = "adam(lr=1e-6)".parse()?;
@@ -15,7 +16,10 @@ fn step(c: &mut Criterion, name: &str, network: &str, inputs: usize, batch: usiz
     let mut gradient = network.parameters().zeros_like();
     let mut tape = Tape::default();
     let mut group = c.benchmark_group(name);
-    group.sample_size(10);
+    if convolutional {
+        // Seconds a step: ten of them say enough.
+        group.sample_size(10);
+    }
     group.bench_function("step", |b| {
         b.iter(|| -> Result<f64> {
             let normalised = l2_normalise(network.forward(x.view(), Some(&mut tape))?)?;

@@ -10,7 +10,7 @@ use super::auto::AutoState;
 use super::train::Trainer;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::{Parameters, TensorLayout};
+use crate::nn::Parameters;
 use crate::persist::Archive;
 
 /// Kind of archive, so that a checkpoint is not taken for a model.
@@ -200,14 +200,9 @@ pub(crate) fn put_parameters(
     prefix: &str,
     parameters: &Parameters,
 ) -> Result<()> {
-    let weights = parameters.layouts().iter().zip(parameters.units());
-    let statistics = parameters.statistics_layouts().iter().zip(parameters.statistics());
-    for (unit, (layouts, values)) in weights.enumerate().chain(statistics.enumerate()) {
-        for tensor in layouts {
-            let size: usize = tensor.shape.iter().product();
-            let slice = values[tensor.offset..tensor.offset + size].to_vec();
-            archive.put_f32(format!("{prefix}.{unit}.{}", tensor.name), &tensor.shape, slice)?;
-        }
+    for (unit, tensor, values) in parameters.tensors() {
+        let name = format!("{prefix}.{unit}.{}", tensor.name);
+        archive.put_f32(name, &tensor.shape, values.to_vec())?;
     }
     Ok(())
 }
@@ -218,18 +213,9 @@ pub(crate) fn get_parameters(
     prefix: &str,
     parameters: &mut Parameters,
 ) -> Result<()> {
-    let read = |layouts: &[Vec<TensorLayout>], units: &mut [Vec<f32>]| {
-        for (unit, (layouts, values)) in layouts.iter().zip(units).enumerate() {
-            for tensor in layouts {
-                let name = format!("{prefix}.{unit}.{}", tensor.name);
-                let stored = archive.f32(&name, &tensor.shape)?;
-                values[tensor.offset..tensor.offset + stored.len()].copy_from_slice(stored);
-            }
-        }
+    parameters.fill_tensors(|unit, tensor, values| {
+        let name = format!("{prefix}.{unit}.{}", tensor.name);
+        values.copy_from_slice(archive.f32(&name, &tensor.shape)?);
         Ok(())
-    };
-    let (layouts, statistics) =
-        (parameters.layouts().to_vec(), parameters.statistics_layouts().to_vec());
-    read(&layouts, parameters.units_mut())?;
-    read(&statistics, parameters.statistics_mut())
+    })
 }

@@ -1,9 +1,11 @@
 //! Architectures for images: `convnet(..)` and `resnet(..)`, as ensembles and with shared trunks.
 
 use super::activation::Activation;
+use super::dense::MAX_PARAMETERS;
 use super::graph::{Conv, EPSILON, Graph, Image, Layered, Order, Pool, PoolKind, Shortcut, Value};
 use super::init::{Init, Place};
 use super::parameters::Role;
+use super::spec::units_and_heads;
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
 use crate::spec::args::Args;
@@ -13,8 +15,6 @@ const MAX_SIDE: u64 = 4096;
 const MAX_CHANNELS: u64 = 65_536;
 const MAX_KERNEL: u64 = 255;
 const MAX_LAYERS: usize = 64;
-/// Most parameters a network may have: 4 GiB of them.
-const MAX_PARAMETERS: u64 = 1 << 30;
 /// Standard deviation of the biases of convolutions at the start, as the paper's random networks
 /// have it.
 const BIAS: f32 = 0.1;
@@ -210,11 +210,6 @@ impl Convolutional {
         graph.dense(name, last, heads)?;
         Ok(graph)
     }
-
-    /// Units, and heads of each.
-    fn split(&self, functions: usize, outputs: usize) -> (usize, usize) {
-        if self.shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
-    }
 }
 
 impl ConvNet {
@@ -319,7 +314,7 @@ impl Architecture for Convolutional {
                 return Err(Error::parameter(name, "at least 1", value));
             }
         }
-        let (units, heads) = self.split(functions, outputs);
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
         let graph = self.graph(inputs, heads)?;
         let parameters = self.size(inputs, functions, outputs).parameters;
         if parameters > MAX_PARAMETERS {
@@ -336,14 +331,14 @@ impl Architecture for Convolutional {
     }
 
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
-        let (units, heads) = self.split(functions, outputs);
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
         // An image that does not fit is found when the network is built.
         let Ok(graph) = self.graph(inputs, heads) else {
             return NetworkSize { parameters: 0, hidden: 0, activations: 0, jacobian: 0 };
         };
         let (units, functions) = (units as u64, functions as u64);
         let size = |(tensors, _): (Vec<super::TensorLayout>, _)| {
-            tensors.last().map_or(0, |t| (t.offset + t.shape.iter().product::<usize>()) as u64)
+            tensors.last().map_or(0, |t| t.range().end as u64)
         };
         let parameters = size(graph.layouts());
         let hidden = graph.nodes.last().map_or(0, |n| graph.image(n.inputs[0]).len() as u64);
@@ -401,10 +396,9 @@ fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u
             .collect();
         for (count, (i, tensor)) in weights.iter().enumerate() {
             let outputs = tensor.shape.last().copied().unwrap_or(1);
-            let size: usize = tensor.shape.iter().product();
             let bias = layouts[number].get(i + 1).filter(|t| t.role == Role::Bias);
             let mut drawn = vec![0.0; outputs];
-            let (weight, _) = unit[tensor.offset..].split_at_mut(size);
+            let weight = &mut unit[tensor.range()];
             if count + 1 < weights.len() {
                 let place = Place { first: count == 0, unit: (number, units) };
                 init.hidden(activation, place, weight, &mut drawn, &mut rng)?;
@@ -415,7 +409,7 @@ fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u
                 Init::output(weight, &mut drawn, &mut rng);
             }
             if let Some(bias) = bias {
-                unit[bias.offset..bias.offset + outputs].copy_from_slice(&drawn);
+                unit[bias.range()].copy_from_slice(&drawn);
             }
         }
     }

@@ -5,7 +5,6 @@
 //! task goes through its rows in blocks that stay in cache, layer by layer. Gradients of segments
 //! are added in order, so no bit depends on the number of threads.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -16,6 +15,7 @@ use super::activation::Activation;
 use super::init::{Init, Place};
 use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
+use super::rows::{expect_cotangent, finite, in_order, matrix, segments};
 use super::tape::{Record, Tape};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
@@ -23,10 +23,8 @@ use crate::matrix::{Mat, MatRef, expect_columns};
 /// Rows that go through all layers together. A multiple of the register tile; 96 rows of a layer 64
 /// wide are 24 KiB.
 const BLOCK: usize = 96;
-/// Segments are made until there are at least this many tasks, or every block is one.
-const TASKS: usize = 8;
 /// Most parameters a network may have: 4 GiB of them.
-const MAX_PARAMETERS: u64 = 1 << 30;
+pub(super) const MAX_PARAMETERS: u64 = 1 << 30;
 
 /// What a dense network looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,15 +165,8 @@ impl Dense {
         self.layers.iter().map(|(_, outer)| self.stride(*outer)).max().unwrap_or(1)
     }
 
-    /// Segments of a batch of `rows`, the same for every unit.
     fn segments(&self, rows: usize) -> Vec<Range<usize>> {
-        let blocks = rows.div_ceil(BLOCK).max(1);
-        let count = TASKS.div_ceil(self.shape.units).min(blocks);
-        let length = blocks.div_ceil(count) * BLOCK;
-        (0..count)
-            .map(|s| (s * length).min(rows)..((s + 1) * length).min(rows))
-            .filter(|s| s.start == 0 || !s.is_empty())
-            .collect()
+        segments(rows, self.shape.units, BLOCK)
     }
 
     /// The layers of a unit's flat vector.
@@ -301,7 +292,7 @@ impl Dense {
     fn infer(&self, x: MatRef<'_>, last_hidden: bool, columns: usize) -> Result<Mat> {
         expect_columns("x", x, self.shape.inputs)?;
         let (n, d) = x.dim();
-        let x = dense(&x);
+        let x = in_order(&x);
         let packed = self.pack_all(&self.parameters);
         let mut out = vec![0.0f32; n * columns];
         let depth = self.layers.len() - usize::from(last_hidden);
@@ -356,16 +347,9 @@ impl Dense {
         Err(Error::shape("tape", "one recorded by this network", "another network's"))
     }
 
-    /// Everybody can reach the parameters, so their sizes are checked before use.
     fn check_layout(&self, what: &str, parameters: &Parameters) -> Result<()> {
         let size: usize = self.layers.iter().map(|(inner, outer)| (inner + 1) * outer).sum();
-        let units = parameters.units();
-        if units.len() == self.shape.units && units.iter().all(|u| u.len() == size) {
-            return Ok(());
-        }
-        let expected = format!("{} units of {size} numbers", self.shape.units);
-        let sizes: Vec<usize> = units.iter().map(Vec::len).collect();
-        Err(Error::shape(what, expected, format!("units of {sizes:?} numbers")))
+        parameters.expect_units(what, self.shape.units, size)
     }
 }
 
@@ -442,15 +426,8 @@ impl Network for Dense {
         self.check_tape(tape, &segments)?;
         self.check_layout("parameters", &self.parameters)?;
         self.check_layout("gradient", gradient)?;
-        if cotangent.dim() != (n, k) {
-            let (rows, columns) = cotangent.dim();
-            return Err(Error::shape(
-                "cotangent",
-                format!("{n} × {k}"),
-                format!("{rows} × {columns}"),
-            ));
-        }
-        let cotangent = dense(&cotangent);
+        expect_cotangent(cotangent, n, k)?;
+        let cotangent = in_order(&cotangent);
         let task = |unit: usize, s: usize, transposed: &[Panels], gradient: &mut [f32]| {
             let segment = segments[s].clone();
             self.pull_back(
@@ -495,7 +472,7 @@ impl Network for Dense {
         self.check_layout("parameters", &self.parameters)?;
         self.check_layout("tangent", tangent)?;
         let ((n, d), k, heads) = (x.dim(), self.columns(), self.shape.heads);
-        let x = dense(&x);
+        let x = in_order(&x);
         let (weights, tangents) = (self.pack_all(&self.parameters), self.pack_all(tangent));
         let mut out = vec![0.0f32; n * k];
         let size = BLOCK * self.widest();
@@ -545,38 +522,5 @@ impl Network for Dense {
             return Ok(x.to_owned());
         }
         self.infer(x, true, self.hidden_width())
-    }
-}
-
-/// The numbers of a matrix in row order, copied only if they do not lie so.
-fn dense<'a>(x: &'a MatRef<'_>) -> Cow<'a, [f32]> {
-    match x.as_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(x.iter().copied().collect()),
-    }
-}
-
-fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat> {
-    let got = data.len();
-    Mat::from_shape_vec((rows, columns), data)
-        .map_err(|_| Error::shape("network output", format!("{rows} × {columns}"), got))
-}
-
-/// Fails with the place of the first number that is not finite.
-fn finite(what: &str, x: Mat) -> Result<Mat> {
-    // A sum of zero products is NaN exactly when some factor is not finite, and it vectorises.
-    let Some(numbers) = x.as_slice() else { return Ok(x) };
-    let lanes =
-        |sums: [f32; 8], chunk: &[f32; 8]| std::array::from_fn(|i| sums[i] + chunk[i] * 0.0);
-    let (chunks, tail) = numbers.as_chunks::<8>();
-    let sums = chunks.iter().fold([0.0f32; 8], lanes);
-    if sums.iter().all(|s| s.is_finite()) && tail.iter().all(|v| v.is_finite()) {
-        return Ok(x);
-    }
-    match x.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        Some(((row, column), value)) => {
-            Err(Error::NonFinite { what: what.to_string(), row, column, value: *value })
-        }
-        None => Ok(x),
     }
 }

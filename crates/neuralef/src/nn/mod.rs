@@ -14,6 +14,7 @@ mod optim;
 mod outputs;
 mod parameters;
 mod product;
+mod rows;
 mod schedule;
 mod spec;
 mod tape;

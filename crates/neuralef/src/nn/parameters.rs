@@ -1,6 +1,9 @@
 //! Flat parameter storage: one vector for each unit, with named, shaped tensors laid over it.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use crate::error::{Error, Result};
 
 /// A tensor inside a unit's flat vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,18 @@ pub struct TensorLayout {
     /// Whether it is the weight of a dense layer on an image (height × width × channels × outputs),
     /// which PyTorch sees flattened.
     pub flat: bool,
+}
+
+impl TensorLayout {
+    /// How many numbers it has.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Where it lies in its unit's vector.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.size()
+    }
 }
 
 /// What a tensor of parameters does in its layer.
@@ -57,7 +72,7 @@ struct Statistics {
 
 /// Vectors of zeros for `layouts`, one for each unit.
 fn zeros(layouts: &[Vec<TensorLayout>]) -> Vec<Vec<f32>> {
-    let end = |t: &TensorLayout| t.offset + t.shape.iter().product::<usize>();
+    let end = |t: &TensorLayout| t.range().end;
     layouts.iter().map(|unit| vec![0.0; unit.iter().map(end).max().unwrap_or(0)]).collect()
 }
 
@@ -109,6 +124,49 @@ impl Parameters {
     /// The flat vectors, mutable; their lengths must stay.
     pub fn units_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.units
+    }
+
+    /// Every tensor with its unit and its numbers, statistics last.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, &TensorLayout, &[f32])> {
+        let weights = self.layouts.iter().zip(&self.units);
+        let statistics = self.statistics_layouts().iter().zip(self.statistics());
+        weights.enumerate().chain(statistics.enumerate()).flat_map(|(unit, (layouts, values))| {
+            layouts.iter().map(move |tensor| (unit, tensor, &values[tensor.range()]))
+        })
+    }
+
+    /// Fills every tensor by `fill`, which is given its unit, its layout and its numbers, in the order
+    /// of [`tensors`](Parameters::tensors).
+    ///
+    /// # Errors
+    /// The first of `fill`.
+    pub(crate) fn fill_tensors(
+        &mut self,
+        mut fill: impl FnMut(usize, &TensorLayout, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
+        let weights = self.layouts.iter().zip(&mut self.units).enumerate();
+        let statistics = self.statistics.iter_mut();
+        let statistics = statistics.flat_map(|s| s.layouts.iter().zip(&mut s.units).enumerate());
+        for (unit, (layouts, values)) in weights.chain(statistics) {
+            for tensor in layouts {
+                fill(unit, tensor, &mut values[tensor.range()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails unless there are `units` units of `size` numbers each. Everybody can reach the numbers of
+    /// a network, so engines ask before they use them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming `what`.
+    pub(super) fn expect_units(&self, what: &str, units: usize, size: usize) -> Result<()> {
+        if self.units.len() == units && self.units.iter().all(|u| u.len() == size) {
+            return Ok(());
+        }
+        let expected = format!("{units} units of {size} numbers");
+        let sizes: Vec<usize> = self.units.iter().map(Vec::len).collect();
+        Err(Error::shape(what, expected, format!("units of {sizes:?} numbers")))
     }
 
     /// Number of parameters in all.

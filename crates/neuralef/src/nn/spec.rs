@@ -93,11 +93,11 @@ impl Perceptron {
         let init = Init::from_name(args.name("init", "auto")?)?;
         Ok(Perceptron { shared, hidden, activation, init })
     }
+}
 
-    /// (networks, heads of each): the C outputs of a function are heads of one network.
-    fn units(&self, functions: usize, outputs: usize) -> (usize, usize) {
-        if self.shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
-    }
+/// (networks, heads of each): the C outputs of a function are heads of one network.
+pub(super) fn units_and_heads(shared: bool, functions: usize, outputs: usize) -> (usize, usize) {
+    if shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
 }
 
 impl Architecture for Perceptron {
@@ -108,7 +108,7 @@ impl Architecture for Perceptron {
         outputs: usize,
         seed: u64,
     ) -> Result<Box<dyn Network>> {
-        let (units, heads) = self.units(functions, outputs);
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
         let shape = Shape {
             inputs,
             units,
@@ -121,7 +121,7 @@ impl Architecture for Perceptron {
     }
 
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
-        let (units, heads) = self.units(functions, outputs);
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
         let (units, mut inner) = (units as u64, inputs as u64);
         let (mut parameters, mut activations) = (0u64, 0u64);
         for outer in self.hidden.iter().chain([&heads]).map(|w| *w as u64) {

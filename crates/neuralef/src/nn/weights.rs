@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{Network, Parameters, Role, TensorLayout};
+use super::{Network, Role, TensorLayout};
 use crate::error::{Error, Result};
 use crate::persist::AtomicFile;
 
@@ -35,26 +35,25 @@ pub fn read_weights(network: &mut dyn Network, path: impl AsRef<Path>) -> Result
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| Error::data(source.as_str(), format!("not a safetensors file: {e}")))?;
     let mut parameters = network.parameters().clone();
-    let mut wanted = BTreeSet::new();
-    for (statistics, unit, tensor) in tensors(&parameters) {
-        let name = name(&parameters, unit, &tensor);
+    let (units, mut wanted) = (parameters.units().len(), BTreeSet::new());
+    parameters.fill_tensors(|unit, tensor, to| {
+        let name = name(units, unit, tensor);
         let view = file
             .tensor(&name)
             .map_err(|_| Error::data(source.as_str(), format!("tensor {name:?} is missing")))?;
         let values = numbers(&view, &name, &source)?;
-        let theirs = Layout::of(&tensor);
+        let theirs = Layout::of(tensor);
         if view.shape() != theirs.shape {
             let (expected, got) = (&theirs.shape, view.shape());
             let message = format!("tensor {name:?}: expected shape {expected:?}, got {got:?}");
             return Err(Error::data(source.as_str(), message));
         }
-        let units = if statistics { parameters.statistics_mut() } else { parameters.units_mut() };
-        let to = &mut units[unit][tensor.offset..tensor.offset + values.len()];
         for (ours, theirs) in theirs.pairs() {
             to[ours] = values[theirs];
         }
         wanted.insert(name);
-    }
+        Ok(())
+    })?;
     let surplus = file
         .names()
         .into_iter()
@@ -75,15 +74,13 @@ pub fn read_weights(network: &mut dyn Network, path: impl AsRef<Path>) -> Result
 pub fn write_weights(network: &dyn Network, path: impl AsRef<Path>) -> Result<()> {
     let (path, parameters) = (path.as_ref(), network.parameters());
     let mut stored = Vec::new();
-    for (statistics, unit, tensor) in tensors(parameters) {
-        let units = if statistics { parameters.statistics() } else { parameters.units() };
-        let theirs = Layout::of(&tensor);
-        let mut bytes = vec![0u8; 4 * theirs.shape.iter().product::<usize>()];
+    for (unit, tensor, values) in parameters.tensors() {
+        let theirs = Layout::of(tensor);
+        let mut bytes = vec![0u8; 4 * values.len()];
         for (ours, theirs) in theirs.pairs() {
-            let value = units[unit][tensor.offset + ours];
-            bytes[4 * theirs..4 * theirs + 4].copy_from_slice(&value.to_le_bytes());
+            bytes[4 * theirs..4 * theirs + 4].copy_from_slice(&values[ours].to_le_bytes());
         }
-        stored.push((name(parameters, unit, &tensor), theirs.shape, bytes));
+        stored.push((name(parameters.units().len(), unit, tensor), theirs.shape, bytes));
     }
     let fault =
         |e: safetensors::SafeTensorError| Error::data(path.display().to_string(), e.to_string());
@@ -100,19 +97,8 @@ pub fn write_weights(network: &dyn Network, path: impl AsRef<Path>) -> Result<()
     file.commit()
 }
 
-/// (is a statistic, unit, tensor) of all tensors.
-fn tensors(parameters: &Parameters) -> Vec<(bool, usize, TensorLayout)> {
-    let all = |statistics: bool, layouts: &[Vec<TensorLayout>]| -> Vec<_> {
-        let units = layouts.iter().enumerate();
-        units.flat_map(|(u, unit)| unit.iter().map(move |t| (statistics, u, t.clone()))).collect()
-    };
-    let mut found = all(false, parameters.layouts());
-    found.extend(all(true, parameters.statistics_layouts()));
-    found
-}
-
-fn name(parameters: &Parameters, unit: usize, tensor: &TensorLayout) -> String {
-    match parameters.units().len() {
+fn name(units: usize, unit: usize, tensor: &TensorLayout) -> String {
+    match units {
         1 => tensor.name.clone(),
         _ => format!("{unit}.{}", tensor.name),
     }
@@ -137,10 +123,7 @@ impl Layout {
             (Role::Weight { .. }, &[h, w, i, o]) => {
                 Layout { shape: vec![o, i, h, w], sides: [h, w, i, o] }
             }
-            (_, shape) => {
-                let size = shape.iter().product();
-                Layout { shape: shape.to_vec(), sides: [1, 1, 1, size] }
-            }
+            (_, shape) => Layout { shape: shape.to_vec(), sides: [1, 1, 1, tensor.size()] },
         }
     }
 

@@ -4,7 +4,6 @@ use ndarray::{Axis, s};
 use rayon::prelude::*;
 
 use super::WeightLaw;
-use super::law::range;
 use super::ntk::{expect_inputs, factors};
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -121,7 +120,7 @@ fn scales(network: &dyn Network, unit: usize, factors: &[Vec<f64>]) -> Vec<f64> 
     let parameters = network.parameters();
     let mut scales = vec![1.0; parameters.units()[unit].len()];
     for (tensor, factor) in parameters.layouts()[unit].iter().zip(factors) {
-        scales[range(tensor)].fill(factor * factor);
+        scales[tensor.range()].fill(factor * factor);
     }
     scales
 }

@@ -42,7 +42,7 @@ impl WeightLaw {
         units.for_each(|(u, values)| {
             let mut rng = stream(seed, "random network", first + u as u64);
             for (tensor, deviation) in layouts[u].iter().zip(&deviations[u]) {
-                let values = &mut values[range(tensor)];
+                let values = &mut values[tensor.range()];
                 match tensor.role {
                     Role::Scale | Role::Variance => values.fill(1.0),
                     Role::Shift | Role::Mean => values.fill(0.0),
@@ -76,11 +76,6 @@ impl WeightLaw {
         };
         Ok(unit.iter().map(deviation).collect())
     }
-}
-
-/// Where a tensor lies in its unit.
-pub(super) fn range(tensor: &TensorLayout) -> std::ops::Range<usize> {
-    tensor.offset..tensor.offset + tensor.shape.iter().product::<usize>()
 }
 
 fn check(

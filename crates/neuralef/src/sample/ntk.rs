@@ -12,7 +12,6 @@ use serde_json::json;
 use super::WeightLaw;
 use super::digest;
 use super::exact::{expect_frozen, jacobians};
-use super::law::range;
 use super::stream::{Sampled, Sampler, Sampling, share, stream};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -296,12 +295,15 @@ impl<'a> Directions<'a> {
                 }),
             }
         }
+        if self.factors.is_empty() {
+            return;
+        }
         let layouts = self.direction.layouts().to_vec();
         for ((unit, layout), factors) in
             self.direction.units_mut().iter_mut().zip(&layouts).zip(&self.factors)
         {
             for (tensor, factor) in layout.iter().zip(factors) {
-                unit[range(tensor)].iter_mut().for_each(|v| *v *= *factor as f32);
+                unit[tensor.range()].iter_mut().for_each(|v| *v *= *factor as f32);
             }
         }
     }
@@ -381,7 +383,7 @@ pub(super) fn default_epsilon(parameters: &Parameters, factors: &[Vec<f64>]) -> 
         .flat_map(|(u, layout)| layout.iter().enumerate().map(move |(t, tensor)| (u, t, tensor)))
         .map(|(u, t, tensor)| {
             let factor = factors.get(u).map_or(1.0, |f| f[t]);
-            factor * factor * range(tensor).len() as f64
+            factor * factor * tensor.size() as f64
         })
         .sum();
     let ratio = if squares > 0.0 && size > 0.0 { (squares / size).sqrt() } else { 1.0 };
@@ -398,7 +400,9 @@ impl Sampler for Directions<'_> {
     }
 
     fn bytes(&self) -> u64 {
-        self.network.parameters().len() as u64 * PARAMETER
+        // In reverse mode a group's directions are a matrix.
+        let matrix = if self.jacobians.is_some() { 4 * GROUP as u64 } else { 0 };
+        self.network.parameters().len() as u64 * (PARAMETER + matrix)
     }
 
     fn point_bytes(&self) -> u64 {

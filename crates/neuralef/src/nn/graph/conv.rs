@@ -74,11 +74,6 @@ impl Conv {
         };
         Ok(Image { height: along(0), width: along(1), channels: to })
     }
-
-    /// Numbers in the weight.
-    pub(crate) fn weights(&self) -> usize {
-        self.fan_in() * self.channels
-    }
 }
 
 /// Where the windows of a padded image lie.

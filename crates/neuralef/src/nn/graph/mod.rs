@@ -62,6 +62,45 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
 }
 
+/// A tensor of a node: its part of the name, shape, role, and whether it is flat elsewhere.
+type Tensor = (&'static str, Vec<usize>, Role, bool);
+
+impl Node {
+    /// Its tensors: the weight and then the bias, where it has them.
+    fn tensors(&self) -> Vec<Tensor> {
+        let channels = vec![self.output.channels];
+        match &self.layer {
+            Layer::Conv(conv) => {
+                let [height, width] = conv.kernel;
+                let shape = vec![height, width, conv.input.channels / conv.groups, conv.channels];
+                let mut all =
+                    vec![("weight", shape, Role::Weight { fan_in: conv.fan_in() }, conv.flat)];
+                if conv.bias {
+                    all.push(("bias", channels, Role::Bias, false));
+                }
+                all
+            }
+            Layer::Norm { .. } => vec![
+                ("weight", channels.clone(), Role::Scale, false),
+                ("bias", channels, Role::Shift, false),
+            ],
+            Layer::Pool(_) | Layer::Shortcut(_) | Layer::Add => Vec::new(),
+        }
+    }
+
+    /// Its statistics: means and then variances.
+    fn statistics(&self) -> Vec<Tensor> {
+        let channels = vec![self.output.channels];
+        match &self.layer {
+            Layer::Norm { .. } => vec![
+                ("running_mean", channels.clone(), Role::Mean, false),
+                ("running_var", channels, Role::Variance, false),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Graph {
     /// With no nodes yet.
     ///
@@ -165,36 +204,18 @@ impl Graph {
 
     /// The tensors of a unit, in the order of its flat vector, and those of its statistics.
     pub(crate) fn layouts(&self) -> (Vec<TensorLayout>, Vec<TensorLayout>) {
-        let (mut tensors, mut statistics) = (Vec::new(), Vec::new());
-        let add = |to: &mut Vec<TensorLayout>, name: String, shape: Vec<usize>, role, flat| {
-            let end = |t: &TensorLayout| t.offset + t.shape.iter().product::<usize>();
-            let offset = to.last().map_or(0, end);
-            to.push(TensorLayout { name, shape, offset, role, flat });
-        };
-        for node in &self.nodes {
-            let name = |part: &str| format!("{}.{part}", node.name);
-            match &node.layer {
-                Layer::Conv(conv) => {
-                    let [height, width] = conv.kernel;
-                    let channels = conv.input.channels / conv.groups;
-                    let shape = vec![height, width, channels, conv.channels];
-                    let role = Role::Weight { fan_in: conv.fan_in() };
-                    add(&mut tensors, name("weight"), shape, role, conv.flat);
-                    if conv.bias {
-                        add(&mut tensors, name("bias"), vec![conv.channels], Role::Bias, false);
-                    }
+        let lay_out = |of: fn(&Node) -> Vec<Tensor>| {
+            let mut all: Vec<TensorLayout> = Vec::new();
+            for node in &self.nodes {
+                for (part, shape, role, flat) in of(node) {
+                    let name = format!("{}.{part}", node.name);
+                    let offset = all.last().map_or(0, |t| t.range().end);
+                    all.push(TensorLayout { name, shape, offset, role, flat });
                 }
-                Layer::Norm { .. } => {
-                    let shape = vec![node.output.channels];
-                    add(&mut tensors, name("weight"), shape.clone(), Role::Scale, false);
-                    add(&mut tensors, name("bias"), shape.clone(), Role::Shift, false);
-                    add(&mut statistics, name("running_mean"), shape.clone(), Role::Mean, false);
-                    add(&mut statistics, name("running_var"), shape, Role::Variance, false);
-                }
-                Layer::Pool(_) | Layer::Shortcut(_) | Layer::Add => {}
             }
-        }
-        (tensors, statistics)
+            all
+        };
+        (lay_out(Node::tensors), lay_out(Node::statistics))
     }
 
     /// Numbers that a forward pass keeps for a point.

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
 use crate::nn::Network;
 use crate::nn::parameters::Parameters;
+use crate::nn::rows::{expect_cotangent, finite, in_order, matrix, segments};
 use crate::nn::tape::Tape;
 
 mod backward;
@@ -32,8 +33,6 @@ use forward::{Packed, Store};
 
 /// Images that a task without a tape takes through the network.
 const CHUNK: usize = 32;
-/// Segments are made until there are at least this many tasks.
-const TASKS: usize = 8;
 
 /// An ensemble of networks of one graph with their weights. See [`Network`].
 #[derive(Debug)]
@@ -144,14 +143,8 @@ impl Layered {
         !self.parameters.statistics().is_empty()
     }
 
-    /// Segments of a batch of `rows`, the same for every unit.
     fn segments(&self, rows: usize) -> Vec<Range<usize>> {
-        let count = TASKS.div_ceil(self.units()).min(rows).max(1);
-        let length = rows.div_ceil(count).max(1);
-        (0..count)
-            .map(|s| (s * length).min(rows)..((s + 1) * length).min(rows))
-            .filter(|s| s.start == 0 || !s.is_empty())
-            .collect()
+        segments(rows, self.units(), 1)
     }
 
     /// Rows of data as images.
@@ -160,16 +153,8 @@ impl Layered {
         let image = self.plan.graph.input;
         to.clear();
         to.resize(x.len(), 0.0);
-        let mut copy = Vec::new();
-        for (row, to) in x.rows().into_iter().zip(to.chunks_exact_mut(image.len())) {
-            let row = match row.to_slice() {
-                Some(slice) => slice,
-                None => {
-                    copy.clear();
-                    copy.extend(row.iter());
-                    &copy
-                }
-            };
+        let rows = in_order(&x);
+        for (row, to) in rows.chunks_exact(image.len()).zip(to.chunks_exact_mut(image.len())) {
             self.order.read(image, row, to);
         }
         Ok(())
@@ -218,16 +203,9 @@ impl Layered {
         finite("network output", matrix(x.nrows(), columns, out)?)
     }
 
-    /// Everybody can reach the parameters, so their sizes are checked before use.
     fn check_layout(&self, what: &str, parameters: &Parameters) -> Result<()> {
         let size = self.plan.biases.last().map_or(0, |range| range.end);
-        let units = parameters.units();
-        if units.len() == self.units() && units.iter().all(|u| u.len() == size) {
-            return Ok(());
-        }
-        let expected = format!("{} units of {size} numbers", self.units());
-        let sizes: Vec<usize> = units.iter().map(Vec::len).collect();
-        Err(Error::shape(what, expected, format!("units of {sizes:?} numbers")))
+        parameters.expect_units(what, self.units(), size)
     }
 }
 
@@ -323,19 +301,14 @@ impl Network for Layered {
         let Some(graph) = tape.graph.as_ref().filter(fits) else {
             return Err(Error::shape("tape", "one recorded by this network", "another network's"));
         };
-        if cotangent.dim() != (n, k) {
-            let (rows, columns) = cotangent.dim();
-            let got = format!("{rows} × {columns}");
-            return Err(Error::shape("cotangent", format!("{n} × {k}"), got));
-        }
-        let cotangent = cotangent.as_standard_layout();
-        let cotangent = cotangent.as_slice().unwrap_or_default();
+        expect_cotangent(cotangent, n, k)?;
+        let cotangent = in_order(&cotangent);
         let units = gradient.units_mut().par_iter_mut().enumerate();
         units.for_each(|(unit, gradient)| {
             gradient.fill(0.0);
             let records = &graph.records[unit * segments.len()..(unit + 1) * segments.len()];
             let pass = Backward::new(self, unit, graph.training, &graph.moments[unit]);
-            pass.run(records, &segments, &tape.input, cotangent, gradient);
+            pass.run(records, &segments, &tape.input, &cotangent, gradient);
         });
         Ok(())
     }
@@ -448,20 +421,4 @@ fn fold(graph: &Graph) -> (Graph, Vec<Range<usize>>) {
         renamed.push(folded.nodes.len());
     }
     (folded, origins)
-}
-
-fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat> {
-    let got = data.len();
-    Mat::from_shape_vec((rows, columns), data)
-        .map_err(|_| Error::shape("network output", format!("{rows} × {columns}"), got))
-}
-
-/// Fails with the place of the first number that is not finite.
-fn finite(what: &str, x: Mat) -> Result<Mat> {
-    match x.indexed_iter().find(|(_, v)| !v.is_finite()) {
-        Some(((row, column), value)) => {
-            Err(Error::NonFinite { what: what.to_string(), row, column, value: *value })
-        }
-        None => Ok(x),
-    }
 }

@@ -29,6 +29,16 @@ impl Moments {
         (self.variance[c] + epsilon).sqrt().recip()
     }
 
+    /// The derivative of a norm by x: a with γ(x − mean)/√(variance + ε) + β = ax + b, and no b;
+    /// padded with zeros to `stride`.
+    pub(super) fn slope(&self, scale: &[f32], epsilon: f64, stride: usize) -> Affine {
+        let mut slope = Affine { factor: vec![0.0; stride], offset: vec![0.0; stride] };
+        for (c, scale) in scale.iter().enumerate() {
+            slope.factor[c] = (f64::from(*scale) * self.inverse(c, epsilon)) as f32;
+        }
+        slope
+    }
+
     /// a and b with γ(x − mean)/√(variance + ε) + β = ax + b, padded with zeros to `stride`.
     pub(super) fn affine(
         &self,
@@ -37,10 +47,9 @@ impl Moments {
         epsilon: f64,
         stride: usize,
     ) -> Affine {
-        let mut affine = Affine { factor: vec![0.0; stride], offset: vec![0.0; stride] };
+        let mut affine = self.slope(scale, epsilon, stride);
         for (c, (scale, shift)) in scale.iter().zip(shift).enumerate() {
             let a = f64::from(*scale) * self.inverse(c, epsilon);
-            affine.factor[c] = a as f32;
             affine.offset[c] = (f64::from(*shift) - a * self.mean[c]) as f32;
         }
         affine
@@ -63,7 +72,7 @@ pub(super) struct Affine {
 impl Affine {
     /// to = ax + b, pixel by pixel.
     pub(super) fn apply(&self, x: &[f32], to: &mut [f32]) {
-        dispatch(Blend { x, y: None, affine: self, second: &[], add: false, to });
+        dispatch(Blend { x, affine: self, onto: Onto::Nothing, to });
     }
 
     /// The same where the pixels of `x` are `stride` numbers apart, and those of `to` as far as the
@@ -79,18 +88,28 @@ impl Affine {
         }
     }
 
-    /// to += ax + by + c with `self` = (a, c) and `second` = b.
-    pub(super) fn add(&self, x: &[f32], y: &[f32], second: &[f32], to: &mut [f32]) {
-        dispatch(Blend { x, y: Some(y), affine: self, second, add: true, to });
+    /// to += ax + b.
+    pub(super) fn add(&self, x: &[f32], to: &mut [f32]) {
+        dispatch(Blend { x, affine: self, onto: Onto::Sum, to });
     }
+
+    /// to += ax + b + cy.
+    pub(super) fn add_with(&self, x: &[f32], c: &[f32], y: &[f32], to: &mut [f32]) {
+        dispatch(Blend { x, affine: self, onto: Onto::SumWith { c, y }, to });
+    }
+}
+
+/// What ax + b is put onto.
+enum Onto<'a> {
+    Nothing,
+    Sum,
+    SumWith { c: &'a [f32], y: &'a [f32] },
 }
 
 struct Blend<'a> {
     x: &'a [f32],
-    y: Option<&'a [f32]>,
     affine: &'a Affine,
-    second: &'a [f32],
-    add: bool,
+    onto: Onto<'a>,
     to: &'a mut [f32],
 }
 
@@ -99,25 +118,31 @@ impl Op for Blend<'_> {
 
     #[inline(always)]
     fn run<F: Fuse>(self) {
-        let Affine { factor, offset } = self.affine;
-        let stride = factor.len();
+        let stride = self.affine.factor.len();
+        let (a, b) = (&self.affine.factor[..stride], &self.affine.offset[..stride]);
         let pixels = self.to.chunks_exact_mut(stride).zip(self.x.chunks_exact(stride));
-        match self.y {
-            None if !self.add => {
+        match self.onto {
+            Onto::Nothing => {
                 for (to, x) in pixels {
-                    for (((to, x), a), b) in to.iter_mut().zip(x).zip(factor).zip(offset) {
+                    for (((to, x), a), b) in to.iter_mut().zip(x).zip(a).zip(b) {
                         *to = Real::mul_add::<F>(*x, *a, *b);
                     }
                 }
             }
-            None => {}
-            Some(y) => {
+            Onto::Sum => {
+                for (to, x) in pixels {
+                    for (((to, x), a), b) in to.iter_mut().zip(x).zip(a).zip(b) {
+                        *to += Real::mul_add::<F>(*x, *a, *b);
+                    }
+                }
+            }
+            Onto::SumWith { c, y } => {
                 for ((to, x), y) in pixels.zip(y.chunks_exact(stride)) {
-                    let (to, x, y) = (&mut to[..stride], &x[..stride], &y[..stride]);
-                    let second = &self.second[..stride];
-                    for c in 0..stride {
-                        let first = Real::mul_add::<F>(x[c], factor[c], offset[c]);
-                        to[c] += Real::mul_add::<F>(y[c], second[c], first);
+                    let (to, x, y, c) =
+                        (&mut to[..stride], &x[..stride], &y[..stride], &c[..stride]);
+                    for j in 0..stride {
+                        let first = Real::mul_add::<F>(x[j], a[j], b[j]);
+                        to[j] += Real::mul_add::<F>(y[j], c[j], first);
                     }
                 }
             }

@@ -81,20 +81,17 @@ impl Plan {
         last_use[graph.last()] = graph.nodes.len();
         let (mut weights, mut biases, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
         let (mut at, mut statistic) = (0, 0);
-        let take = |at: &mut usize, count: usize| {
-            *at += count;
-            *at - count..*at
+        let take = |at: &mut usize, tensor: Option<&super::Tensor>| {
+            let start = *at;
+            *at += tensor.map_or(0, |(_, shape, ..)| shape.iter().product());
+            start..*at
         };
         for node in &graph.nodes {
-            let channels = node.output.channels;
-            let (weight, bias, moments) = match &node.layer {
-                Layer::Conv(conv) => (conv.weights(), usize::from(conv.bias) * channels, 0),
-                Layer::Norm { .. } => (channels, channels, 2 * channels),
-                _ => (0, 0, 0),
-            };
-            weights.push(take(&mut at, weight));
-            biases.push(take(&mut at, bias));
-            statistics.push(take(&mut statistic, moments));
+            let (tensors, moments) = (node.tensors(), node.statistics());
+            weights.push(take(&mut at, tensors.first()));
+            biases.push(take(&mut at, tensors.get(1)));
+            let mean = take(&mut statistic, moments.first());
+            statistics.push(mean.start..take(&mut statistic, moments.get(1)).end);
         }
         let frozen = stages(&graph, &stored, false);
         let training = stages(&graph, &stored, true);

@@ -9,7 +9,7 @@ use super::{Layered, Record, total};
 use crate::nn::activation::{Activation, LEAK};
 use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
-use crate::nn::graph::norm::{Affine, Moments, add_sums};
+use crate::nn::graph::norm::{Moments, add_sums};
 use crate::nn::graph::plan::{Kernel, Stage};
 use crate::nn::graph::{Layer, Value};
 use crate::nn::product::Panels;
@@ -229,11 +229,7 @@ impl<'a> Backward<'a> {
                 }
                 Kernel::Norm { epsilon } => {
                     let (scale, _) = self.network.tensors(self.unit, node);
-                    let zeros = vec![0.0; scale.len()];
-                    let slope = self.moments[node].affine(scale, &zeros, *epsilon, output.stride);
-                    let none = vec![0.0; output.stride];
-                    let slope = Affine { factor: slope.factor, offset: none.clone() };
-                    slope.add(dz, dz, &none, to);
+                    self.moments[node].slope(scale, *epsilon, output.stride).add(dz, to);
                 }
                 Kernel::Pool(pool) => {
                     let z = part.record.store.value(node + 1, &[]);
@@ -290,12 +286,10 @@ impl<'a> Backward<'a> {
             self.norm_gradient(first, node, &sums);
         }
         let (scale, _) = self.network.tensors(self.unit, node);
-        let zeros = vec![0.0; scale.len()];
-        let slope = self.moments[node].affine(scale, &zeros, epsilon, output.stride);
+        let mut affine = self.moments[node].slope(scale, epsilon, output.stride);
         let count = (rows * output.image.pixels()) as f64;
         let whitening = self.moments[node].whitening(epsilon, output.stride);
         // a·dz + b·x + c, with x̂ = w·x + v: b = −a·w·mean(dz·x̂), c = −a(mean(dz) + v·mean(dz·x̂)).
-        let mut affine = Affine { factor: slope.factor, offset: vec![0.0; output.stride] };
         let mut second = vec![0.0f32; output.stride];
         for (c, (dz, product)) in sums.iter().enumerate() {
             let a = f64::from(affine.factor[c]);
@@ -309,7 +303,7 @@ impl<'a> Backward<'a> {
                 let x = part.record.store.value(value, part.input);
                 let mut dx = std::mem::take(&mut part.whole[value]);
                 dx.resize(dz.len() / output.stride * input.stride, 0.0);
-                affine.add(&dz, x, &second, &mut dx);
+                affine.add_with(&dz, &second, x, &mut dx);
                 part.whole[value] = dx;
             }
         });

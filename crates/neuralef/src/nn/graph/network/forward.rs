@@ -1,12 +1,14 @@
 //! The forward pass: packed weights, and the values of a block of images.
 
+use std::ops::Range;
+
 use super::Layered;
 use crate::nn::activation::Activation;
+use crate::nn::graph::Value;
 use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
 use crate::nn::graph::norm::{Affine, Moments};
 use crate::nn::graph::plan::{Kernel, Plan, Stage};
-use crate::nn::graph::{Layer, Value};
 use crate::nn::product::{Panels, Start};
 
 /// Weights of a unit in the form the layers read them, node by node.
@@ -19,22 +21,73 @@ pub(super) struct Packed {
 impl Layered {
     /// The weights of `unit`; norms from their running statistics unless they are the batch's.
     pub(super) fn pack(&self, unit: usize, training: bool) -> Packed {
-        let (mut packed, plan) = (Packed::default(), &self.plan);
-        packed.panels.resize_with(plan.kernels.len(), Vec::new);
-        packed.affine.resize_with(plan.kernels.len(), Affine::default);
-        for (node, kernel) in plan.kernels.iter().enumerate() {
-            match kernel {
-                Kernel::Conv(conv) => {
-                    let (weight, bias) = self.tensors(unit, node);
-                    packed.panels[node] = conv.pack(weight, bias);
+        let mut packed = self.pack_convolutions(unit, &self.plan, |node| node..node + 1);
+        if !training {
+            for node in 0..self.plan.kernels.len() {
+                if let Kernel::Norm { .. } = self.plan.kernels[node] {
+                    packed.affine[node] = self.affine(unit, node, None);
                 }
-                Kernel::Norm { .. } if !training => {
-                    self.pack_norm(&mut packed, unit, node, &self.running(unit, node));
-                }
-                _ => {}
             }
         }
         packed
+    }
+
+    /// The weights of `unit` for the folded graph.
+    pub(super) fn pack_folded(&self, unit: usize) -> Packed {
+        let origin = |node: usize| self.origins[node].clone();
+        let mut packed = self.pack_convolutions(unit, &self.folded, origin);
+        for (node, kernel) in self.folded.kernels.iter().enumerate() {
+            if let Kernel::Norm { .. } = kernel {
+                packed.affine[node] = self.affine(unit, self.origins[node].start, None);
+            }
+        }
+        packed
+    }
+
+    /// The convolutions of a plan whose nodes stand for the nodes `origin` of the graph.
+    fn pack_convolutions(
+        &self,
+        unit: usize,
+        plan: &Plan,
+        origin: impl Fn(usize) -> Range<usize>,
+    ) -> Packed {
+        let mut packed = Packed::default();
+        packed.panels.resize_with(plan.kernels.len(), Vec::new);
+        packed.affine.resize_with(plan.kernels.len(), Affine::default);
+        for (node, kernel) in plan.kernels.iter().enumerate() {
+            if let Kernel::Conv(conv) = kernel {
+                let origin = origin(node);
+                let (weight, bias) = self.tensors(unit, origin.start);
+                packed.panels[node] = match origin.len() {
+                    1 => conv.pack(weight, bias),
+                    _ => {
+                        let (weight, bias) = self.scaled(unit, origin.end - 1, weight, bias);
+                        conv.pack(&weight, &bias)
+                    }
+                };
+            }
+        }
+        packed
+    }
+
+    /// Weight and bias of a convolution with norm `norm` made part of it.
+    fn scaled(
+        &self,
+        unit: usize,
+        norm: usize,
+        weight: &[f32],
+        bias: &[f32],
+    ) -> (Vec<f32>, Vec<f32>) {
+        let channels = self.plan.stored[norm + 1].image.channels;
+        let Affine { factor, offset } = self.affine(unit, norm, None);
+        let mut scaled = weight.to_vec();
+        for row in scaled.chunks_exact_mut(channels) {
+            row.iter_mut().zip(&factor).for_each(|(w, a)| *w *= a);
+        }
+        let bias = (0..channels)
+            .map(|c| offset[c] + factor[c] * bias.get(c).copied().unwrap_or(0.0))
+            .collect();
+        (scaled, bias)
     }
 
     /// Weight and bias of `node` of `unit`.
@@ -44,54 +97,20 @@ impl Layered {
         (&numbers[weight.clone()], &numbers[bias.clone()])
     }
 
-    pub(super) fn pack_norm(&self, packed: &mut Packed, unit: usize, node: usize, at: &Moments) {
-        if let Kernel::Norm { epsilon } = &self.plan.kernels[node] {
-            let (scale, shift) = self.tensors(unit, node);
-            let stride = self.plan.stored[node + 1].stride;
-            packed.affine[node] = at.affine(scale, shift, *epsilon, stride);
+    /// What norm `node` does with statistics `at`; with its running ones for none.
+    fn affine(&self, unit: usize, node: usize, at: Option<&Moments>) -> Affine {
+        let Kernel::Norm { epsilon } = self.plan.kernels[node] else { return Affine::default() };
+        let (scale, shift) = self.tensors(unit, node);
+        let stride = self.plan.stored[node + 1].stride;
+        match at {
+            Some(at) => at.affine(scale, shift, epsilon, stride),
+            None => self.running(unit, node).affine(scale, shift, epsilon, stride),
         }
     }
 
-    /// The weights of `unit` for the folded graph.
-    pub(super) fn pack_folded(&self, unit: usize) -> Packed {
-        let (mut packed, plan) = (Packed::default(), &self.folded);
-        packed.panels.resize_with(plan.kernels.len(), Vec::new);
-        packed.affine.resize_with(plan.kernels.len(), Affine::default);
-        for (i, (kernel, origin)) in plan.kernels.iter().zip(&self.origins).enumerate() {
-            match kernel {
-                Kernel::Conv(conv) if origin.len() == 1 => {
-                    let (weight, bias) = self.tensors(unit, origin.start);
-                    packed.panels[i] = conv.pack(weight, bias);
-                }
-                Kernel::Conv(conv) => {
-                    let norm = origin.end - 1;
-                    let Layer::Norm { epsilon } = self.plan.graph.nodes[norm].layer else {
-                        continue;
-                    };
-                    let (weight, bias) = self.tensors(unit, origin.start);
-                    let (scale, shift) = self.tensors(unit, norm);
-                    let channels = scale.len();
-                    let at = self.running(unit, norm);
-                    let Affine { factor, offset } = at.affine(scale, shift, epsilon, channels);
-                    let mut folded = weight.to_vec();
-                    for row in folded.chunks_exact_mut(channels) {
-                        row.iter_mut().zip(&factor).for_each(|(w, a)| *w *= a);
-                    }
-                    let bias: Vec<f32> = (0..channels)
-                        .map(|c| offset[c] + factor[c] * bias.get(c).copied().unwrap_or(0.0))
-                        .collect();
-                    packed.panels[i] = conv.pack(&folded, &bias);
-                }
-                Kernel::Norm { epsilon } => {
-                    let (scale, shift) = self.tensors(unit, origin.start);
-                    let at = self.running(unit, origin.start);
-                    let stride = plan.stored[i + 1].stride;
-                    packed.affine[i] = at.affine(scale, shift, *epsilon, stride);
-                }
-                _ => {}
-            }
-        }
-        packed
+    /// Packs norm `node` with statistics of the batch.
+    pub(super) fn pack_norm(&self, packed: &mut Packed, unit: usize, node: usize, at: &Moments) {
+        packed.affine[node] = self.affine(unit, node, Some(at));
     }
 }
 

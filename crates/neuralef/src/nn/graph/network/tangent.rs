@@ -5,11 +5,11 @@ use rayon::prelude::*;
 
 use super::Layered;
 use super::forward::{Packed, compute};
+use crate::nn::graph::Value;
 use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
 use crate::nn::graph::norm::Affine;
 use crate::nn::graph::plan::Kernel;
-use crate::nn::graph::{Layer, Value};
 use crate::nn::parameters::Parameters;
 use crate::nn::product::{Panels, Start};
 
@@ -23,6 +23,8 @@ struct Tangent {
     panels: Vec<Vec<Panels>>,
     /// Tangents of the affine maps of norms.
     affine: Vec<Affine>,
+    /// Derivatives of norms by their inputs.
+    slopes: Vec<Affine>,
 }
 
 impl Layered {
@@ -30,24 +32,26 @@ impl Layered {
         let packed = self.pack(unit, false);
         let numbers = &tangent.units()[unit];
         let plan = &self.plan;
-        let mut panels = Vec::new();
-        let mut affine = Vec::new();
+        let mut made =
+            Tangent { packed, panels: Vec::new(), affine: Vec::new(), slopes: Vec::new() };
         for (node, kernel) in plan.kernels.iter().enumerate() {
             let weight = &numbers[plan.weights[node].clone()];
             let bias = &numbers[plan.biases[node].clone()];
-            panels.push(match kernel {
-                Kernel::Conv(conv) => conv.pack(weight, bias),
-                _ => Vec::new(),
-            });
-            affine.push(match plan.graph.nodes[node].layer {
-                Layer::Norm { epsilon } => {
-                    let stride = plan.stored[node + 1].stride;
-                    self.running(unit, node).affine(weight, bias, epsilon, stride)
+            let (mut panels, mut affine, mut slope) = Default::default();
+            match kernel {
+                Kernel::Conv(conv) => panels = conv.pack(weight, bias),
+                Kernel::Norm { epsilon } => {
+                    let (at, stride) = (self.running(unit, node), plan.stored[node + 1].stride);
+                    affine = at.affine(weight, bias, *epsilon, stride);
+                    slope = at.slope(self.tensors(unit, node).0, *epsilon, stride);
                 }
-                _ => Affine::default(),
-            });
+                _ => {}
+            }
+            made.panels.push(panels);
+            made.affine.push(affine);
+            made.slopes.push(slope);
         }
-        Tangent { packed, panels, affine }
+        made
     }
 
     /// Directional derivatives of all outputs at the images of `input`, `rows` × k.
@@ -103,10 +107,7 @@ impl Layered {
                 Kernel::Norm { .. } => {
                     unit.affine[node].apply_across(x, stride, &mut rate);
                     if let Some(dx) = dx {
-                        let none = vec![0.0; output.stride];
-                        let factor = unit.packed.affine[node].factor.clone();
-                        let slope = Affine { factor, offset: none.clone() };
-                        slope.add(dx, dx, &none, &mut rate);
+                        unit.slopes[node].add(dx, &mut rate);
                     }
                 }
                 Kernel::Pool(pool) => {

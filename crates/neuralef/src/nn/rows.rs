@@ -1,0 +1,65 @@
+//! What both engines do with the rows of a batch: cut them, make matrices of them, check them.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::matrix::{Mat, MatRef};
+
+/// Segments are made until there are at least this many tasks, or every block is one.
+const TASKS: usize = 8;
+
+/// Cuts a batch of `rows` for a network of `units` into segments of whole blocks of `block` rows, the
+/// same for every unit and for any number of threads.
+pub(super) fn segments(rows: usize, units: usize, block: usize) -> Vec<Range<usize>> {
+    let blocks = rows.div_ceil(block).max(1);
+    let count = TASKS.div_ceil(units).min(blocks);
+    let length = blocks.div_ceil(count) * block;
+    (0..count)
+        .map(|s| (s * length).min(rows)..((s + 1) * length).min(rows))
+        .filter(|s| s.start == 0 || !s.is_empty())
+        .collect()
+}
+
+/// The numbers of a matrix in row order, copied only if they do not lie so.
+pub(super) fn in_order<'a>(x: &'a MatRef<'_>) -> Cow<'a, [f32]> {
+    match x.as_slice() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(x.iter().copied().collect()),
+    }
+}
+
+/// Fails unless a cotangent fits the values of a network, n × `columns`.
+pub(super) fn expect_cotangent(cotangent: MatRef<'_>, n: usize, columns: usize) -> Result<()> {
+    if cotangent.dim() == (n, columns) {
+        return Ok(());
+    }
+    let (rows, got) = cotangent.dim();
+    Err(Error::shape("cotangent", format!("{n} × {columns}"), format!("{rows} × {got}")))
+}
+
+/// A matrix of what a network computed.
+pub(super) fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat> {
+    let got = data.len();
+    Mat::from_shape_vec((rows, columns), data)
+        .map_err(|_| Error::shape("network output", format!("{rows} × {columns}"), got))
+}
+
+/// Fails with the place of the first number that is not finite.
+pub(super) fn finite(what: &str, x: Mat) -> Result<Mat> {
+    // A sum of zero products is NaN exactly when some factor is not finite, and it vectorises.
+    let Some(numbers) = x.as_slice() else { return Ok(x) };
+    let lanes =
+        |sums: [f32; 8], chunk: &[f32; 8]| std::array::from_fn(|i| sums[i] + chunk[i] * 0.0);
+    let (chunks, tail) = numbers.as_chunks::<8>();
+    let sums = chunks.iter().fold([0.0f32; 8], lanes);
+    if sums.iter().all(|s| s.is_finite()) && tail.iter().all(|v| v.is_finite()) {
+        return Ok(x);
+    }
+    match x.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        Some(((row, column), value)) => {
+            Err(Error::NonFinite { what: what.to_string(), row, column, value: *value })
+        }
+        None => Ok(x),
+    }
+}
