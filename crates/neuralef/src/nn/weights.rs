@@ -18,8 +18,9 @@ const MOST: u64 = 1 << 33;
 /// width, dense layers out × in with the inputs in the order channel, row, column, and
 /// `running_mean`, `running_var` of batch normalisation (`num_batches_tracked` is passed over).
 ///
-/// Names are those of [`Parameters::layouts`]; tensors of networks of several units begin with the
-/// number of the unit, `0.`. Nothing changes unless the whole file fits.
+/// Names are those of [`Parameters::layouts`](super::Parameters::layouts); tensors of networks of
+/// several units begin with the number of the unit, `0.`. Nothing changes unless the whole file
+/// fits.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Data`] naming a tensor that is missing, not wanted, of another shape or
