@@ -1,8 +1,7 @@
 //! Convolution, and with it the dense layer: a kernel as large as the image.
 //!
-//! No matrix of patches is written. A window of the (padded) image is a few runs of consecutive
-//! numbers, one for each line of the kernel, and the products of [`product`](super::super::product)
-//! read them in place. The backward pass to the image is the same product: the cotangent, spread
+//! No matrix of patches is written. All windows of the (padded) image have their numbers at the same
+//! places, and the products of [`product`](super::super::product) read them there. The backward pass to the image is the same product: the cotangent, spread
 //! out by the stride and padded, with the kernel turned around.
 
 use pulp::Arch;
@@ -83,10 +82,10 @@ struct Field {
     len: usize,
     /// Start of each window in one image.
     bases: Vec<usize>,
-    /// Starts of the runs of a window, for each group.
-    lines: Vec<Vec<usize>>,
-    /// Length of a run.
-    run: usize,
+    /// Where the numbers of a window lie in it, pixel by pixel, for each group.
+    places: Vec<Vec<usize>>,
+    /// Numbers from the first of a window to the last.
+    span: usize,
 }
 
 impl Field {
@@ -101,28 +100,34 @@ impl Field {
         stride: [usize; 2],
     ) -> Self {
         let at = |y: usize, x: usize| (y * width + x) * pixel;
-        let windows = (0..count[0]).flat_map(|y| (0..count[1]).map(move |x| (y, x)));
-        let bases = windows.map(|(y, x)| at(y * stride[0], x * stride[1])).collect();
-        // Whole lines of the kernel are runs when a window has all channels.
-        let (lines, run) = if groups == 1 {
-            ((0..kernel[0]).map(|y| at(y, 0)).collect(), (kernel[1] - 1) * pixel + channels)
-        } else {
-            let all = (0..kernel[0]).flat_map(|y| (0..kernel[1]).map(move |x| (y, x)));
-            (all.map(|(y, x)| at(y, x)).collect::<Vec<_>>(), channels)
+        let all =
+            |size: [usize; 2]| (0..size[0]).flat_map(move |y| (0..size[1]).map(move |x| (y, x)));
+        let bases = all(count).map(|(y, x)| at(y * stride[0], x * stride[1])).collect();
+        let group = |g: usize| {
+            let first = g * channels;
+            let pixel = |(y, x)| (first..first + channels).map(move |c| at(y, x) + c);
+            all(kernel).flat_map(pixel).collect()
         };
-        let shift = |g: usize| lines.iter().map(|l| l + g * channels).collect();
-        Field { len, bases, lines: (0..groups).map(shift).collect(), run }
+        let span = at(kernel[0] - 1, kernel[1] - 1) + groups * channels;
+        Field { len, bases, places: (0..groups).map(group).collect(), span }
+    }
+
+    /// The windows of group `g` in `data`; [`bases`](Field::bases) has been called.
+    fn windows<'a>(&'a self, data: &'a [f32], bases: &'a [usize], g: usize) -> Windows<'a> {
+        Windows { data, bases, places: &self.places[g], span: self.span }
     }
 
     /// The starts of the windows of `images` images, into `to`.
     fn bases(&self, images: usize, to: &mut Vec<usize>) {
         to.clear();
-        to.extend((0..images).flat_map(|i| self.bases.iter().map(move |b| i * self.len + b)));
+        for i in 0..images {
+            to.extend(self.bases.iter().map(|base| i * self.len + base));
+        }
     }
 
     /// Numbers of a window that a product runs over.
     fn inner(&self) -> usize {
-        self.lines[0].len() * self.run
+        self.places[0].len()
     }
 }
 
@@ -181,24 +186,18 @@ impl Convolution {
 
     /// Packs the weight (and bias) for [`forward`](Convolution::forward): a matrix for each group.
     pub(super) fn pack(&self, weight: &[f32], bias: &[f32]) -> Vec<Panels> {
-        let (channels, out) = (self.shape.input.channels / self.shape.groups, self.out());
-        let pixels = self.shape.kernel[0] * self.shape.kernel[1];
-        let rows = |g: usize, p: usize, c: usize| {
-            let row = (p * channels + c) * self.shape.channels + g * out;
-            &weight[row..row + out]
-        };
+        let (inner, out) = (self.forward.inner(), self.out());
+        let mut columns = Vec::new();
         (0..self.shape.groups)
             .map(|g| {
-                let mut wide = vec![0.0; self.forward.inner() * out];
-                for p in 0..pixels {
-                    for c in 0..channels {
-                        let at = self.place(&self.forward, self.input.stride, p) + c;
-                        wide[at * out..(at + 1) * out].copy_from_slice(rows(g, p, c));
-                    }
-                }
                 let mut panels = Panels::default();
-                let bias = if bias.is_empty() { bias } else { &bias[g * out..(g + 1) * out] };
-                panels.pack(self.lanes, &wide, bias, self.forward.inner(), out);
+                let own = g * out..(g + 1) * out;
+                let bias = if bias.is_empty() { bias } else { &bias[own.clone()] };
+                columns.clear();
+                for row in weight.chunks_exact(self.shape.channels).take(inner) {
+                    columns.extend_from_slice(&row[own.clone()]);
+                }
+                panels.pack(self.lanes, &columns, bias, inner, out);
                 panels
             })
             .collect()
@@ -232,7 +231,7 @@ impl Convolution {
             .map(|g| {
                 let mut wide = vec![0.0; self.backward.inner() * channels];
                 for p in 0..pixels {
-                    let at = self.place(&self.backward, self.output.stride, pixels - 1 - p);
+                    let at = (pixels - 1 - p) * out;
                     for c in 0..channels {
                         let row = (p * channels + c) * self.shape.channels + g * out;
                         for (o, w) in weight[row..row + out].iter().enumerate() {
@@ -252,15 +251,6 @@ impl Convolution {
         self.shape.channels / self.shape.groups
     }
 
-    /// Place of pixel `p` of the kernel among the numbers of a window.
-    fn place(&self, field: &Field, pixel: usize, p: usize) -> usize {
-        if self.shape.groups > 1 {
-            return p * field.run;
-        }
-        let width = self.shape.kernel[1];
-        (p / width) * field.run + (p % width) * pixel
-    }
-
     /// z = W ∗ x + b for the images in `x`; from what is in `z` with [`Start::Output`].
     pub(super) fn forward(
         &self,
@@ -274,7 +264,7 @@ impl Convolution {
         let Scratch { padded, bases, group, .. } = scratch;
         let data = self.padded(x, padded);
         self.forward.bases(images, bases);
-        let windows = |g: usize| Windows { data, bases, lines: &self.forward.lines[g] };
+        let windows = |g: usize| self.forward.windows(data, bases, g);
         if let [panels] = panels {
             return multiply(self.arch, windows(0), panels, start, None, z);
         }
@@ -318,7 +308,7 @@ impl Convolution {
         }
         let data = self.spread(dz, padded);
         self.backward.bases(images, bases);
-        let windows = |g: usize| Windows { data, bases, lines: &self.backward.lines[g] };
+        let windows = |g: usize| self.backward.windows(data, bases, g);
         if let [turned] = turned {
             return multiply(self.arch, windows(0), turned, Start::Output, None, dx);
         }
@@ -348,39 +338,28 @@ impl Convolution {
         let Scratch { padded, bases, group, other, packing } = scratch;
         let data = self.padded(x, padded);
         self.forward.bases(images, bases);
-        let windows = |g: usize| Windows { data, bases, lines: &self.forward.lines[g] };
-        let (channels, out) = (self.shape.input.channels / self.shape.groups, self.out());
-        let pixels = self.shape.kernel[0] * self.shape.kernel[1];
+        let windows = |g: usize| self.forward.windows(data, bases, g);
+        let (inner, out) = (self.forward.inner(), self.out());
         let mut none = vec![0.0; if bias.is_empty() { self.shape.channels } else { 0 }];
         let bias = if bias.is_empty() { &mut none[..] } else { bias };
-        let tight = self.shape.kernel[1] == 1 || self.input.stride == channels;
-        if self.shape.groups == 1 && tight {
+        if self.shape.groups == 1 {
             return accumulate(self.arch, windows(0), dz, weight, bias, packing);
         }
         let stride = product::stride(out, self.lanes);
         for g in 0..self.shape.groups {
+            let own = g * out..(g + 1) * out;
             other.clear();
-            other.resize(self.forward.inner() * out, 0.0);
-            let bias = &mut bias[g * out..(g + 1) * out];
-            if self.shape.groups == 1 {
-                accumulate(self.arch, windows(g), dz, other, bias, packing);
-            } else {
-                group.clear();
-                group.resize(bases.len() * stride, 0.0);
-                let rows = dz.chunks_exact(self.output.stride);
-                for (to, from) in group.chunks_exact_mut(stride).zip(rows) {
-                    to[..out].copy_from_slice(&from[g * out..(g + 1) * out]);
-                }
-                accumulate(self.arch, windows(g), group, other, bias, packing);
+            other.resize(inner * out, 0.0);
+            group.clear();
+            group.resize(bases.len() * stride, 0.0);
+            let rows = dz.chunks_exact(self.output.stride);
+            for (to, from) in group.chunks_exact_mut(stride).zip(rows) {
+                to[..out].copy_from_slice(&from[own.clone()]);
             }
-            for p in 0..pixels {
-                let at = self.place(&self.forward, self.input.stride, p);
-                for c in 0..channels {
-                    let row = (p * channels + c) * self.shape.channels + g * out;
-                    let from = &other[(at + c) * out..(at + c + 1) * out];
-                    let to = &mut weight[row..row + out];
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                }
+            accumulate(self.arch, windows(g), group, other, &mut bias[own.clone()], packing);
+            let rows = weight.chunks_exact_mut(self.shape.channels);
+            for (to, from) in rows.zip(other.chunks_exact(out)) {
+                to[own.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
         }
     }

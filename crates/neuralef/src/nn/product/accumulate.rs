@@ -1,5 +1,7 @@
 //! dW += Aᵀ·dZ: the product of the backward pass to the weights.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{Rows, Source, TILE};
@@ -19,9 +21,12 @@ pub(in crate::nn) fn accumulate(
     arch.dispatch(Accumulate { a, dz, weight, bias, scratch });
 }
 
-/// From this many rows and columns of dW on, [`accumulate`] packs its operands: measured, below it
+/// From this many columns of dW on, [`accumulate`] copies A into strips of a tile: measured, below it
 /// the copies cost more than the cache misses they save.
-const PACK: usize = 96;
+const STRIPS: usize = 96;
+/// From this many rows of dW on it copies dZ into panels, from the second number on only if there are
+/// more rows of dZ than fit into a first-level cache.
+const PANELS: [usize; 2] = [96, 24];
 
 struct Accumulate<'a, A> {
     a: A,
@@ -50,159 +55,180 @@ impl<A: Source> WithSimd for Accumulate<'_, A> {
         }
         let stride = outer.next_multiple_of(S::F32_LANES);
         let inner = self.weight.len() / outer.max(1);
-        let runs = self.a.runs();
-        let length = inner / runs.max(1);
-        let whole = length - length % TILE;
-        let packs = inner >= PACK && outer >= PACK;
-        if packs {
-            self.packed(simd, stride, length, whole);
-        }
-        for run in 0..runs {
-            if !packs {
-                self.whole_tiles(simd, stride, (run, length), whole);
+        let whole = inner - inner % TILE;
+        for start in (0..self.a.count()).step_by(ROWS) {
+            let rows = start..self.a.count().min(start + ROWS);
+            let dz = Columns { data: &self.dz[rows.start * stride..], stride, offset: 0 };
+            let least = PANELS[usize::from(rows.len() > ROWS / 2)];
+            if inner >= least && stride > 2 * S::F32_LANES {
+                self.packed(simd, stride, whole, rows.clone());
+            } else {
+                self.whole_tiles(simd, dz, whole, rows.clone());
             }
-            // The rest of the rows, and with the last of them the bias, as a row of ones.
-            let at = Place { run, start: whole, row: run * length + whole };
-            match (length - whole, run + 1 == runs) {
-                (0, true) => self.rest::<S, 0, true>(simd, stride, at),
-                (1, true) => self.rest::<S, 1, true>(simd, stride, at),
-                (2, true) => self.rest::<S, 2, true>(simd, stride, at),
-                (3, true) => self.rest::<S, 3, true>(simd, stride, at),
-                (4, true) => self.rest::<S, 4, true>(simd, stride, at),
-                (5, true) => self.rest::<S, 5, true>(simd, stride, at),
-                (1, _) => self.rest::<S, 1, false>(simd, stride, at),
-                (2, _) => self.rest::<S, 2, false>(simd, stride, at),
-                (3, _) => self.rest::<S, 3, false>(simd, stride, at),
-                (4, _) => self.rest::<S, 4, false>(simd, stride, at),
-                (5, _) => self.rest::<S, 5, false>(simd, stride, at),
-                _ => {}
+            // The rest of the rows of dW, and with the last of them the bias, as a row of ones.
+            let at = Place { rows, start: whole, row: whole };
+            match inner - whole {
+                0 => self.rest::<S, 0>(simd, dz, &at),
+                1 => self.rest::<S, 1>(simd, dz, &at),
+                2 => self.rest::<S, 2>(simd, dz, &at),
+                3 => self.rest::<S, 3>(simd, dz, &at),
+                4 => self.rest::<S, 4>(simd, dz, &at),
+                _ => self.rest::<S, 5>(simd, dz, &at),
             }
         }
     }
 }
 
+/// Rows of A and dZ that all tiles of dW are made of before the next: a panel of dZ is 16 KiB then,
+/// half a first-level cache.
+const ROWS: usize = 256;
+
 /// Where a tile of dW comes from and goes to.
-#[derive(Clone, Copy)]
 struct Place {
-    /// Run of A's rows, and the first of the tile's numbers in it.
-    run: usize,
+    /// Rows of A.
+    rows: Range<usize>,
+    /// The first of the tile's numbers in them.
     start: usize,
     /// The tile's first row of dW.
     row: usize,
 }
 
 impl<A: Source> Accumulate<'_, A> {
-    /// The whole tiles of a run, from A and dZ where they lie.
+    /// The whole tiles, from A and dZ where they lie.
     #[inline(always)]
-    fn whole_tiles<S: Simd>(
-        &mut self,
-        simd: S,
-        stride: usize,
-        (run, length): (usize, usize),
-        whole: usize,
-    ) {
+    fn whole_tiles<S: Simd>(&mut self, simd: S, dz: Columns<'_>, whole: usize, rows: Range<usize>) {
         let a = self.a;
         let mut column = 0;
-        while column < stride {
-            let dz = Columns { data: self.dz, stride, offset: column };
-            let two = stride - column >= 2 * S::F32_LANES;
-            let mut i = 0;
-            while i < whole {
-                let at = Place { run, start: i, row: run * length + i };
+        while column < dz.stride {
+            let dz = Columns { offset: column, ..dz };
+            let two = dz.stride - column >= 2 * S::F32_LANES;
+            for i in (0..whole).step_by(TILE) {
+                let at = Place { rows: rows.clone(), start: i, row: i };
                 if two {
-                    self.tile::<S, A, TILE, 2, false>(simd, a, dz, at, column);
+                    self.tile::<S, A, TILE, 2, false>(simd, a, dz, &at);
                 } else {
-                    self.tile::<S, A, TILE, 1, false>(simd, a, dz, at, column);
+                    self.tile::<S, A, TILE, 1, false>(simd, a, dz, &at);
                 }
-                i += TILE;
             }
             column += if two { 2 * S::F32_LANES } else { S::F32_LANES };
         }
     }
 
-    /// The whole tiles, from copies of dZ in panels of two vectors and of A in strips of a tile:
-    /// rows of wide matrices lie a power of two apart and would throw each other out of the cache.
+    /// The whole tiles, from copies of dZ in panels of two vectors, and of A in strips of a tile if it
+    /// pays: rows of wide matrices lie a power of two apart and throw each other out of the cache.
     #[inline(always)]
-    fn packed<S: Simd>(&mut self, simd: S, stride: usize, length: usize, whole: usize) {
-        let (rows, wide) = (self.a.count(), 2 * S::F32_LANES);
+    fn packed<S: Simd>(&mut self, simd: S, stride: usize, whole: usize, rows: Range<usize>) {
+        let (count, wide) = (rows.len(), 2 * S::F32_LANES);
         let mut scratch = std::mem::take(self.scratch);
         scratch.clear();
-        scratch.resize(rows * (stride + TILE), 0.0);
-        let (panels, strip) = scratch.split_at_mut(rows * stride);
-        for (panel, column) in panels.chunks_mut(rows * wide).zip((0..stride).step_by(wide)) {
+        scratch.resize(count * (stride + TILE), 0.0);
+        let (panels, strip) = scratch.split_at_mut(count * stride);
+        let dz = &self.dz[rows.start * stride..];
+        for (panel, column) in panels.chunks_mut(count * wide).zip((0..stride).step_by(wide)) {
             let width = wide.min(stride - column);
-            for (to, from) in panel.chunks_exact_mut(width).zip(self.dz.chunks_exact(stride)) {
+            for (to, from) in panel.chunks_exact_mut(width).zip(dz.chunks_exact(stride)) {
                 to.copy_from_slice(&from[column..column + width]);
             }
         }
-        for run in 0..self.a.runs() {
-            let mut i = 0;
-            while i < whole {
-                for (row, to) in strip.chunks_exact_mut(TILE).enumerate() {
-                    to.copy_from_slice(self.a.part(row, run, i, TILE));
+        for i in (0..whole).step_by(TILE) {
+            let panels = panels.chunks(count * wide).zip((0..stride).step_by(wide));
+            if self.bias.len() < STRIPS {
+                let at = Place { rows: rows.clone(), start: i, row: i };
+                for (panel, column) in panels {
+                    self.panel(simd, self.a, panel, &at, column);
                 }
-                let a = Rows { data: strip, stride: TILE, count: rows };
-                let at = Place { run: 0, start: 0, row: run * length + i };
-                for (panel, column) in panels.chunks(rows * wide).zip((0..stride).step_by(wide)) {
-                    let width = wide.min(stride - column);
-                    let dz = Columns { data: panel, stride: width, offset: 0 };
-                    if width == wide {
-                        self.tile::<S, Rows<'_>, TILE, 2, false>(simd, a, dz, at, column);
-                    } else {
-                        self.tile::<S, Rows<'_>, TILE, 1, false>(simd, a, dz, at, column);
-                    }
-                }
-                i += TILE;
+                continue;
+            }
+            for (row, to) in rows.clone().zip(strip.chunks_exact_mut(TILE)) {
+                let from = self.a.row(row);
+                to.iter_mut().zip(self.a.places(i..i + TILE)).for_each(|(to, p)| *to = from[p]);
+            }
+            let a = Rows { data: strip, stride: TILE, count };
+            let at = Place { rows: 0..count, start: 0, row: i };
+            for (panel, column) in panels {
+                self.panel(simd, a, panel, &at, column);
             }
         }
         *self.scratch = scratch;
     }
 
+    /// A tile of dW from a panel of one or two vectors.
     #[inline(always)]
-    fn rest<S: Simd, const R: usize, const BIAS: bool>(
+    fn panel<S: Simd, B: Source>(
         &mut self,
         simd: S,
-        stride: usize,
-        at: Place,
+        a: B,
+        panel: &[f32],
+        at: &Place,
+        column: usize,
     ) {
+        let stride = panel.len() / at.rows.len().max(1);
+        let dz = Columns { data: panel, stride, offset: 0 };
+        if stride == 2 * S::F32_LANES {
+            self.tile_at::<S, B, TILE, 2, false>(simd, a, dz, at, column);
+        } else {
+            self.tile_at::<S, B, TILE, 1, false>(simd, a, dz, at, column);
+        }
+    }
+
+    #[inline(always)]
+    fn rest<S: Simd, const R: usize>(&mut self, simd: S, dz: Columns<'_>, at: &Place) {
         let a = self.a;
         let mut column = 0;
-        while column < stride {
-            let dz = Columns { data: self.dz, stride, offset: column };
-            let vectors = (stride - column) / S::F32_LANES;
+        while column < dz.stride {
+            let dz = Columns { offset: column, ..dz };
+            let vectors = (dz.stride - column) / S::F32_LANES;
             // More columns at once when there are few rows, to keep enough sums in flight.
             let taken = if R <= 2 && vectors >= 4 {
-                self.tile::<S, A, R, 4, BIAS>(simd, a, dz, at, column);
+                self.tile::<S, A, R, 4, true>(simd, a, dz, at);
                 4
             } else if vectors >= 2 {
-                self.tile::<S, A, R, 2, BIAS>(simd, a, dz, at, column);
+                self.tile::<S, A, R, 2, true>(simd, a, dz, at);
                 2
             } else {
-                self.tile::<S, A, R, 1, BIAS>(simd, a, dz, at, column);
+                self.tile::<S, A, R, 1, true>(simd, a, dz, at);
                 1
             };
             column += taken * S::F32_LANES;
         }
     }
 
-    /// R rows and V vectors of columns of dW, from row `at.row` and column `column` on.
+    /// As [`tile_at`](Accumulate::tile_at), with the columns of dW that `dz` has.
     #[inline(always)]
     fn tile<S: Simd, B: Source, const R: usize, const V: usize, const BIAS: bool>(
         &mut self,
         simd: S,
         a: B,
         dz: Columns<'_>,
-        at: Place,
+        at: &Place,
+    ) {
+        self.tile_at::<S, B, R, V, BIAS>(simd, a, dz, at, dz.offset);
+    }
+
+    /// R rows and V vectors of columns of dW, from row `at.row` and column `column` on.
+    #[inline(always)]
+    fn tile_at<S: Simd, B: Source, const R: usize, const V: usize, const BIAS: bool>(
+        &mut self,
+        simd: S,
+        a: B,
+        dz: Columns<'_>,
+        at: &Place,
         column: usize,
     ) {
-        let width = V * S::F32_LANES;
         let mut sum = [[simd.splat_f32s(0.0); V]; R];
         let mut ones = [simd.splat_f32s(0.0); V];
-        for (row, dz_row) in (0..a.count()).zip(dz.data.chunks_exact(dz.stride)) {
-            let x = a.part(row, at.run, at.start, R);
-            let dz_row = S::as_simd_f32s(&dz_row[dz.offset..dz.offset + width]).0;
+        let mut places = [0; R];
+        places.iter_mut().zip(a.places(at.start..at.start + R)).for_each(|(to, p)| *to = p);
+        // Number `places[r]` of every row, from one length on, so that one check of bounds does.
+        let last = places.iter().copied().max().unwrap_or(0);
+        let Some(length) = a.data().len().checked_sub(last) else { return };
+        let mut x: [&[f32]; R] = [&[]; R];
+        x.iter_mut().zip(places).for_each(|(x, p)| *x = &a.data()[p..p + length]);
+        for (base, dz_row) in a.bases(at.rows.clone()).zip(dz.data.chunks_exact(dz.stride)) {
+            let dz_row = &dz_row[dz.offset..dz.offset + V * S::F32_LANES];
+            let dz_row = S::as_simd_f32s(dz_row).0;
             for r in 0..R {
-                let x = simd.splat_f32s(x[r]);
+                let x = simd.splat_f32s(x[r][base]);
                 for v in 0..V {
                     sum[r][v] = simd.mul_add_e_f32s(x, dz_row[v], sum[r][v]);
                 }
@@ -226,31 +252,31 @@ impl<A: Source> Accumulate<'_, A> {
     /// One column of dZ: dW += Σ dz·a is a sum of rows of A.
     #[inline(always)]
     fn single<S: Simd>(mut self, simd: S) {
-        let length = self.weight.len() / self.a.runs().max(1);
+        let mut buffer = Vec::new();
+        let source = self.a;
+        let a = source.gathered(&mut buffer);
+        let length = self.weight.len();
         let whole = length - length % S::F32_LANES;
-        for run in 0..self.a.runs() {
-            let mut column = 0;
-            while column < whole {
-                let vectors = (whole - column) / S::F32_LANES;
-                let at = Place { run, start: column, row: run * length + column };
-                let taken = if vectors >= 4 {
-                    self.single_tile::<S, 4>(simd, at);
-                    4
-                } else {
-                    self.single_tile::<S, 1>(simd, at);
-                    1
-                };
-                column += taken * S::F32_LANES;
-            }
-            for i in whole..length {
-                let mut sum = 0.0;
-                for (row, dz) in self.dz[..self.a.count()].iter().enumerate() {
-                    sum += self.a.part(row, run, i, 1)[0] * dz;
-                }
-                self.weight[run * length + i] += sum;
-            }
+        let mut column = 0;
+        while column < whole {
+            let vectors = (whole - column) / S::F32_LANES;
+            let taken = if vectors >= 4 {
+                self.single_tile::<S, 4>(simd, a, column);
+                4
+            } else {
+                self.single_tile::<S, 1>(simd, a, column);
+                1
+            };
+            column += taken * S::F32_LANES;
         }
-        let (chunks, tail) = self.dz[..self.a.count()].as_chunks::<8>();
+        for i in whole..length {
+            let mut sum = 0.0;
+            for (row, dz) in self.dz[..a.count].iter().enumerate() {
+                sum += a.part(row, i, 1)[0] * dz;
+            }
+            self.weight[i] += sum;
+        }
+        let (chunks, tail) = self.dz[..a.count].as_chunks::<8>();
         let mut sums = [0.0f32; 8];
         for chunk in chunks {
             for (sum, dz) in sums.iter_mut().zip(chunk) {
@@ -261,12 +287,12 @@ impl<A: Source> Accumulate<'_, A> {
     }
 
     #[inline(always)]
-    fn single_tile<S: Simd, const V: usize>(&mut self, simd: S, at: Place) {
+    fn single_tile<S: Simd, const V: usize>(&mut self, simd: S, a: Rows<'_>, column: usize) {
         let width = V * S::F32_LANES;
         let mut even = [simd.splat_f32s(0.0); V];
         let mut odd = [simd.splat_f32s(0.0); V];
-        for (row, dz) in self.dz[..self.a.count()].iter().enumerate() {
-            let a = S::as_simd_f32s(self.a.part(row, at.run, at.start, width)).0;
+        for (row, dz) in self.dz[..a.count].iter().enumerate() {
+            let a = S::as_simd_f32s(a.part(row, column, width)).0;
             let x = simd.splat_f32s(*dz);
             let sum = if row % 2 == 0 { &mut even } else { &mut odd };
             for v in 0..V {
@@ -276,7 +302,7 @@ impl<A: Source> Accumulate<'_, A> {
         for v in 0..V {
             even[v] = simd.add_f32s(even[v], odd[v]);
         }
-        add_vectors::<S, V>(simd, &mut self.weight[at.row..], &even);
+        add_vectors::<S, V>(simd, &mut self.weight[column..], &even);
     }
 }
 

@@ -12,6 +12,8 @@
 //! Blocks of activations have rows of [`stride`] numbers, a multiple of the vector width, so that
 //! no kernel has a column tail; a single column is dense.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 mod accumulate;
@@ -122,14 +124,20 @@ fn panels_mut(
     data.chunks_mut((inner * width).max(1))
 }
 
-/// The rows of A, each a sequence of runs of consecutive numbers, all of the same length.
+/// The rows of A: each is `inner` numbers at the same places of a slice of its own.
 pub(super) trait Source: Copy {
     /// Number of rows.
     fn count(&self) -> usize;
-    /// Runs in a row.
-    fn runs(&self) -> usize;
-    /// `length` numbers of run `run` of row `row`, from number `start` on.
-    fn part(&self, row: usize, run: usize, start: usize, length: usize) -> &[f32];
+    /// The slice that the numbers of row `row` lie in, of the same length for all rows.
+    fn row(&self, row: usize) -> &[f32];
+    /// What the rows are slices of.
+    fn data(&self) -> &[f32];
+    /// Where rows `range` begin in it.
+    fn bases(&self, range: Range<usize>) -> impl Iterator<Item = usize>;
+    /// Where numbers `range` of a row lie in its slice.
+    fn places(&self, range: Range<usize>) -> impl Iterator<Item = usize>;
+    /// The rows side by side; written to `buffer` if they do not lie so.
+    fn gathered<'b>(&'b self, buffer: &'b mut Vec<f32>) -> Rows<'b>;
 }
 
 /// `count` rows of activations, `stride` numbers apart.
@@ -140,28 +148,50 @@ pub(super) struct Rows<'a> {
     pub(super) count: usize,
 }
 
+impl Rows<'_> {
+    /// `length` numbers of row `row`, from number `start` on.
+    #[inline(always)]
+    fn part(&self, row: usize, start: usize, length: usize) -> &[f32] {
+        &self.data[row * self.stride + start..][..length]
+    }
+}
+
 impl Source for Rows<'_> {
     #[inline(always)]
     fn count(&self) -> usize {
         self.count
     }
     #[inline(always)]
-    fn runs(&self) -> usize {
-        1
+    fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.stride..][..self.stride]
     }
     #[inline(always)]
-    fn part(&self, row: usize, _: usize, start: usize, length: usize) -> &[f32] {
-        &self.data[row * self.stride + start..][..length]
+    fn data(&self) -> &[f32] {
+        self.data
+    }
+    #[inline(always)]
+    fn bases(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        range.map(|row| row * self.stride)
+    }
+    #[inline(always)]
+    fn places(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        range
+    }
+    #[inline(always)]
+    fn gathered<'b>(&'b self, _: &'b mut Vec<f32>) -> Rows<'b> {
+        *self
     }
 }
 
-/// The windows of a convolution where they lie in the image: window `row` starts at `bases[row]`,
-/// and its lines follow at `lines`, so that no matrix of patches is ever written.
+/// The windows of a convolution where they lie in the image: window `row` starts at `bases[row]` and
+/// is `span` numbers long, and what the product reads of it lies at `places`. So no matrix of patches
+/// is written, and all windows of a tile share one check of bounds for each of their numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Windows<'a> {
     pub(super) data: &'a [f32],
     pub(super) bases: &'a [usize],
-    pub(super) lines: &'a [usize],
+    pub(super) places: &'a [usize],
+    pub(super) span: usize,
 }
 
 impl Source for Windows<'_> {
@@ -170,11 +200,27 @@ impl Source for Windows<'_> {
         self.bases.len()
     }
     #[inline(always)]
-    fn runs(&self) -> usize {
-        self.lines.len()
+    fn row(&self, row: usize) -> &[f32] {
+        &self.data[self.bases[row]..][..self.span]
     }
     #[inline(always)]
-    fn part(&self, row: usize, run: usize, start: usize, length: usize) -> &[f32] {
-        &self.data[self.bases[row] + self.lines[run] + start..][..length]
+    fn data(&self) -> &[f32] {
+        self.data
+    }
+    #[inline(always)]
+    fn bases(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        self.bases[range].iter().copied()
+    }
+    #[inline(always)]
+    fn places(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        self.places[range].iter().copied()
+    }
+    fn gathered<'b>(&'b self, buffer: &'b mut Vec<f32>) -> Rows<'b> {
+        buffer.clear();
+        for row in 0..self.count() {
+            let window = self.row(row);
+            buffer.extend(self.places.iter().map(|place| window[*place]));
+        }
+        Rows { data: buffer, stride: self.places.len(), count: self.count() }
     }
 }
