@@ -2,11 +2,14 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR]
+//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR] [--features DIR]
 //! ```
 //!
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
-//! and biases N(0, 0.01). Logistic regression sees projections scaled to unit norm. Rows:
+//! and biases N(0, 0.01), the same for all seeds: the kernel. Seeds are those of the eigenfunction
+//! networks, their batches and the landmarks. `--features` keeps Φ (and an interrupted sampling) for
+//! the next run. Logistic regression sees projections scaled to unit norm. Components are nested:
+//! rows b and d are one fit with the most components, of which the first k are taken. Rows:
 //!
 //! | row | is |
 //! |---|---|
@@ -71,9 +74,9 @@ const DEFAULT: Setting = Setting {
     random: RANDOM,
     ks: &[10, 32, 64],
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
-    raw_steps: &[1500, 400, 200],
+    raw_steps: &[2000, 300, 150],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[1024])",
-    steps: 500,
+    steps: 300,
     batch: 256,
     landmarks: 6000,
 };
@@ -117,50 +120,74 @@ fn main() -> Result<()> {
     );
     println!("| seed | k | row | steps | accuracy % | share in the exact span | seconds |");
     println!("|--:|--:|---|--:|--:|--:|--:|");
+    let scratch = tempfile::tempdir().map_err(|e| Error::io("a temporary directory", e))?;
+    let kept = value("--features").map(PathBuf::from);
+    let kernel = Features::new(&setting, &images, kept.as_deref().unwrap_or(scratch.path()))?;
     for seed in 0..seeds {
-        run(&setting, &images, seed)?;
+        run(&setting, &images, &kernel, seed)?;
     }
     Ok(())
 }
 
-fn run(setting: &Setting, images: &Images, seed: u64) -> Result<()> {
-    let folder = tempfile::tempdir().map_err(|e| Error::io("a temporary directory", e))?;
-    let started = Instant::now();
-    let sampling = Sampling { samples: setting.samples, seed, ..Sampling::default() };
-    let law = WeightLaw::new(2.0, 0.01);
-    let mut paths = Vec::new();
-    for (name, x) in [("train", &images.train), ("test", &images.test)] {
-        let data = Dataset::from_array(name, x.clone())?;
-        let path = folder.path().join(format!("{name}.npy"));
-        nngp(&setting.random.parse()?, &data, &law, &sampling, &path, &mut Silent)?;
-        paths.push(path);
+/// Φ of the training images, and its exact eigenfunctions at all images.
+struct Features {
+    path: PathBuf,
+    exact: (Mat64, Mat64),
+}
+
+impl Features {
+    fn new(setting: &Setting, images: &Images, folder: &Path) -> Result<Self> {
+        let started = Instant::now();
+        let sampling = Sampling { samples: setting.samples, ..Sampling::default() };
+        let law = WeightLaw::new(2.0, 0.01);
+        let mut phi = Vec::new();
+        for (name, x) in [("train", &images.train), ("test", &images.test)] {
+            let data = Dataset::from_array(name, x.clone())?;
+            let path = folder.join(format!("{name}-{}.npy", x.nrows()));
+            nngp(&setting.random.parse()?, &data, &law, &sampling, &path, &mut Silent)?;
+            phi.push((Dataset::open(&path.to_string_lossy(), 0)?, path));
+        }
+        println!("| | | sampling Φ | | | | {:.0} |", started.elapsed().as_secs_f64());
+        let started = Instant::now();
+        let most = setting.ks.iter().copied().max().unwrap_or(1);
+        let operator = FeatureOperator::new(phi[0].0.clone(), 1)?;
+        let all: Vec<usize> = (0..setting.train).collect();
+        let exact = operator.eigenpairs(&all, most)?;
+        let project = |phi: &Dataset| -> Result<Mat64> {
+            let blocks: Vec<Mat64> = (0..phi.len())
+                .step_by(2000)
+                .map(|from| {
+                    let rows = phi.range(from..(from + 2000).min(phi.len()))?;
+                    exact.eigenfunctions(rows.view())
+                })
+                .collect::<Result<_>>()?;
+            let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
+            ndarray::concatenate(Axis(0), &views)
+                .map_err(|e| Error::shape("eigenfunctions", "rows", e))
+        };
+        let exact = (project(&phi[0].0)?, project(&phi[1].0)?);
+        println!("| | | exact eigenfunctions | | | | {:.0} |", started.elapsed().as_secs_f64());
+        Ok(Features { path: phi.swap_remove(0).1, exact })
     }
-    let phi_train = Dataset::open(&paths[0].to_string_lossy(), 0)?;
-    let phi_test = Dataset::open(&paths[1].to_string_lossy(), 0)?;
-    println!("| {seed} | | sampling Φ | | | | {:.0} |", started.elapsed().as_secs_f64());
+}
 
-    // (c) The exact eigenfunctions of Φ.
-    let started = Instant::now();
+fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Result<()> {
+    let exact = &kernel.exact;
     let most = setting.ks.iter().copied().max().unwrap_or(1);
-    let operator = FeatureOperator::new(phi_train.clone(), 1)?;
-    let all: Vec<usize> = (0..setting.train).collect();
-    let exact = operator.eigenpairs(&all, most)?;
-    let project = |phi: &Dataset| -> Result<Mat64> {
-        let blocks: Vec<Mat64> = (0..phi.len())
-            .step_by(2000)
-            .map(|from| {
-                let rows = phi.range(from..(from + 2000).min(phi.len()))?;
-                exact.eigenfunctions(rows.view())
-            })
-            .collect::<Result<_>>()?;
-        let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
-        ndarray::concatenate(Axis(0), &views).map_err(|e| Error::shape("eigenfunctions", "rows", e))
+    let print = |k: usize, row: &str, steps: u64, (train, test): (&Mat64, &Mat64), seconds: f64| {
+        let (train, test) = (first(train, k), first(test, k));
+        let accuracy = probe(images, &train, &test)?;
+        let share = share(&test, &first(&exact.1, k))?;
+        println!("| {seed} | {k} | {row} | {steps} | {accuracy:.2} | {share:.3} | {seconds:.0} |");
+        Ok::<(), Error>(())
     };
-    let exact = (project(&phi_train)?, project(&phi_test)?);
-    let exact_seconds = started.elapsed().as_secs_f64();
+    let each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
+        setting.ks.iter().try_for_each(|k| print(*k, row, steps, values, seconds))
+    };
 
-    // (e) Nyström; the first k of its eigenfunctions serve for every k.
-    let mut nystrom = Vec::new();
+    if seed == 0 {
+        each("c exact", 0, (&exact.0, &exact.1), 0.0)?;
+    }
     for (name, kernel) in [
         ("e polynomial", "polynomial(degree=10, gamma=0.001, coef0=1)"),
         ("e rbf", "rbf(lengthscale=10)"),
@@ -171,27 +198,17 @@ fn run(setting: &Setting, images: &Images, seed: u64) -> Result<()> {
         let rows: Vec<usize> =
             (0..setting.landmarks).map(|i| (i * step + seed as usize) % setting.train).collect();
         let map = Nystrom::fit(kernel, images.train.select(Axis(0), &rows), most)?;
-        let values =
-            (map.eigenfunctions(images.train.view())?, map.eigenfunctions(images.test.view())?);
-        nystrom.push((name, values, started.elapsed().as_secs_f64()));
+        let train = map.eigenfunctions(images.train.view())?;
+        let test = map.eigenfunctions(images.test.view())?;
+        each(name, 0, (&train, &test), started.elapsed().as_secs_f64())?;
     }
 
-    for (k, raw_steps) in setting.ks.iter().copied().zip(setting.raw_steps) {
-        let first = |x: &Mat64| x.slice(s![.., ..k]).to_owned();
-        let print = |row: &str, steps: &str, train: &Mat64, test: &Mat64, seconds: f64| {
-            let accuracy = probe(images, train, test)?;
-            let share = share(test, &first(&exact.1))?;
-            println!(
-                "| {seed} | {k} | {row} | {steps} | {accuracy:.2} | {share:.3} | {seconds:.0} |"
-            );
-            Ok::<(), Error>(())
-        };
-        print("c exact", "–", &first(&exact.0), &first(&exact.1), exact_seconds)?;
-        for (name, (train, test), seconds) in &nystrom {
-            print(name, "–", &first(train), &first(test), *seconds)?;
-        }
-        let base = FitSpec {
-            features: Some(paths[0].clone()),
+    let fit = |network: &str, readout: ReadoutKind, steps: u64, k: usize| {
+        let spec = FitSpec {
+            features: Some(kernel.path.clone()),
+            network: network.parse()?,
+            readout,
+            steps: Steps::Exactly(steps),
             n_components: k,
             batch_size: setting.batch,
             validation_fraction: 0.05,
@@ -202,28 +219,32 @@ fn run(setting: &Setting, images: &Images, seed: u64) -> Result<()> {
             ..FitSpec::default()
         };
         let data = Dataset::from_array("mnist", images.train.clone())?;
-        for (row, network, readout, steps) in [
-            ("d untrained", setting.trunk, ReadoutKind::Galerkin, 0),
-            ("b default", setting.trunk, ReadoutKind::Galerkin, setting.steps),
-            ("a raw", setting.separate, ReadoutKind::None, *raw_steps),
-        ] {
-            let started = Instant::now();
-            let network = network.parse()?;
-            let spec = FitSpec { network, readout, steps: Steps::Exactly(steps), ..base.clone() };
-            let (model, _) = Fit::new(spec).run(&data)?;
-            let train = model.eigenfunctions(images.train.view())?;
-            let test = model.eigenfunctions(images.test.view())?;
-            let seconds = started.elapsed().as_secs_f64();
-            print(row, &steps.to_string(), &train, &test, seconds)?;
-            if row == "a raw" {
-                // What the raw outputs have of the exact eigenfunctions, and nothing else.
-                let weights = first(&exact.0).t().dot(&train) / setting.train as f64;
-                let on = |psi: &Mat64| first(psi).dot(&weights);
-                print("a' projected", &steps.to_string(), &on(&exact.0), &on(&exact.1), 0.0)?;
-            }
-        }
+        let (model, _) = Fit::new(spec).run(&data)?;
+        let train = model.eigenfunctions(images.train.view())?;
+        Ok::<_, Error>((train, model.eigenfunctions(images.test.view())?))
+    };
+    for (row, steps) in [("d untrained", 0), ("b default", setting.steps)] {
+        let started = Instant::now();
+        let (train, test) = fit(setting.trunk, ReadoutKind::Galerkin, steps, most)?;
+        each(row, steps, (&train, &test), started.elapsed().as_secs_f64())?;
+    }
+    for (k, steps) in setting.ks.iter().copied().zip(setting.raw_steps.iter().copied()) {
+        let started = Instant::now();
+        let (train, test) = fit(setting.separate, ReadoutKind::None, steps, k)?;
+        let seconds = started.elapsed().as_secs_f64();
+        print(k, "a raw", steps, (&train, &test), seconds)?;
+        // What the raw outputs have of the exact eigenfunctions, and nothing else.
+        let exact = (first(&exact.0, k), first(&exact.1, k));
+        let weights = exact.0.t().dot(&train) / setting.train as f64;
+        let projected = (exact.0.dot(&weights), exact.1.dot(&weights));
+        print(k, "a' projected", steps, (&projected.0, &projected.1), seconds)?;
     }
     Ok(())
+}
+
+/// The first k columns.
+fn first(x: &Mat64, k: usize) -> Mat64 {
+    x.slice(s![.., ..k]).to_owned()
 }
 
 /// Test accuracy in percent of logistic regression on unit-norm projections.
