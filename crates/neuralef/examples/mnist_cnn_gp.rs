@@ -74,7 +74,7 @@ const DEFAULT: Setting = Setting {
     random: RANDOM,
     ks: &[10, 32, 64],
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
-    raw_steps: &[2000, 300, 150],
+    raw_steps: &[1000, 100, 50],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[1024])",
     steps: 300,
     batch: 256,

@@ -97,47 +97,43 @@ impl Op for Pass<'_> {
         let Pooling { shape, input, output } = self.pool;
         let width = input.stride.min(output.stride);
         let scale = 1.0 / (shape.kernel[0] * shape.kernel[1]) as f32;
+        let at = |y: usize, x: usize| (y * input.image.width + x) * input.stride;
+        let taps: Vec<usize> = (0..shape.kernel[0])
+            .flat_map(|y| (0..shape.kernel[1]).map(move |x| at(y, x)))
+            .collect();
         let mut left = vec![0.0f32; width];
         for i in 0..self.x.len() / input.len() {
             for y in 0..output.image.height {
                 for x in 0..output.image.width {
-                    let at = i * output.len() + (y * output.image.width + x) * output.stride;
-                    let to = at..at + width;
-                    let corner = (y * shape.stride[0] * input.image.width + x * shape.stride[1])
-                        * input.stride
-                        + i * input.len();
-                    if let Walk::PullBack { dz, .. } = &self.walk {
-                        left.copy_from_slice(&dz[to.clone()]);
-                    }
-                    for t in 0..shape.kernel[0] * shape.kernel[1] {
-                        let (dy, dx) = (t / shape.kernel[1], t % shape.kernel[1]);
-                        let start = corner + (dy * input.image.width + dx) * input.stride;
-                        let from = start..start + width;
-                        let x = &self.x[from.clone()];
-                        match (&mut self.walk, shape.kind) {
-                            (Walk::Values { z }, PoolKind::Max) => {
-                                largest(&mut z[to.clone()], x, t == 0);
+                    let start = i * output.len() + (y * output.image.width + x) * output.stride;
+                    let to = start..start + width;
+                    let corner = i * input.len() + at(y * shape.stride[0], x * shape.stride[1]);
+                    let window = Window { numbers: &self.x[corner..], taps: &taps };
+                    match (&mut self.walk, shape.kind) {
+                        (Walk::Values { z }, PoolKind::Max) => fill(&mut z[to], Largest(window)),
+                        (Walk::Values { z }, PoolKind::Average) => {
+                            fill(&mut z[to], Mean(window, scale));
+                        }
+                        (Walk::Tangents { dx, dz, .. }, PoolKind::Average) => {
+                            let window = Window { numbers: &dx[corner..], taps: &taps };
+                            fill(&mut dz[to], Mean(window, scale));
+                        }
+                        (Walk::Tangents { z, dx, dz }, PoolKind::Max) => {
+                            let dx = Window { numbers: &dx[corner..], taps: &taps };
+                            fill(&mut dz[to.clone()], Chosen(window, &z[to], dx));
+                        }
+                        (Walk::PullBack { dz, dx, .. }, PoolKind::Average) => {
+                            for tap in &taps {
+                                let from = dx[corner + tap..][..width].iter_mut();
+                                from.zip(&dz[to.clone()]).for_each(|(dx, dz)| *dx += scale * dz);
                             }
-                            (Walk::Values { z }, PoolKind::Average) => {
-                                add(&mut z[to.clone()], x, scale, t == 0);
-                            }
-                            (Walk::Tangents { dx, dz, .. }, PoolKind::Average) => {
-                                add(&mut dz[to.clone()], &dx[from], scale, t == 0);
-                            }
-                            (Walk::Tangents { z, dx, dz }, PoolKind::Max) => {
-                                // The last of equal values is overwritten by none: go backwards.
-                                let t = shape.kernel[0] * shape.kernel[1] - 1 - t;
-                                let (dy, c) = (t / shape.kernel[1], t % shape.kernel[1]);
-                                let start = corner + (dy * input.image.width + c) * input.stride;
-                                let from = start..start + width;
-                                let x = &self.x[from.clone()];
-                                choose(&mut dz[to.clone()], x, &z[to.clone()], &dx[from]);
-                            }
-                            (Walk::PullBack { dx, .. }, PoolKind::Average) => {
-                                add(&mut dx[from], &left, scale, false);
-                            }
-                            (Walk::PullBack { z, dx, .. }, PoolKind::Max) => {
-                                hand_out(&mut dx[from], x, &z[to.clone()], &mut left);
+                        }
+                        (Walk::PullBack { z, dz, dx }, PoolKind::Max) => {
+                            left.copy_from_slice(&dz[to.clone()]);
+                            for tap in &taps {
+                                let from = corner + tap..corner + tap + width;
+                                let (dx, x) = (&mut dx[from.clone()], &self.x[from]);
+                                hand_out(dx, x, &z[to.clone()], &mut left);
                             }
                         }
                     }
@@ -147,27 +143,94 @@ impl Op for Pass<'_> {
     }
 }
 
-#[inline(always)]
-fn largest(to: &mut [f32], x: &[f32], first: bool) {
-    if first {
-        return to.copy_from_slice(x);
-    }
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = if *x > *to { *x } else { *to };
+/// Numbers of all channels, of which a window of a pool has those from each of `taps` on.
+#[derive(Clone, Copy)]
+struct Window<'a> {
+    numbers: &'a [f32],
+    taps: &'a [usize],
+}
+
+impl<'a> Window<'a> {
+    /// Channels `at..at + N` of each pixel of the window, in order.
+    #[inline(always)]
+    fn pixels<const N: usize>(
+        self,
+        at: usize,
+    ) -> impl DoubleEndedIterator<Item = &'a [f32]> + ExactSizeIterator {
+        self.taps.iter().map(move |tap| &self.numbers[tap + at..][..N])
     }
 }
 
-#[inline(always)]
-fn add(to: &mut [f32], x: &[f32], scale: f32, first: bool) {
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = if first { scale * x } else { *to + scale * x };
-    }
+/// What a pool writes, a few channels at a time: in registers until it is done, for the compiler makes
+/// masked stores of comparisons in memory, which take many times as long.
+trait Piece: Copy {
+    /// Channels `at..at + N`.
+    fn channels<const N: usize>(self, at: usize) -> [f32; N];
 }
 
 #[inline(always)]
-fn choose(to: &mut [f32], x: &[f32], z: &[f32], dx: &[f32]) {
-    for (((to, x), z), dx) in to.iter_mut().zip(x).zip(z).zip(dx) {
-        *to = if *x == *z { *dx } else { *to };
+fn fill(to: &mut [f32], piece: impl Piece) {
+    const WIDE: usize = 8;
+    let (wide, rest) = to.as_chunks_mut::<WIDE>();
+    for (i, to) in wide.iter_mut().enumerate() {
+        *to = piece.channels(i * WIDE);
+    }
+    for (i, to) in rest.iter_mut().enumerate() {
+        let [value] = piece.channels(wide.len() * WIDE + i);
+        *to = value;
+    }
+}
+
+/// The largest number.
+#[derive(Clone, Copy)]
+struct Largest<'a>(Window<'a>);
+
+impl Piece for Largest<'_> {
+    #[inline(always)]
+    fn channels<const N: usize>(self, at: usize) -> [f32; N] {
+        let mut best = [f32::NEG_INFINITY; N];
+        for (i, x) in self.0.pixels::<N>(at).enumerate() {
+            for c in 0..N {
+                best[c] = if i == 0 || x[c] > best[c] { x[c] } else { best[c] };
+            }
+        }
+        best
+    }
+}
+
+/// The mean: the sum of all numbers times a factor.
+#[derive(Clone, Copy)]
+struct Mean<'a>(Window<'a>, f32);
+
+impl Piece for Mean<'_> {
+    #[inline(always)]
+    fn channels<const N: usize>(self, at: usize) -> [f32; N] {
+        let mut sum = [0.0; N];
+        for x in self.0.pixels::<N>(at) {
+            for c in 0..N {
+                sum[c] += self.1 * x[c];
+            }
+        }
+        sum
+    }
+}
+
+/// Of the second window, the numbers at the first places where the first window has the given values.
+#[derive(Clone, Copy)]
+struct Chosen<'a>(Window<'a>, &'a [f32], Window<'a>);
+
+impl Piece for Chosen<'_> {
+    #[inline(always)]
+    fn channels<const N: usize>(self, at: usize) -> [f32; N] {
+        let z = &self.1[at..at + N];
+        let mut chosen = [0.0; N];
+        // The first of equal values is the last to be written.
+        for (x, dx) in self.0.pixels::<N>(at).zip(self.2.pixels::<N>(at)).rev() {
+            for c in 0..N {
+                chosen[c] = if x[c] == z[c] { dx[c] } else { chosen[c] };
+            }
+        }
+        chosen
     }
 }
 
