@@ -1,0 +1,85 @@
+//! Tables: to the terminal row by row, and as Markdown and CSV to a directory.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use neuralef::{AtomicFile, Error, Result};
+
+/// A table that grows. With a directory, NAME.md and NAME.csv in it hold the rows there are so far,
+/// so that a run that is stopped leaves what it has measured.
+pub(crate) struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+    files: Option<(PathBuf, PathBuf)>,
+    shown: bool,
+}
+
+impl Table {
+    /// An empty table whose head, and every row to come, goes to the terminal. Names of columns that
+    /// begin with `<` are set to the left.
+    pub(crate) fn new(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+        let table = Table::quiet(name, columns, out);
+        println!("\n{}", table.head());
+        Table { shown: true, ..table }
+    }
+
+    /// A table for files alone.
+    pub(crate) fn quiet(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+        let file = |folder: &Path, extension: &str| folder.join(format!("{name}.{extension}"));
+        Table {
+            columns: columns.iter().map(|c| c.to_string()).collect(),
+            rows: Vec::new(),
+            files: out.map(|folder| (file(folder, "md"), file(folder, "csv"))),
+            shown: false,
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of cells than columns, [`Error::Io`].
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> Result<()> {
+        let cells: Vec<String> = cells.into_iter().collect();
+        if cells.len() != self.columns.len() {
+            return Err(Error::shape("row of a table", self.columns.len(), cells.len()));
+        }
+        if self.shown {
+            println!("{}", line(&cells));
+        }
+        self.rows.push(cells);
+        self.save()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.columns.iter().map(|c| c.trim_start_matches('<')).collect()
+    }
+
+    fn head(&self) -> String {
+        let rule = self.columns.iter().map(|c| if c.starts_with('<') { "---" } else { "--:" });
+        let rule: Vec<&str> = rule.collect();
+        format!("{}\n|{}|", line(&self.names()), rule.join("|"))
+    }
+
+    fn save(&self) -> Result<()> {
+        let Some((markdown, csv)) = &self.files else { return Ok(()) };
+        let mut file = AtomicFile::create(markdown)?;
+        let rows = self.rows.iter().map(|row| line(row)).collect::<Vec<_>>().join("\n");
+        write!(file, "{}\n{rows}\n", self.head()).map_err(|e| Error::io(markdown, e))?;
+        file.commit()?;
+
+        let mut file = AtomicFile::create(csv)?;
+        let mut writer = csv::Writer::from_writer(&mut file);
+        let failed = |e: csv::Error| Error::io(csv, std::io::Error::other(e));
+        writer.write_record(self.names()).map_err(failed)?;
+        self.rows.iter().try_for_each(|row| writer.write_record(row)).map_err(failed)?;
+        writer.flush().map_err(|e| Error::io(csv, e))?;
+        drop(writer);
+        file.commit()
+    }
+}
+
+/// One line of Markdown. A bar within a cell would end it.
+fn line(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<String> = cells.iter().map(|c| c.as_ref().replace('|', "\\|")).collect();
+    format!("| {} |", cells.join(" | "))
+}
