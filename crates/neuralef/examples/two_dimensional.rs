@@ -18,9 +18,13 @@
 //! Every method learns from the same points, and is measured against the exact eigenpairs of the Gram
 //! matrix on these: relative errors of eigenvalues; |cos| of eigenfunctions, equal eigenvalues (those of
 //! circles come in pairs) as a subspace; the largest angle between the spans of the first k; and the
-//! accuracy of logistic regression on the first two and on the first three eigenfunctions.
-//! With `--out`, tables of means (.md, .csv), every trial (trials.csv), and a figure of the projections
-//! with the first seed for each data set and activation.
+//! accuracy of logistic regression on the first two and on the first three eigenfunctions, and on more
+//! of the exact ones. Nyström has a tenth of the points for landmarks. SpIN averages over batches with
+//! β = 0.01; a row with β = 1, gradients from the batch alone, tells the lag of these averages from
+//! everything else.
+//!
+//! With `--out`: the tables of means, of every trial and of separability as Markdown and CSV, and for
+//! each data set and activation a figure of the projections with the first seed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -98,17 +102,30 @@ struct Trial {
     seconds: f64,
 }
 
-const METHODS: [(&str, &str); 5] = [
-    ("untrained", "untrained + readout"),
-    ("neuralef_raw", "NeuralEF"),
-    ("neuralef", "NeuralEF + readout"),
-    ("spin_raw", "SpIN"),
-    ("spin", "SpIN + readout"),
+/// What came of one operator with one seed.
+struct Outcome {
+    trials: Vec<Trial>,
+    /// Accuracies in percent on the first 1 to [`MOST`] exact eigenfunctions.
+    by_number: Vec<f64>,
+    /// The first three functions at the test points, for the figure.
+    drawn: Vec<(String, Mat64)>,
+}
+
+/// Contenders, the objective in place of theirs, and names.
+const METHODS: [(&str, Option<&str>, &str); 6] = [
+    ("untrained", None, "untrained + readout"),
+    ("neuralef_raw", None, "NeuralEF"),
+    ("neuralef", None, "NeuralEF + readout"),
+    ("spin_raw", None, "SpIN"),
+    ("spin_raw", Some("spin(beta=1)"), "SpIN, β = 1"),
+    ("spin", None, "SpIN + readout"),
 ];
 /// Methods with a panel in the figures.
-const DRAWN: [&str; 4] = ["exact", "NeuralEF", "NeuralEF + readout", "SpIN"];
+const DRAWN: [&str; 5] = ["exact", "Nyström", "NeuralEF", "NeuralEF + readout", "SpIN"];
 /// Exact eigenpairs beyond k, so that a pair of equal ones that reaches across k is whole.
 const BEYOND: usize = 3;
+/// The most exact eigenfunctions that the classes are told apart with.
+const MOST: usize = 10;
 
 fn main() -> Result<()> {
     let args = Args::read(&["data", "activation", "k", "width", "seeds"])?;
@@ -134,13 +151,14 @@ fn main() -> Result<()> {
     let mut trials = Table::quiet("trials", &columns, out);
     let columns = [&keys[..], &["<method"], &measures].concat();
     let mut means = Table::new("means", &columns, out);
+    let mut separable = Vec::new();
     for data in args.text("data").unwrap_or("moons,circles").split(',') {
         for activation in args.text("activation").unwrap_or("relu,erf").split(',') {
-            let mut all: Vec<[Vec<Trial>; 2]> = Vec::new();
+            let mut all: Vec<[Outcome; 2]> = Vec::new();
             for seed in 0..seeds {
                 let found = run(&setting, data, activation, (k, width), seed, out)?;
                 for (operator, of) in OPERATORS.iter().zip(&found) {
-                    for trial in of {
+                    for trial in &of.trials {
                         let keys = [data, activation, operator].map(str::to_string);
                         let keys = [&keys[..], &[seed.to_string(), trial.method.clone()]].concat();
                         let cells = trial.values().map(|v| format!("{v:.6}"));
@@ -150,15 +168,24 @@ fn main() -> Result<()> {
                 all.push(found);
             }
             for (index, operator) in OPERATORS.iter().enumerate() {
-                for method in 0..all.first().map_or(0, |first| first[index].len()) {
-                    let of: Vec<&Trial> = all.iter().map(|found| &found[index][method]).collect();
-                    let keys = [data, activation, operator, of[0].method.as_str()];
-                    means.row(keys.map(str::to_string).into_iter().chain(mean(&of)))?;
+                let of: Vec<&Outcome> = all.iter().map(|found| &found[index]).collect();
+                let keys = [data, activation, operator].map(str::to_string);
+                for method in 0..of.first().map_or(0, |first| first.trials.len()) {
+                    let of: Vec<&Trial> = of.iter().map(|found| &found.trials[method]).collect();
+                    let keys = [&keys[..], &[of[0].method.clone()]].concat();
+                    means.row(keys.into_iter().chain(mean(&of)))?;
                 }
+                let on = |j: usize| of.iter().map(|found| found.by_number[j]).collect::<Vec<_>>();
+                let cells = (0..MOST).map(|j| cell(&on(j), 1));
+                separable.push(keys.into_iter().chain(cells).collect::<Vec<_>>());
             }
         }
     }
-    Ok(())
+    println!("\nAccuracy in percent on the first exact eigenfunctions:");
+    let numbers: Vec<String> = (1..=MOST).map(|j| j.to_string()).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    let mut table = Table::new("separability", &[&keys[..], &numbers].concat(), out);
+    separable.into_iter().try_for_each(|row| table.row(row))
 }
 
 const OPERATORS: [&str; 2] = ["closed form", "random networks"];
@@ -171,7 +198,7 @@ fn run(
     (k, width): (usize, usize),
     seed: u64,
     out: Option<&Path>,
-) -> Result<[Vec<Trial>; 2]> {
+) -> Result<[Outcome; 2]> {
     let draw = Draw::new(setting, data, seed)?;
     let base = FitSpec {
         n_components: k,
@@ -214,13 +241,14 @@ fn run(
          which sampling is {sampling:.4} -->"
     );
 
-    let (mut all, mut panels) = (Vec::new(), Vec::new());
-    for (operator, name) in [&closed, &random].into_iter().zip(OPERATORS) {
-        let (trials, drawn) = trials(&draw, operator, k)?;
-        all.push(trials);
-        panels.extend(drawn.into_iter().map(|(method, psi)| (format!("{method}, {name}"), psi)));
-    }
+    let found = [trials(&draw, &closed, k)?, trials(&draw, &random, k)?];
     if let (Some(out), 0) = (out, seed) {
+        let drawn = found.iter().zip(OPERATORS);
+        let drawn = drawn.flat_map(|(of, name)| of.drawn.iter().map(move |panel| (panel, name)));
+        let reference = &found[0].drawn[0].1;
+        let panels: Vec<(String, Mat64)> = drawn
+            .map(|((method, psi), name)| (format!("{method}, {name}"), aligned(psi, reference)))
+            .collect();
         let panels: Vec<Points<'_>> = panels
             .iter()
             .map(|(title, psi)| Points {
@@ -235,9 +263,7 @@ fn run(
         let path = out.join(format!("{data}_{activation}.png"));
         point_clouds(&path, [&heading, &note], DRAWN.len(), &panels)?;
     }
-    let [closed, random] = <[Vec<Trial>; 2]>::try_from(all)
-        .map_err(|all| Error::shape("operators", OPERATORS.len(), all.len()))?;
-    Ok([closed, random])
+    Ok(found)
 }
 
 impl Draw {
@@ -281,27 +307,24 @@ fn difference(closed: &Operator, random: &Operator) -> Result<(f64, f64)> {
     Ok((relative(norm(&(&found - &exact))), relative(variance)))
 }
 
-/// Every method on one operator, and what the figure shows of them.
-fn trials(
-    draw: &Draw,
-    operator: &Operator,
-    k: usize,
-) -> Result<(Vec<Trial>, Vec<(String, Mat64)>)> {
-    let exact = operator.nystrom(operator.train.view().nrows(), k + BEYOND)?;
+/// Every method on one operator.
+fn trials(draw: &Draw, operator: &Operator, k: usize) -> Result<Outcome> {
+    let exact = operator.nystrom(operator.train.nrows(), k.max(MOST) + BEYOND)?;
+    let by_number =
+        (1..=MOST).map(|count| draw.accuracy_on(&exact, count)).collect::<Result<Vec<_>>>()?;
     let mut found = vec![("exact".to_string(), exact.first(k))];
     let few = operator.train.nrows() / 10;
-    found.push((format!("Nyström, {few} landmarks"), operator.nystrom(few, k)?));
-    for (contender, name) in METHODS {
-        found.push((name.to_string(), operator.fit(draw, contender)?));
+    found.push(("Nyström".to_string(), operator.nystrom(few, k)?));
+    for (contender, objective, name) in METHODS {
+        found.push((name.to_string(), operator.fit(draw, contender, objective)?));
     }
     let mut trials = vec![draw.inputs()?];
     for (name, pairs) in &found {
         trials.push(draw.measure(name, pairs, &exact, k)?);
     }
-    let drawn = |name: &str| found.iter().find(|(found, _)| found == name);
-    let panels = DRAWN.into_iter().filter_map(drawn);
-    let panels = panels.map(|(name, pairs)| (name.clone(), aligned(&pairs.test, &exact.test)));
-    Ok((trials, panels.collect()))
+    let drawn = DRAWN.into_iter().filter_map(|name| found.iter().find(|(found, _)| found == name));
+    let drawn = drawn.map(|(name, pairs)| (name.clone(), pairs.first(3).test)).collect();
+    Ok(Outcome { trials, by_number, drawn })
 }
 
 impl Operator {
@@ -321,8 +344,9 @@ impl Operator {
     }
 
     /// A contender of comparisons.
-    fn fit(&self, draw: &Draw, contender: &str) -> Result<Pairs> {
-        let spec = Contender::named(contender)?.spec(&self.base);
+    fn fit(&self, draw: &Draw, contender: &str, objective: Option<&str>) -> Result<Pairs> {
+        let mut spec = Contender::named(contender)?.spec(&self.base);
+        spec.objective = objective.map_or(spec.objective, str::to_string);
         let fit = Fit::new(spec).validation(draw.validation.data.clone());
         let (model, timings) = fit.run(&draw.train.data)?;
         Ok(Pairs {
@@ -376,17 +400,20 @@ impl Draw {
         cosines.resize(k, 0.0);
         let found = pairs.values.len();
         let angle = compared.principal_angles.last().filter(|_| found == k);
-        let single =
-            |x: &Mat64, count: usize| x.slice(s![.., ..count.min(x.ncols())]).mapv(|v| v as f32);
-        let on = |count| self.accuracy(&single(&pairs.train, count), &single(&pairs.test, count));
         Ok(Trial {
             method: method.into(),
             errors,
             cosines,
             angle: angle.map_or(90.0, |angle| angle.to_degrees()),
-            accuracies: [on(2)?, on(3)?],
+            accuracies: [self.accuracy_on(pairs, 2)?, self.accuracy_on(pairs, 3)?],
             seconds: pairs.seconds,
         })
+    }
+
+    /// [`accuracy`](Self::accuracy) on the first `count` functions.
+    fn accuracy_on(&self, pairs: &Pairs, count: usize) -> Result<f64> {
+        let first = |x: &Mat64| x.slice(s![.., ..count.min(x.ncols())]).mapv(|v| v as f32);
+        self.accuracy(&first(&pairs.train), &first(&pairs.test))
     }
 
     /// Accuracy in percent at the test points of logistic regression fitted at the training points.
@@ -404,28 +431,29 @@ impl Trial {
     }
 }
 
-/// Means over seeds as cells, with the deviation where there are several seeds.
+/// Means over seeds as cells.
 fn mean(trials: &[&Trial]) -> Vec<String> {
     let decimals = [2, 2, 2, 4, 4, 4, 2, 1, 1, 2];
-    let cell = |(column, decimals): (usize, usize)| {
-        let values: Vec<f64> = trials.iter().map(|t| t.values()[column]).collect();
-        match Spread::of(&values) {
-            Some(spread) if spread.mean.is_nan() => "–".into(),
-            Some(Spread { mean, sd }) if trials.len() > 1 => {
-                format!("{mean:.decimals$} ± {sd:.decimals$}")
-            }
-            Some(Spread { mean, .. }) => format!("{mean:.decimals$}"),
-            None => "–".into(),
-        }
-    };
-    decimals.into_iter().enumerate().map(cell).collect()
+    let column = |j: usize| trials.iter().map(|t| t.values()[j]).collect::<Vec<_>>();
+    decimals.into_iter().enumerate().map(|(j, decimals)| cell(&column(j), decimals)).collect()
 }
 
-/// The first three functions with the signs of the exact ones.
-fn aligned(psi: &Mat64, exact: &Mat64) -> Mat64 {
-    let mut psi = psi.slice(s![.., ..psi.ncols().min(3)]).to_owned();
-    for (mut column, exact) in psi.columns_mut().into_iter().zip(exact.columns()) {
-        if column.dot(&exact) < 0.0 {
+/// The mean, with the deviation where there are several.
+fn cell(values: &[f64], decimals: usize) -> String {
+    match Spread::of(values) {
+        Some(Spread { mean, sd }) if mean.is_finite() && values.len() > 1 => {
+            format!("{mean:.decimals$} ± {sd:.decimals$}")
+        }
+        Some(Spread { mean, .. }) if mean.is_finite() => format!("{mean:.decimals$}"),
+        _ => "–".into(),
+    }
+}
+
+/// Functions with the signs of others.
+fn aligned(psi: &Mat64, reference: &Mat64) -> Mat64 {
+    let mut psi = psi.clone();
+    for (mut column, reference) in psi.columns_mut().into_iter().zip(reference.columns()) {
+        if column.dot(&reference) < 0.0 {
             column.mapv_inplace(|v| -v);
         }
     }
