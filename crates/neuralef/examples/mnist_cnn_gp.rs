@@ -2,7 +2,8 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR] [--features DIR]
+//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR]
+//!     [--features DIR] [--out DIR]
 //! ```
 //!
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
@@ -15,12 +16,14 @@
 //! |---|---|
 //! | a | the paper's protocol: k separate convnets, trained by NeuralEF, raw outputs |
 //! | a' | those outputs projected onto the exact first k eigenfunctions: what they have of them |
-//! | b | one trunk with k heads, trained, with the galerkin readout |
+//! | b | one trunk with k heads, the galerkin readout, and `steps = auto`: training as long as it pays |
 //! | c | the exact eigenfunctions of the same Φ: the ceiling for faithful eigenfunctions |
 //! | d | as b with 0 steps |
 //! | e | Nyström with polynomial(degree=10, gamma=0.001, coef0=1), and with rbf(lengthscale=10) |
 //!
 //! Data: the four MNIST files in DIR/mnist ($NEURALEF_DATA, or ../shared/data).
+
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -33,6 +36,8 @@ use neuralef::{
     ReadoutKind, Result, Silent, Steps,
 };
 
+use support::{Args, Scale, Table};
+
 struct Setting {
     train: usize,
     test: usize,
@@ -43,7 +48,7 @@ struct Setting {
     /// Separate eigenfunction networks (a), and steps for each k.
     separate: &'static str,
     raw_steps: &'static [u64],
-    /// The trunk of (b) and (d), and its steps.
+    /// The trunk of (b) and (d), and the most steps of (b).
     trunk: &'static str,
     steps: u64,
     batch: usize,
@@ -62,7 +67,7 @@ const SMALL: Setting = Setting {
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
     raw_steps: &[300, 50],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[512])",
-    steps: 50,
+    steps: 500,
     batch: 256,
     landmarks: 1000,
 };
@@ -76,7 +81,7 @@ const DEFAULT: Setting = Setting {
     separate: "convnet(channels=[16, 32], kernel=3, pool=2, readout=flatten, hidden=[64])",
     raw_steps: &[1000, 100, 50],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[1024])",
-    steps: 300,
+    steps: 2000,
     batch: 256,
     landmarks: 6000,
 };
@@ -98,33 +103,26 @@ struct Images {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str| {
-        let at = args.iter().position(|a| a == name)?;
-        args.get(at + 1).cloned()
+    let args = Args::read(&["seeds", "data", "features"])?;
+    let setting = match args.scale() {
+        Scale::Small => SMALL,
+        Scale::Default => DEFAULT,
+        Scale::Paper => PAPER,
     };
-    let setting = match () {
-        () if args.iter().any(|a| a == "--small") => SMALL,
-        () if args.iter().any(|a| a == "--paper") => PAPER,
-        () => DEFAULT,
-    };
-    let seeds: u64 = value("--seeds").and_then(|v| v.parse().ok()).unwrap_or(3);
-    let folder = value("--data")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("NEURALEF_DATA").map(PathBuf::from))
-        .unwrap_or_else(|| "../shared/data".into());
-    let images = read(&folder.join("mnist"), &setting)?;
+    let seeds: u64 = args.value("seeds", 3)?;
+    let images = read(&args.data().join("mnist"), &setting)?;
     println!(
-        "{} training and {} test images, S = {} networks {}\n",
+        "{} training and {} test images, S = {} networks {}",
         setting.train, setting.test, setting.samples, setting.random
     );
-    println!("| seed | k | row | steps | accuracy % | share in the exact span | seconds |");
-    println!("|--:|--:|---|--:|--:|--:|--:|");
     let scratch = tempfile::tempdir().map_err(|e| Error::io("a temporary directory", e))?;
-    let kept = value("--features").map(PathBuf::from);
-    let kernel = Features::new(&setting, &images, kept.as_deref().unwrap_or(scratch.path()))?;
+    let folder = args.text("features").map_or(scratch.path(), Path::new);
+    let columns =
+        ["seed", "k", "<row", "steps", "accuracy %", "share in the exact span", "seconds"];
+    let mut table = Table::new("mnist_cnn_gp", &columns, args.out()?);
+    let kernel = Features::new(&setting, &images, folder)?;
     for seed in 0..seeds {
-        run(&setting, &images, &kernel, seed)?;
+        run(&setting, &images, &kernel, seed, &mut table)?;
     }
     Ok(())
 }
@@ -133,6 +131,8 @@ fn main() -> Result<()> {
 struct Features {
     path: PathBuf,
     exact: (Mat64, Mat64),
+    /// For sampling, and for the eigenfunctions.
+    seconds: [f64; 2],
 }
 
 impl Features {
@@ -147,7 +147,7 @@ impl Features {
             nngp(&setting.random.parse()?, &data, &law, &sampling, &path, &mut Silent)?;
             phi.push((Dataset::open(&path.to_string_lossy(), 0)?, path));
         }
-        println!("| | | sampling Φ | | | | {:.0} |", started.elapsed().as_secs_f64());
+        let sampling = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let most = setting.ks.iter().copied().max().unwrap_or(1);
         let operator = FeatureOperator::new(phi[0].0.clone(), 1)?;
@@ -166,27 +166,35 @@ impl Features {
                 .map_err(|e| Error::shape("eigenfunctions", "rows", e))
         };
         let exact = (project(&phi[0].0)?, project(&phi[1].0)?);
-        println!("| | | exact eigenfunctions | | | | {:.0} |", started.elapsed().as_secs_f64());
-        Ok(Features { path: phi.swap_remove(0).1, exact })
+        let seconds = [sampling, started.elapsed().as_secs_f64()];
+        Ok(Features { path: phi.swap_remove(0).1, exact, seconds })
     }
 }
 
-fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Result<()> {
+fn run(
+    setting: &Setting,
+    images: &Images,
+    kernel: &Features,
+    seed: u64,
+    table: &mut Table,
+) -> Result<()> {
     let exact = &kernel.exact;
     let most = setting.ks.iter().copied().max().unwrap_or(1);
-    let print = |k: usize, row: &str, steps: u64, (train, test): (&Mat64, &Mat64), seconds: f64| {
-        let (train, test) = (first(train, k), first(test, k));
-        let accuracy = probe(images, &train, &test)?;
-        let share = share(&test, &first(&exact.1, k))?;
-        println!("| {seed} | {k} | {row} | {steps} | {accuracy:.2} | {share:.3} | {seconds:.0} |");
-        Ok::<(), Error>(())
+    let mut print = |k: usize, row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
+        let (train, test) = (first(values.0, k), first(values.1, k));
+        let accuracy = format!("{:.2}", probe(images, &train, &test)?);
+        let share = format!("{:.3}", share(&test, &first(&exact.1, k))?);
+        let [seed, k, steps] = [seed, k as u64, steps].map(|v| v.to_string());
+        table.row([seed, k, row.into(), steps, accuracy, share, format!("{seconds:.0}")])
     };
-    let each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
+    let mut each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         setting.ks.iter().try_for_each(|k| print(*k, row, steps, values, seconds))
     };
 
     if seed == 0 {
-        each("c exact", 0, (&exact.0, &exact.1), 0.0)?;
+        let [sampling, eigenfunctions] = kernel.seconds;
+        println!("sampling Φ {sampling:.0} s, exact eigenfunctions {eigenfunctions:.0} s");
+        each("c exact", 0, (&exact.0, &exact.1), eigenfunctions)?;
     }
     for (name, kernel) in [
         ("e polynomial", "polynomial(degree=10, gamma=0.001, coef0=1)"),
@@ -203,12 +211,13 @@ fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Resu
         each(name, 0, (&train, &test), started.elapsed().as_secs_f64())?;
     }
 
-    let fit = |network: &str, readout: ReadoutKind, steps: u64, k: usize| {
+    let fit = |network: &str, readout: ReadoutKind, steps: Steps, k: usize| {
         let spec = FitSpec {
             features: Some(kernel.path.clone()),
             network: network.parse()?,
             readout,
-            steps: Steps::Exactly(steps),
+            steps,
+            max_steps: setting.steps,
             n_components: k,
             batch_size: setting.batch,
             validation_fraction: 0.05,
@@ -221,16 +230,17 @@ fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Resu
         let data = Dataset::from_array("mnist", images.train.clone())?;
         let (model, _) = Fit::new(spec).run(&data)?;
         let train = model.eigenfunctions(images.train.view())?;
-        Ok::<_, Error>((train, model.eigenfunctions(images.test.view())?))
+        let test = model.eigenfunctions(images.test.view())?;
+        Ok::<_, Error>((train, test, model.info().record.steps))
     };
-    for (row, steps) in [("d untrained", 0), ("b default", setting.steps)] {
+    for (row, steps) in [("d untrained", Steps::Exactly(0)), ("b default", Steps::Auto)] {
         let started = Instant::now();
-        let (train, test) = fit(setting.trunk, ReadoutKind::Galerkin, steps, most)?;
+        let (train, test, steps) = fit(setting.trunk, ReadoutKind::Galerkin, steps, most)?;
         each(row, steps, (&train, &test), started.elapsed().as_secs_f64())?;
     }
     for (k, steps) in setting.ks.iter().copied().zip(setting.raw_steps.iter().copied()) {
         let started = Instant::now();
-        let (train, test) = fit(setting.separate, ReadoutKind::None, steps, k)?;
+        let (train, test, _) = fit(setting.separate, ReadoutKind::None, Steps::Exactly(steps), k)?;
         let seconds = started.elapsed().as_secs_f64();
         print(k, "a raw", steps, (&train, &test), seconds)?;
         // What the raw outputs have of the exact eigenfunctions, and nothing else.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo run --release -p neuralef --example ntk_cifar [-- --small | --paper] [--seed 0] [--data DIR]
+//!     [--out DIR]
 //! ```
 //!
 //! The network has one output, the difference of the two logits; no head is trained. Batch normalisation
@@ -12,7 +13,8 @@
 //!
 //! Data: resnet/ and cifar10/ in DIR ($NEURALEF_DATA, or ../shared/data).
 
-use std::path::PathBuf;
+mod support;
+
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,6 +25,8 @@ use neuralef::{
     Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, Mat, Mat64, Mat64Mut, MatMut, MatRef,
     Network, NetworkSpec, Nystrom, Result, Silent, Steps, metrics, read_weights,
 };
+
+use support::{Args, Scale, Table};
 
 const K: usize = 10;
 const TEST: usize = 100;
@@ -71,21 +75,14 @@ impl Kernel for Tangent {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str| {
-        let at = args.iter().position(|a| a == name)?;
-        args.get(at + 1).cloned()
+    let args = Args::read(&["seed", "data"])?;
+    let (train, samples, steps) = match args.scale() {
+        Scale::Small => (400, 500, 100),
+        Scale::Default => (1979, 4000, 300),
+        Scale::Paper => (1979, 4000, 2000),
     };
-    let (train, samples, steps) = match () {
-        () if args.iter().any(|a| a == "--small") => (400, 500, 100),
-        () if args.iter().any(|a| a == "--paper") => (2000, 4000, 2000),
-        () => (1000, 2000, 300),
-    };
-    let seed: u64 = value("--seed").and_then(|v| v.parse().ok()).unwrap_or(0);
-    let folder = value("--data")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("NEURALEF_DATA").map(PathBuf::from))
-        .unwrap_or_else(|| "../shared/data".into());
+    let seed: u64 = args.value("seed", 0)?;
+    let (folder, out) = (args.data(), args.out()?);
     let open = |name: &str| Dataset::open(&folder.join(name).to_string_lossy(), 0);
     let (x, _) = two_classes(&open("cifar10/data_batch_1.bin.gz")?, train)?;
     let (test, labels) = two_classes(&open("cifar10/test_batch.bin.gz")?, TEST)?;
@@ -97,16 +94,16 @@ fn main() -> Result<()> {
     let kernel = Tangent { network: Mutex::new(difference(&weights)?) };
     let truth = kernel.of(test.view(), None)?;
     println!("exact test kernel: {:.1} s", started.elapsed().as_secs_f64());
-    println!("\n| method | relative Frobenius error | accuracy of 2 clusters % | seconds |");
-    println!("|---|--:|--:|--:|");
+    let columns = ["<method", "relative Frobenius error", "accuracy of 2 clusters %", "seconds"];
+    let mut table = Table::new("ntk_cifar", &columns, out);
     let gram = |phi: &Mat64| metrics::gram_error(phi.view(), phi.view(), truth.view());
-    let print = |name: &str, phi: &Mat64, seconds: f64| -> Result<()> {
+    let mut print = |name: &str, phi: &Mat64, seconds: f64| -> Result<()> {
         let error = gram(phi)?;
         let clusters = KMeans { seed, ..KMeans::new(2) }.fit(phi.mapv(|v| v as f32).view())?;
         let same = clusters.labels().iter().zip(&labels).filter(|(c, l)| **c as i64 == **l).count();
         let right = 100.0 * same.max(labels.len() - same) as f64 / labels.len() as f64;
-        println!("| {name} | {error:.4} | {right:.0} | {seconds:.1} |");
-        Ok(())
+        let cells = [format!("{error:.4}"), format!("{right:.0}"), format!("{seconds:.1}")];
+        table.row([name.to_string()].into_iter().chain(cells))
     };
 
     // Random features at the test points.
@@ -161,10 +158,11 @@ fn main() -> Result<()> {
     let phi = exact.transform(test.view())?.mapv(f64::from);
     print("exact on the training points, k = 10", &phi, started.elapsed().as_secs_f64())?;
 
-    println!("\n| eigenvalue | exact | NeuralEF | ratio |\n|--:|--:|--:|--:|");
+    let mut table = Table::new("ntk_cifar_eigenvalues", &["", "exact", "NeuralEF", "ratio"], out);
     let exact = exact.eigenvalues().unwrap_or_default().to_vec();
     for (j, (mu, found)) in exact.iter().zip(&found[1]).enumerate() {
-        println!("| {} | {mu:.4e} | {found:.4e} | {:.3} |", j + 1, found / mu);
+        let ratio = format!("{:.3}", found / mu);
+        table.row([(j + 1).to_string(), format!("{mu:.4e}"), format!("{found:.4e}"), ratio])?;
     }
     Ok(())
 }
