@@ -2,7 +2,7 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR] [--features DIR]
+//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR] [--features DIR] [--out DIR]
 //! ```
 //!
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
@@ -20,7 +20,8 @@
 //! | d | as b with 0 steps |
 //! | e | Nyström with polynomial(degree=10, gamma=0.001, coef0=1), and with rbf(lengthscale=10) |
 //!
-//! Data: the four MNIST files in DIR/mnist ($NEURALEF_DATA, or ../shared/data).
+//! Data: the four MNIST files in DIR/mnist ($NEURALEF_DATA, or ../shared/data). `--out` gets the table and a
+//! figure of the first three eigenfunctions at 2,000 test images.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,6 +33,9 @@ use neuralef::{
     Dataset, Error, FeatureMap, FeatureOperator, Fit, FitSpec, KernelSpec, Mat, Mat64, Nystrom,
     ReadoutKind, Result, Silent, Steps,
 };
+
+mod support;
+use support::{Args, Points, Scale, Table, point_clouds};
 
 struct Setting {
     train: usize,
@@ -98,33 +102,36 @@ struct Images {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str| {
-        let at = args.iter().position(|a| a == name)?;
-        args.get(at + 1).cloned()
+    let args = Args::read(&["seeds", "data", "features"])?;
+    let setting = match args.scale() {
+        Scale::Small => SMALL,
+        Scale::Default => DEFAULT,
+        Scale::Paper => PAPER,
     };
-    let setting = match () {
-        () if args.iter().any(|a| a == "--small") => SMALL,
-        () if args.iter().any(|a| a == "--paper") => PAPER,
-        () => DEFAULT,
-    };
-    let seeds: u64 = value("--seeds").and_then(|v| v.parse().ok()).unwrap_or(3);
-    let folder = value("--data")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("NEURALEF_DATA").map(PathBuf::from))
-        .unwrap_or_else(|| "../shared/data".into());
-    let images = read(&folder.join("mnist"), &setting)?;
+    let seeds: u64 = args.value("seeds", 3)?;
+    let images = read(&args.data().join("mnist"), &setting)?;
     println!(
         "{} training and {} test images, S = {} networks {}\n",
         setting.train, setting.test, setting.samples, setting.random
     );
-    println!("| seed | k | row | steps | accuracy % | share in the exact span | seconds |");
-    println!("|--:|--:|---|--:|--:|--:|--:|");
     let scratch = tempfile::tempdir().map_err(|e| Error::io("a temporary directory", e))?;
-    let kept = value("--features").map(PathBuf::from);
+    let kept = args.text("features").map(PathBuf::from);
     let kernel = Features::new(&setting, &images, kept.as_deref().unwrap_or(scratch.path()))?;
+    let columns =
+        ["seed", "k", "<row", "steps", "accuracy %", "share in the exact span", "seconds"];
+    let table = Table::new("mnist_cnn_gp", &columns, args.out()?);
     for seed in 0..seeds {
-        run(&setting, &images, &kernel, seed)?;
+        let drawn = run(&setting, &images, &kernel, &table, seed)?;
+        if let (Some(out), 0) = (args.out()?, seed) {
+            let points = drawn.iter().map(|(title, psi)| Points {
+                title,
+                coordinates: psi.view(),
+                labels: &images.test_labels[..psi.nrows()],
+                axes: ["ψ1", "ψ2", "ψ3"],
+            });
+            let heading = ["CNN-GP on MNIST", "The first three eigenfunctions at test images"];
+            point_clouds(&out.join("mnist_cnn_gp.png"), heading, 3, &points.collect::<Vec<_>>())?;
+        }
     }
     Ok(())
 }
@@ -147,7 +154,7 @@ impl Features {
             nngp(&setting.random.parse()?, &data, &law, &sampling, &path, &mut Silent)?;
             phi.push((Dataset::open(&path.to_string_lossy(), 0)?, path));
         }
-        println!("| | | sampling Φ | | | | {:.0} |", started.elapsed().as_secs_f64());
+        println!("sampling Φ: {:.0} s", started.elapsed().as_secs_f64());
         let started = Instant::now();
         let most = setting.ks.iter().copied().max().unwrap_or(1);
         let operator = FeatureOperator::new(phi[0].0.clone(), 1)?;
@@ -166,20 +173,28 @@ impl Features {
                 .map_err(|e| Error::shape("eigenfunctions", "rows", e))
         };
         let exact = (project(&phi[0].0)?, project(&phi[1].0)?);
-        println!("| | | exact eigenfunctions | | | | {:.0} |", started.elapsed().as_secs_f64());
+        println!("exact eigenfunctions: {:.0} s", started.elapsed().as_secs_f64());
         Ok(Features { path: phi.swap_remove(0).1, exact })
     }
 }
 
-fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Result<()> {
+/// All rows of one seed; the first three functions at test images, for the figure.
+fn run(
+    setting: &Setting,
+    images: &Images,
+    kernel: &Features,
+    table: &Table,
+    seed: u64,
+) -> Result<Vec<(&'static str, Mat64)>> {
     let exact = &kernel.exact;
     let most = setting.ks.iter().copied().max().unwrap_or(1);
     let print = |k: usize, row: &str, steps: u64, (train, test): (&Mat64, &Mat64), seconds: f64| {
         let (train, test) = (first(train, k), first(test, k));
         let accuracy = probe(images, &train, &test)?;
         let share = share(&test, &first(&exact.1, k))?;
-        println!("| {seed} | {k} | {row} | {steps} | {accuracy:.2} | {share:.3} | {seconds:.0} |");
-        Ok::<(), Error>(())
+        let [seed, k, steps] = [seed, k as u64, steps].map(|v| v.to_string());
+        let measured = [format!("{accuracy:.2}"), format!("{share:.3}"), format!("{seconds:.0}")];
+        table.row([seed, k, row.to_string(), steps].into_iter().chain(measured))
     };
     let each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         setting.ks.iter().try_for_each(|k| print(*k, row, steps, values, seconds))
@@ -223,10 +238,13 @@ fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Resu
         let train = model.eigenfunctions(images.train.view())?;
         Ok::<_, Error>((train, model.eigenfunctions(images.test.view())?))
     };
+    let shown = |psi: &Mat64| psi.slice(s![..psi.nrows().min(2000), ..3]).to_owned();
+    let mut drawn = vec![("c exact", shown(&exact.1))];
     for (row, steps) in [("d untrained", 0), ("b default", setting.steps)] {
         let started = Instant::now();
         let (train, test) = fit(setting.trunk, ReadoutKind::Galerkin, steps, most)?;
         each(row, steps, (&train, &test), started.elapsed().as_secs_f64())?;
+        drawn.push((row, shown(&test)));
     }
     for (k, steps) in setting.ks.iter().copied().zip(setting.raw_steps.iter().copied()) {
         let started = Instant::now();
@@ -239,7 +257,7 @@ fn run(setting: &Setting, images: &Images, kernel: &Features, seed: u64) -> Resu
         let projected = (exact.0.dot(&weights), exact.1.dot(&weights));
         print(k, "a' projected", steps, (&projected.0, &projected.1), seconds)?;
     }
-    Ok(())
+    Ok(drawn)
 }
 
 /// The first k columns.

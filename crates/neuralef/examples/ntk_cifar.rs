@@ -12,7 +12,6 @@
 //!
 //! Data: resnet/ and cifar10/ in DIR ($NEURALEF_DATA, or ../shared/data).
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,6 +22,9 @@ use neuralef::{
     Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, Mat, Mat64, Mat64Mut, MatMut, MatRef,
     Network, NetworkSpec, Nystrom, Result, Silent, Steps, metrics, read_weights,
 };
+
+mod support;
+use support::{Args, Heat, Scale, Table, heat_maps};
 
 const K: usize = 10;
 const TEST: usize = 100;
@@ -71,21 +73,14 @@ impl Kernel for Tangent {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let value = |name: &str| {
-        let at = args.iter().position(|a| a == name)?;
-        args.get(at + 1).cloned()
+    let args = Args::read(&["seed", "data"])?;
+    let (train, samples, steps) = match args.scale() {
+        Scale::Small => (400, 500, 100),
+        Scale::Default => (1000, 2000, 300),
+        Scale::Paper => (2000, 4000, 2000),
     };
-    let (train, samples, steps) = match () {
-        () if args.iter().any(|a| a == "--small") => (400, 500, 100),
-        () if args.iter().any(|a| a == "--paper") => (2000, 4000, 2000),
-        () => (1000, 2000, 300),
-    };
-    let seed: u64 = value("--seed").and_then(|v| v.parse().ok()).unwrap_or(0);
-    let folder = value("--data")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("NEURALEF_DATA").map(PathBuf::from))
-        .unwrap_or_else(|| "../shared/data".into());
+    let seed: u64 = args.value("seed", 0)?;
+    let folder = args.data();
     let open = |name: &str| Dataset::open(&folder.join(name).to_string_lossy(), 0);
     let (x, _) = two_classes(&open("cifar10/data_batch_1.bin.gz")?, train)?;
     let (test, labels) = two_classes(&open("cifar10/test_batch.bin.gz")?, TEST)?;
@@ -97,16 +92,18 @@ fn main() -> Result<()> {
     let kernel = Tangent { network: Mutex::new(difference(&weights)?) };
     let truth = kernel.of(test.view(), None)?;
     println!("exact test kernel: {:.1} s", started.elapsed().as_secs_f64());
-    println!("\n| method | relative Frobenius error | accuracy of 2 clusters % | seconds |");
-    println!("|---|--:|--:|--:|");
+    let columns = ["<method", "relative Frobenius error", "accuracy of 2 clusters %", "seconds"];
+    let table = Table::new("ntk_cifar", &columns, args.out()?);
+    let mut kernels = vec![("exact".to_string(), truth.clone())];
     let gram = |phi: &Mat64| metrics::gram_error(phi.view(), phi.view(), truth.view());
-    let print = |name: &str, phi: &Mat64, seconds: f64| -> Result<()> {
+    let mut print = |name: &str, phi: &Mat64, seconds: f64| -> Result<()> {
         let error = gram(phi)?;
         let clusters = KMeans { seed, ..KMeans::new(2) }.fit(phi.mapv(|v| v as f32).view())?;
         let same = clusters.labels().iter().zip(&labels).filter(|(c, l)| **c as i64 == **l).count();
         let right = 100.0 * same.max(labels.len() - same) as f64 / labels.len() as f64;
-        println!("| {name} | {error:.4} | {right:.0} | {seconds:.1} |");
-        Ok(())
+        kernels.push((name.to_string(), phi.dot(&phi.t())));
+        let measured = [format!("{error:.4}"), format!("{right:.0}"), format!("{seconds:.1}")];
+        table.row([name.to_string()].into_iter().chain(measured))
     };
 
     // Random features at the test points.
@@ -161,10 +158,24 @@ fn main() -> Result<()> {
     let phi = exact.transform(test.view())?.mapv(f64::from);
     print("exact on the training points, k = 10", &phi, started.elapsed().as_secs_f64())?;
 
-    println!("\n| eigenvalue | exact | NeuralEF | ratio |\n|--:|--:|--:|--:|");
+    let columns = ["eigenvalue", "exact", "NeuralEF", "ratio"];
+    let table = Table::new("ntk_cifar_eigenvalues", &columns, args.out()?);
     let exact = exact.eigenvalues().unwrap_or_default().to_vec();
     for (j, (mu, found)) in exact.iter().zip(&found[1]).enumerate() {
-        println!("| {} | {mu:.4e} | {found:.4e} | {:.3} |", j + 1, found / mu);
+        let ratio = format!("{:.3}", found / mu);
+        table.row([(j + 1).to_string(), format!("{mu:.4e}"), format!("{found:.4e}"), ratio])?;
+    }
+    if let Some(out) = args.out()? {
+        // By class.
+        let (mut order, of) = ((0..TEST).collect::<Vec<_>>(), |i: &usize| labels[*i]);
+        order.sort_by_key(of);
+        let sorted: Vec<Mat64> =
+            kernels.iter().map(|k| k.1.select(Axis(0), &order).select(Axis(1), &order)).collect();
+        let panels = kernels.iter().zip(&sorted);
+        let panels: Vec<Heat<'_>> =
+            panels.map(|((title, _), k)| Heat { title, values: k.view() }).collect();
+        let heading = ["Tangent kernel of ResNet-20", "100 test images, airplanes and automobiles"];
+        heat_maps(&out.join("ntk_cifar.png"), heading, 3, &panels)?;
     }
     Ok(())
 }
