@@ -119,10 +119,10 @@ fn main() -> Result<()> {
     let folder = args.text("features").map_or(scratch.path(), Path::new);
     let columns =
         ["seed", "k", "<row", "steps", "accuracy %", "share in the exact span", "seconds"];
-    let mut table = Table::new("mnist_cnn_gp", &columns, args.out()?);
+    let table = Table::new("mnist_cnn_gp", &columns, args.out()?);
     let kernel = Features::new(&setting, &images, folder)?;
     for seed in 0..seeds {
-        run(&setting, &images, &kernel, seed, &mut table)?;
+        run(&setting, &images, &kernel, seed, &table)?;
     }
     Ok(())
 }
@@ -176,18 +176,18 @@ fn run(
     images: &Images,
     kernel: &Features,
     seed: u64,
-    table: &mut Table,
+    table: &Table,
 ) -> Result<()> {
     let exact = &kernel.exact;
     let most = setting.ks.iter().copied().max().unwrap_or(1);
-    let mut print = |k: usize, row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
+    let print = |k: usize, row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         let (train, test) = (first(values.0, k), first(values.1, k));
         let accuracy = format!("{:.2}", probe(images, &train, &test)?);
         let share = format!("{:.3}", share(&test, &first(&exact.1, k))?);
         let [seed, k, steps] = [seed, k as u64, steps].map(|v| v.to_string());
         table.row([seed, k, row.into(), steps, accuracy, share, format!("{seconds:.0}")])
     };
-    let mut each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
+    let each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         setting.ks.iter().try_for_each(|k| print(*k, row, steps, values, seconds))
     };
 

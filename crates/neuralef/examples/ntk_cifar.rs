@@ -13,8 +13,6 @@
 //!
 //! Data: resnet/ and cifar10/ in DIR ($NEURALEF_DATA, or ../shared/data).
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -26,7 +24,8 @@ use neuralef::{
     Network, NetworkSpec, Nystrom, Result, Silent, Steps, metrics, read_weights,
 };
 
-use support::{Args, Scale, Table};
+mod support;
+use support::{Args, Heat, Scale, Table, heat_maps};
 
 const K: usize = 10;
 const TEST: usize = 100;
@@ -82,7 +81,7 @@ fn main() -> Result<()> {
         Scale::Paper => (1979, 4000, 2000),
     };
     let seed: u64 = args.value("seed", 0)?;
-    let (folder, out) = (args.data(), args.out()?);
+    let folder = args.data();
     let open = |name: &str| Dataset::open(&folder.join(name).to_string_lossy(), 0);
     let (x, _) = two_classes(&open("cifar10/data_batch_1.bin.gz")?, train)?;
     let (test, labels) = two_classes(&open("cifar10/test_batch.bin.gz")?, TEST)?;
@@ -95,15 +94,17 @@ fn main() -> Result<()> {
     let truth = kernel.of(test.view(), None)?;
     println!("exact test kernel: {:.1} s", started.elapsed().as_secs_f64());
     let columns = ["<method", "relative Frobenius error", "accuracy of 2 clusters %", "seconds"];
-    let mut table = Table::new("ntk_cifar", &columns, out);
+    let table = Table::new("ntk_cifar", &columns, args.out()?);
+    let mut kernels = vec![("exact".to_string(), truth.clone())];
     let gram = |phi: &Mat64| metrics::gram_error(phi.view(), phi.view(), truth.view());
     let mut print = |name: &str, phi: &Mat64, seconds: f64| -> Result<()> {
         let error = gram(phi)?;
         let clusters = KMeans { seed, ..KMeans::new(2) }.fit(phi.mapv(|v| v as f32).view())?;
         let same = clusters.labels().iter().zip(&labels).filter(|(c, l)| **c as i64 == **l).count();
         let right = 100.0 * same.max(labels.len() - same) as f64 / labels.len() as f64;
-        let cells = [format!("{error:.4}"), format!("{right:.0}"), format!("{seconds:.1}")];
-        table.row([name.to_string()].into_iter().chain(cells))
+        kernels.push((name.to_string(), phi.dot(&phi.t())));
+        let measured = [format!("{error:.4}"), format!("{right:.0}"), format!("{seconds:.1}")];
+        table.row([name.to_string()].into_iter().chain(measured))
     };
 
     // Random features at the test points.
@@ -158,11 +159,24 @@ fn main() -> Result<()> {
     let phi = exact.transform(test.view())?.mapv(f64::from);
     print("exact on the training points, k = 10", &phi, started.elapsed().as_secs_f64())?;
 
-    let mut table = Table::new("ntk_cifar_eigenvalues", &["", "exact", "NeuralEF", "ratio"], out);
+    let columns = ["eigenvalue", "exact", "NeuralEF", "ratio"];
+    let table = Table::new("ntk_cifar_eigenvalues", &columns, args.out()?);
     let exact = exact.eigenvalues().unwrap_or_default().to_vec();
     for (j, (mu, found)) in exact.iter().zip(&found[1]).enumerate() {
         let ratio = format!("{:.3}", found / mu);
         table.row([(j + 1).to_string(), format!("{mu:.4e}"), format!("{found:.4e}"), ratio])?;
+    }
+    if let Some(out) = args.out()? {
+        // By class.
+        let (mut order, of) = ((0..TEST).collect::<Vec<_>>(), |i: &usize| labels[*i]);
+        order.sort_by_key(of);
+        let sorted: Vec<Mat64> =
+            kernels.iter().map(|k| k.1.select(Axis(0), &order).select(Axis(1), &order)).collect();
+        let panels = kernels.iter().zip(&sorted);
+        let panels: Vec<Heat<'_>> =
+            panels.map(|((title, _), k)| Heat { title, values: k.view() }).collect();
+        let heading = ["Tangent kernel of ResNet-20", "100 test images, airplanes and automobiles"];
+        heat_maps(&out.join("ntk_cifar.png"), heading, 3, &panels)?;
     }
     Ok(())
 }

@@ -148,9 +148,9 @@ fn main() -> Result<()> {
         ["Δμ1 %", "Δμ2 %", "Δμ3 %", "cos 1", "cos 2", "cos 3", "angle °", "on 2 %", "on 3 %", "s"];
     let keys = ["<data", "<activation", "<operator"];
     let columns = [&keys[..], &["seed", "<method"], &measures].concat();
-    let mut trials = Table::quiet("trials", &columns, out);
+    let trials = Table::quiet("trials", &columns, out);
     let columns = [&keys[..], &["<method"], &measures].concat();
-    let mut means = Table::new("means", &columns, out);
+    let means = Table::new("means", &columns, out);
     let mut separable = Vec::new();
     for data in args.text("data").unwrap_or("moons,circles").split(',') {
         for activation in args.text("activation").unwrap_or("relu,erf").split(',') {
@@ -184,7 +184,7 @@ fn main() -> Result<()> {
     println!("\nAccuracy in percent on the first exact eigenfunctions:");
     let numbers: Vec<String> = (1..=MOST).map(|j| j.to_string()).collect();
     let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
-    let mut table = Table::new("separability", &[&keys[..], &numbers].concat(), out);
+    let table = Table::new("separability", &[&keys[..], &numbers].concat(), out);
     separable.into_iter().try_for_each(|row| table.row(row))
 }
 

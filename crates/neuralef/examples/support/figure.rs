@@ -21,12 +21,10 @@ const TITLE: i32 = 24;
 const INK: RGBColor = RGBColor(0x1b, 0x24, 0x30);
 const MUTED: RGBColor = RGBColor(0x5a, 0x66, 0x75);
 const AXIS: RGBColor = RGBColor(0xb4, 0xbc, 0xc5);
-/// Classes, from Okabe and Ito's palette (2008).
-const CLASSES: [RGBColor; 4] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
+/// Classes: Okabe and Ito's palette (2008) without its yellow, and four of Paul Tol's muted scheme.
+const CLASSES: [u32; 10] = [
+    0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0xd55e00, 0x56b4e9, 0x332288, 0x999933, 0x882255,
+    0x7d8894,
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -157,7 +155,8 @@ fn spatial(area: &Area<'_>, points: &Points<'_>) -> Drawn {
 }
 
 fn class(label: i64) -> RGBColor {
-    CLASSES[label.rem_euclid(CLASSES.len() as i64) as usize]
+    let code = CLASSES[label.rem_euclid(CLASSES.len() as i64) as usize];
+    RGBColor((code >> 16) as u8, (code >> 8) as u8, code as u8)
 }
 
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {

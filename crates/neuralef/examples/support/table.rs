@@ -1,5 +1,6 @@
 //! Tables: to the terminal row by row, and as Markdown and CSV to a directory.
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use neuralef::{AtomicFile, Error, Result};
 /// so that a run that is stopped leaves what it has measured.
 pub(crate) struct Table {
     columns: Vec<String>,
-    rows: Vec<Vec<String>>,
+    rows: RefCell<Vec<Vec<String>>>,
     files: Option<(PathBuf, PathBuf)>,
     shown: bool,
 }
@@ -28,7 +29,7 @@ impl Table {
         let file = |folder: &Path, extension: &str| folder.join(format!("{name}.{extension}"));
         Table {
             columns: columns.iter().map(|c| c.to_string()).collect(),
-            rows: Vec::new(),
+            rows: RefCell::default(),
             files: out.map(|folder| (file(folder, "md"), file(folder, "csv"))),
             shown: false,
         }
@@ -38,7 +39,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of cells than columns, [`Error::Io`].
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> Result<()> {
+    pub(crate) fn row(&self, cells: impl IntoIterator<Item = String>) -> Result<()> {
         let cells: Vec<String> = cells.into_iter().collect();
         if cells.len() != self.columns.len() {
             return Err(Error::shape("row of a table", self.columns.len(), cells.len()));
@@ -46,7 +47,7 @@ impl Table {
         if self.shown {
             println!("{}", line(&cells));
         }
-        self.rows.push(cells);
+        self.rows.borrow_mut().push(cells);
         self.save()
     }
 
@@ -63,15 +64,16 @@ impl Table {
     fn save(&self) -> Result<()> {
         let Some((markdown, csv)) = &self.files else { return Ok(()) };
         let mut file = AtomicFile::create(markdown)?;
-        let rows = self.rows.iter().map(|row| line(row)).collect::<Vec<_>>().join("\n");
-        write!(file, "{}\n{rows}\n", self.head()).map_err(|e| Error::io(markdown, e))?;
+        let rows = self.rows.borrow();
+        let lines = rows.iter().map(|row| line(row)).collect::<Vec<_>>().join("\n");
+        write!(file, "{}\n{lines}\n", self.head()).map_err(|e| Error::io(markdown, e))?;
         file.commit()?;
 
         let mut file = AtomicFile::create(csv)?;
         let mut writer = csv::Writer::from_writer(&mut file);
         let failed = |e: csv::Error| Error::io(csv, std::io::Error::other(e));
         writer.write_record(self.names()).map_err(failed)?;
-        self.rows.iter().try_for_each(|row| writer.write_record(row)).map_err(failed)?;
+        rows.iter().try_for_each(|row| writer.write_record(row)).map_err(failed)?;
         writer.flush().map_err(|e| Error::io(csv, e))?;
         drop(writer);
         file.commit()
