@@ -27,8 +27,6 @@ fn try_out(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn prop_damaged_files_never_panic(
         which in 0..FILES.len(),
