@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use neuralef::{
-    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_onnx, read_weights, write_weights,
+    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_onnx, read_weights,
+    write_weights,
 };
 
 fn file(name: &str) -> String {

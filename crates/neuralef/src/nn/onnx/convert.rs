@@ -22,7 +22,7 @@ const MOST: usize = 1 << 14;
 const SIDE: i64 = 4096;
 const CHANNELS: i64 = 1 << 24;
 /// Most values that a forward pass keeps for a row.
-const ACTIVATIONS: u64 = 1 << 27;
+const ACTIVATIONS: u64 = 1 << 26;
 
 /// A network of a file.
 #[derive(Debug)]

@@ -49,7 +49,11 @@ proptest! {
 
     #[test]
     fn prop_odd_graphs_never_panic(
-        dims in prop::collection::vec(prop_oneof![Just(-1), 0i64..6, Just(i64::MAX)], 1..5),
+        dims in prop_oneof![
+            4 => Just(vec![-1, 1, 4, 4]),
+            2 => Just(vec![-1, 4]),
+            1 => prop::collection::vec(prop_oneof![Just(-1), 0i64..6, Just(i64::MAX)], 1..5),
+        ],
         given in prop::collection::vec(
             (0..OPERATORS.len(), prop::collection::vec(0usize..12, 0..5), 0usize..24, 0usize..24),
             1..10,
@@ -72,7 +76,12 @@ proptest! {
         let attributes: Vec<_> = attributes.collect();
         let count = given.len();
         for (i, (operator, inputs, first, second)) in given.into_iter().enumerate() {
-            let inputs: Vec<&str> = inputs.into_iter().map(|j| names[j]).collect();
+            // Mostly a chain, with odd turns.
+            let before = if i == 0 { "x".to_string() } else { format!("y{}", i - 1) };
+            let mut inputs: Vec<&str> = inputs.into_iter().map(|j| names[j]).collect();
+            if let Some(first) = inputs.first_mut().filter(|_| i % 5 != 4) {
+                *first = &before;
+            }
             let output = if i + 1 == count { "y".to_string() } else { format!("y{i}") };
             let all: Vec<_> = [first * 7, second * 5 + 1]
                 .into_iter()
