@@ -454,7 +454,7 @@ pub(crate) struct SampleNtkArgs {
     /// The points.
     pub data: String,
     /// Architecture of the network, such as `mlp(hidden=[512, 512])` or `resnet(depth=20)`; its
-    /// weights are those of --weights, or drawn with --seed.
+    /// weights are those of --weights, those of its ONNX file, or drawn with --seed.
     #[arg(long)]
     pub network: String,
     /// Weights of a trained network of that architecture: safetensors with PyTorch's names and

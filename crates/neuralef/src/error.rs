@@ -141,6 +141,20 @@ pub enum Error {
         /// Why not, and what serves instead.
         reason: String,
     },
+    /// A node of an ONNX graph that no layer of the engine computes.
+    #[error("{path}: node `{node}` ({operator}) is not supported: {}{reason}", .attribute.as_ref().map(|a| format!("attribute `{a}`: ")).unwrap_or_default())]
+    UnsupportedNode {
+        /// The file.
+        path: String,
+        /// Name of the node, or its number where it has none.
+        node: String,
+        /// The operator, with its domain if that is not ONNX's own.
+        operator: String,
+        /// The attribute at fault, if one is.
+        attribute: Option<String>,
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl Error {

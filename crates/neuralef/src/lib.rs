@@ -74,7 +74,7 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, NETWORKS, Network, NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer,
     OptimizerSpec, OptimizerState, Parameters, Role, RunningScale, SCHEDULES, Schedule, Tape,
-    TensorLayout, clip, l2_normalise, read_weights, write_weights,
+    TensorLayout, clip, l2_normalise, read_onnx, read_weights, write_weights,
 };
 pub use objective::{
     EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,

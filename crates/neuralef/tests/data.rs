@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use neuralef::{
-    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_weights, write_weights,
+    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_onnx, read_weights,
+    write_weights,
 };
 
 fn file(name: &str) -> String {
@@ -91,6 +92,11 @@ fn needs_data_resnet20_gives_the_reference_logits() {
     let hidden = network.hidden(x.slice(ndarray::s![..500, ..])).unwrap();
     let features = read("features").slice(ndarray::s![..500, ..]).to_owned();
     assert!(furthest(&hidden, &features) < 1e-4 * features.iter().fold(0f32, |m, v| m.max(*v)));
+
+    // As ONNX, with its norms folded.
+    let onnx = read_onnx(file("resnet/resnet20.onnx")).unwrap();
+    let error = furthest(&onnx.forward(x.view(), None).unwrap(), &read("logits"));
+    assert!(error < 1e-3, "{error}");
 
     // What is written is what was read.
     let path = tempfile::tempdir().unwrap().keep().join("again.safetensors");

@@ -139,6 +139,7 @@ fn build(text: &str, expr: &Expr, sample: Sample<'_>) -> Result<Arc<dyn Kernel>>
         }
         Node::Call(..) => KERNELS.build_with(text, expr, sample),
         Node::List(_) => Err(fault(text, expr.column, "expected a kernel, found a list")),
+        Node::Path(_) => Err(fault(text, expr.column, "expected a kernel, found a path")),
     }
 }
 

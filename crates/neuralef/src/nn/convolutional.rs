@@ -336,18 +336,7 @@ impl Architecture for Convolutional {
         let Ok(graph) = self.graph(inputs, heads) else {
             return NetworkSize { parameters: 0, hidden: 0, activations: 0, jacobian: 0 };
         };
-        let (units, functions) = (units as u64, functions as u64);
-        let size = |(tensors, _): (Vec<super::TensorLayout>, _)| {
-            tensors.last().map_or(0, |t| t.range().end as u64)
-        };
-        let parameters = size(graph.layouts());
-        let hidden = graph.nodes.last().map_or(0, |n| graph.image(n.inputs[0]).len() as u64);
-        NetworkSize {
-            jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
-            parameters: parameters.saturating_mul(units),
-            hidden: hidden.saturating_mul(units),
-            activations: graph.activations().saturating_mul(units),
-        }
+        graph.size(units, functions)
     }
 
     fn text(&self) -> String {

@@ -10,6 +10,7 @@ use super::activation::Activation;
 use super::convolutional::{CONVNET, Convolutional, RESNET};
 use super::dense::{Dense, Shape};
 use super::init::Init;
+use super::onnx::{ONNX, Onnx};
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
@@ -66,6 +67,18 @@ pub static NETWORKS: Registry<Arc<dyn Architecture>> = Registry {
             summary: "one residual network for small images with k linear heads",
             parameters: RESNET,
             build: |args| Ok(Arc::new(Convolutional::resnet(args, true)?)),
+        },
+        Entry {
+            name: "onnx",
+            summary: "k copies of the network of an ONNX file, with its weights",
+            parameters: ONNX,
+            build: |args| Ok(Arc::new(Onnx::read(args, false)?)),
+        },
+        Entry {
+            name: "shared_onnx",
+            summary: "the network of an ONNX file, with its weights; its outputs are the k functions",
+            parameters: ONNX,
+            build: |args| Ok(Arc::new(Onnx::read(args, true)?)),
         },
     ],
 };

@@ -106,15 +106,15 @@ fn name(units: usize, unit: usize, tensor: &TensorLayout) -> String {
 }
 
 /// How PyTorch lays out a tensor of ours.
-struct Layout {
+pub(super) struct Layout {
     /// PyTorch's shape.
-    shape: Vec<usize>,
+    pub(super) shape: Vec<usize>,
     /// Height, width, channels in and out of a weight; channels alone for all else.
     sides: [usize; 4],
 }
 
 impl Layout {
-    fn of(tensor: &TensorLayout) -> Self {
+    pub(super) fn of(tensor: &TensorLayout) -> Self {
         match (tensor.role, &tensor.shape[..]) {
             (Role::Weight { .. }, &[i, o]) => Layout { shape: vec![o, i], sides: [1, 1, i, o] },
             // A dense layer on an image sees all of it; PyTorch has it flattened.
@@ -129,7 +129,7 @@ impl Layout {
     }
 
     /// Places of the same number: (ours, theirs).
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         let [h, w, i, o] = self.sides;
         (0..h * w * i * o).map(move |ours| {
             let (rest, out) = (ours / o, ours % o);

@@ -222,6 +222,15 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The path of a file, which must be given.
+    pub fn path(&self, key: &str) -> Result<&'a str> {
+        match self.get(key).map(|e| &e.node) {
+            Some(Node::Path(path)) => Ok(path),
+            Some(Node::Call(name, arguments)) if arguments.is_empty() => Ok(name),
+            _ => Err(self.fault(key, format!("`{key}` must be the path of a file"))),
+        }
+    }
+
     /// `true` or `false`, or `default`.
     pub fn boolean(&self, key: &str, default: bool) -> Result<bool> {
         match self.name(key, if default { "true" } else { "false" })? {

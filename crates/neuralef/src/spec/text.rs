@@ -4,9 +4,12 @@
 //! ```text
 //! sum     := product ('+' product)*
 //! product := atom ('*' atom)*
-//! atom    := number | name [ '(' [argument (',' argument)*] ')' ] | '[' list ']' | '(' sum ')'
+//! atom    := number | name [ '(' [argument (',' argument)*] ')' ] | '[' list ']' | '(' sum ')' | path
 //! argument:= name '=' sum | sum
+//! path    := word | '"' anything else '"' | "'" anything else "'"
 //! ```
+//! A word is of letters, digits and `_.-/`, begins with a letter, `_`, `/`, `./` or `..`, and has a
+//! point or a slash: `net.onnx`, `../models/net-2.onnx`.
 //! Parsing is bounded in length and depth, and every fault carries its column.
 
 use std::fmt;
@@ -32,6 +35,8 @@ pub(crate) struct Expr {
 pub(crate) enum Node {
     /// A finite number.
     Number(f64),
+    /// The path of a file.
+    Path(String),
     /// A name with its arguments; a bare name has none.
     Call(String, Vec<Argument>),
     /// `[a, b, c]`.
@@ -151,6 +156,9 @@ impl Parser<'_> {
         let Some(&c) = self.chars.get(start) else {
             return Err(self.fault(start, "expected a name or a number, found the end"));
         };
+        if let Some(path) = self.path()? {
+            return Ok(Expr { node: Node::Path(path), column });
+        }
         if c.is_ascii_digit() || c == '.' || c == '-' {
             return Ok(Expr { node: Node::Number(self.number()?), column });
         }
@@ -175,6 +183,22 @@ impl Parser<'_> {
             return Ok(inner);
         }
         Err(self.fault(start, format!("expected a name or a number, found `{c}`")))
+    }
+
+    /// A path, if one comes next: a quoted one, or a word that can be nothing else.
+    fn path(&mut self) -> Result<Option<String>> {
+        let (start, rest) = (self.at, &self.chars[self.at..]);
+        if let Some(quote @ ('"' | '\'')) = rest.first().copied() {
+            let Some(end) = rest[1..].iter().position(|c| *c == quote) else {
+                return Err(self.fault(start, format!("no closing `{quote}`")));
+            };
+            self.at += end + 2;
+            return Ok(Some(rest[1..=end].iter().collect()));
+        }
+        let length = rest.iter().take_while(|c| is_of_word(**c)).count();
+        let word: String = rest[..length].iter().collect();
+        self.at += if is_word(&word) { length } else { 0 };
+        Ok(is_word(&word).then_some(word))
     }
 
     fn name(&mut self) -> String {
@@ -233,6 +257,27 @@ impl Parser<'_> {
     }
 }
 
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')
+}
+
+/// Whether a path needs no quotes.
+fn is_word(path: &str) -> bool {
+    let begins = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '/');
+    path.chars().all(is_of_word)
+        && path.contains(['.', '/'])
+        && (path.starts_with(begins) || path.starts_with("./") || path.starts_with(".."))
+}
+
+/// A path as the text form has it: quoted where it must be.
+pub(crate) fn path(path: &str) -> String {
+    match path {
+        word if is_word(word) => word.to_string(),
+        path if path.contains('"') => format!("'{path}'"),
+        path => format!("\"{path}\""),
+    }
+}
+
 /// The shortest decimal that parses back to the same bits.
 pub(crate) fn number(v: f64) -> String {
     if v == 0.0 || (1e-5..1e10).contains(&v.abs()) { format!("{v}") } else { format!("{v:e}") }
@@ -242,6 +287,7 @@ impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.node {
             Node::Number(v) => f.write_str(&number(*v)),
+            Node::Path(file) => f.write_str(&path(file)),
             Node::Call(name, arguments) if arguments.is_empty() => f.write_str(name),
             Node::Call(name, arguments) => {
                 write!(f, "{name}(")?;
@@ -291,6 +337,8 @@ mod tests {
             "2*(rbf + linear)*periodic(period=1.5)",
             "mlp(hidden=[32, 32], activation=sin_cos)",
             "1e-3*matern(nu=2.5, lengthscale=median)",
+            "onnx(file=../nets/net-2.onnx, order=chw)",
+            "onnx(file='my \"net\" + (1).onnx')",
         ] {
             let once = parse(text).unwrap();
             let again = parse(&once.to_string()).unwrap();
@@ -299,6 +347,29 @@ mod tests {
         let sum = parse("a + 2*b").unwrap();
         let Node::Sum(parts) = sum.node else { panic!("not a sum") };
         assert!(matches!(&parts[1].node, Node::Product(p) if p.len() == 2));
+    }
+
+    #[test]
+    fn paths_are_words_or_quoted() {
+        for (text, path) in [
+            ("net.onnx", Some("net.onnx")),
+            ("/a/b", Some("/a/b")),
+            ("./x", Some("./x")),
+            ("'C:\\nets\\a b'", Some("C:\\nets\\a b")),
+            ("\"it's\"", Some("it's")),
+            ("net", None),
+            ("-3.5", None),
+            (".5", None),
+        ] {
+            let node = parse(text).unwrap().node;
+            match path {
+                Some(path) => {
+                    assert_eq!(node, Node::Path(path.into()), "{text}");
+                    assert_eq!(parse(&super::path(path)).unwrap().node, node, "{text}");
+                }
+                None => assert!(!matches!(node, Node::Path(_)), "{text}"),
+            }
+        }
     }
 
     #[test]
@@ -311,6 +382,8 @@ mod tests {
             ("rbf(lengthscale=1e999)", 17),
             ("", 1),
             ("a b", 3),
+            ("onnx(file='net)", 11),
+            ("a-b", 2),
         ] {
             match parse(text) {
                 Err(Error::Parse { column, .. }) => assert_eq!(column, expected, "{text}"),

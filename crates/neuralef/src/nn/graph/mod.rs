@@ -22,6 +22,7 @@ pub(crate) use network::Layered;
 pub(crate) use norm::EPSILON;
 pub(crate) use pool::{Pool, PoolKind};
 
+use super::NetworkSize;
 use super::activation::Activation;
 use super::parameters::{Role, TensorLayout};
 
@@ -190,12 +191,24 @@ impl Graph {
         Ok(self.push(name, Layer::Add, vec![a, b], first))
     }
 
-    /// Applies `activation` to the latest value, in place.
+    /// Adds a copy of `of`: a value of its own for an activation, where others want it without.
+    pub(crate) fn copy(&mut self, name: &str, of: Value) -> Value {
+        let input = self.image(of);
+        let cut = Shortcut { input, stride: [1, 1], before: 0, channels: input.channels };
+        self.push(name, Layer::Shortcut(cut), vec![of], input)
+    }
+
+    /// Applies `activation` to the latest value, in place; after a max pool, to a copy, since its
+    /// derivative is found by the values it gave.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for odd channels with sin_cos.
     pub(crate) fn activate(&mut self, activation: Activation) -> Result<Value> {
         activation.check_width(self.image(self.last()).channels)?;
+        let last = self.nodes.last().map(|node| &node.layer);
+        if matches!(last, Some(Layer::Pool(Pool { kind: PoolKind::Max, .. }))) {
+            self.copy("activation", self.last());
+        }
         if let Some(node) = self.nodes.last_mut() {
             node.activation = Some(activation);
         }
@@ -216,6 +229,20 @@ impl Graph {
             all
         };
         (lay_out(Node::tensors), lay_out(Node::statistics))
+    }
+
+    /// What `units` networks of this graph would hold, for `functions` functions in all.
+    pub(crate) fn size(&self, units: usize, functions: usize) -> NetworkSize {
+        let (units, functions) = (units as u64, functions as u64);
+        let (tensors, _) = self.layouts();
+        let parameters = tensors.last().map_or(0, |t| t.range().end as u64);
+        let hidden = self.nodes.last().map_or(0, |n| self.image(n.inputs[0]).len() as u64);
+        NetworkSize {
+            jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
+            parameters: parameters.saturating_mul(units),
+            hidden: hidden.saturating_mul(units),
+            activations: self.activations().saturating_mul(units),
+        }
     }
 
     /// Numbers that a forward pass keeps for a point.

@@ -24,6 +24,8 @@ use crate::nn::tape::Tape;
 
 mod backward;
 mod forward;
+#[cfg(test)]
+mod goldens;
 mod tangent;
 #[cfg(test)]
 mod tests;
