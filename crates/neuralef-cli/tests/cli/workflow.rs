@@ -205,7 +205,7 @@ fn synthetic_sets_have_the_size_asked_for() {
     assert!(dir.array("x.npy").iter().any(|v| *v > 1.1));
     dir.refused("synth two_moon -o y.npy", &["`two_moon`", "did you mean `two_moons`"]);
     dir.refused("synth two_moons -d 3 -o y.npy", &["parameter of dataset two_moons `d`"]);
-    dir.caret("synth x.npy -o y.npy", 2, &["unexpected `.`"]);
+    dir.caret("synth x.npy -o y.npy", 1, &["expected the name of a dataset"]);
     dir.refused("synth uniform -n 5 -o missing/y.npy", &["missing/y.npy"]);
 }
 
