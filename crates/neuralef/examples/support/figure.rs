@@ -84,7 +84,7 @@ pub(crate) fn heat_maps(
     page(path, heading, columns, panels.len(), 300, |index, area| {
         let Heat { title: name, values } = &panels[index];
         title(area, name)?;
-        let area = area.margin(TITLE, 0, 0, 12);
+        let area = area.margin(TITLE, 12, 0, 12);
         let (rows, columns) = values.dim();
         let (width, height) = area.dim_in_pixel();
         let at = |part: usize, of: usize, size: u32| (part * size as usize / of.max(1)) as i32;
