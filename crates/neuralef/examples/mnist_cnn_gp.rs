@@ -2,7 +2,7 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds 3] [--data DIR]
+//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
 //!     [--features DIR] [--out DIR]
 //! ```
 //!
@@ -53,6 +53,7 @@ struct Setting {
     steps: u64,
     batch: usize,
     landmarks: usize,
+    seeds: u64,
 }
 
 const RANDOM: &str =
@@ -70,6 +71,7 @@ const SMALL: Setting = Setting {
     steps: 500,
     batch: 256,
     landmarks: 1000,
+    seeds: 1,
 };
 
 const DEFAULT: Setting = Setting {
@@ -84,6 +86,7 @@ const DEFAULT: Setting = Setting {
     steps: 2000,
     batch: 256,
     landmarks: 6000,
+    seeds: 3,
 };
 
 const PAPER: Setting = Setting {
@@ -109,7 +112,7 @@ fn main() -> Result<()> {
         Scale::Default => DEFAULT,
         Scale::Paper => PAPER,
     };
-    let seeds: u64 = args.value("seeds", 3)?;
+    let seeds: u64 = args.value("seeds", setting.seeds)?;
     let images = read(&args.data().join("mnist"), &setting)?;
     println!(
         "{} training and {} test images, S = {} networks {}",
