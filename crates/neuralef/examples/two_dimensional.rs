@@ -21,7 +21,8 @@
 //! accuracy of logistic regression on the first two and on the first three eigenfunctions, and on more
 //! of the exact ones. Nyström has a tenth of the points for landmarks. SpIN averages over batches with
 //! β = 0.01; a row with β = 1, gradients from the batch alone, tells the lag of these averages from
-//! everything else.
+//! everything else. Raw outputs are sorted by their Rayleigh quotients: with a larger `--k`, a later
+//! function that has not left the earlier ones yet can come before the third.
 //!
 //! With `--out`: the tables of means, of every trial and of separability as Markdown and CSV, and for
 //! each data set and activation a figure of the projections with the first seed.
