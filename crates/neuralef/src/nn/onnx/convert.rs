@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::Message as _;
 use prost::bytes::Bytes;
 
+use super::activations::Part;
 use super::integers::{self, Integers};
-use super::operators::Part;
 use super::proto;
 use super::reader::{Reader, short};
 use super::tensor::{self, Tensor, head};

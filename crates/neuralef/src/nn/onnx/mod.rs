@@ -1,8 +1,8 @@
 //! Networks from ONNX files: graphs made of the layers that the engine has, with their weights.
 //!
 //! A file is read in three steps: the wire format (`proto`, by prost), what its names stand for
-//! (`convert`), and what each operator is in the engine (`operators`, one function for each). Exporters
-//! write sizes as arithmetic on small tensors; `integers` works it out.
+//! (`convert`), and what each operator is in the engine (`operators`, `activations` and `shapes`, one
+//! function for each). Exporters write sizes as arithmetic on small tensors; `integers` works it out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,11 +17,13 @@ use crate::error::{Error, Result};
 use crate::spec::args::Args;
 use crate::spec::text;
 
+mod activations;
 mod convert;
 mod integers;
 mod operators;
 mod proto;
 mod reader;
+mod shapes;
 mod tensor;
 #[cfg(test)]
 mod tests;

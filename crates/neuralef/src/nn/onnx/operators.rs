@@ -1,72 +1,18 @@
 //! What each operator of a file is in the engine.
 
-use std::sync::Arc;
-
 use super::convert::{Converter, Term, Wire};
 use super::integers::{self, Integers};
 use super::reader::Reader;
-use super::tensor::{Tensor, head};
+use super::tensor::head;
 use crate::error::{Error, Result};
 use crate::nn::activation::{Activation, LEAK};
-use crate::nn::graph::{Conv, Image, Layer, Pool, PoolKind, Shortcut};
+use crate::nn::graph::{Conv, Image, Layer, Pool, PoolKind};
 
 /// The operators that are supported, as messages list them.
 const OPERATORS: &str = "Conv, Gemm, MatMul, Add, BatchNormalization, Relu, LeakyRelu, Tanh, Erf, Gelu, \
      Swish (or x·Sigmoid(x)), MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean over \
      pixels, Flatten, Reshape to rows, Slice of pixels and Pad of channels, Identity, Dropout, \
      Constant, and arithmetic on shapes";
-
-/// A part of an activation that is written as several nodes.
-#[derive(Debug, Clone)]
-pub(super) struct Part {
-    stage: Stage,
-    /// The name of what the activation is of.
-    of: Arc<str>,
-    /// The node, for a part that is used for anything else.
-    node: String,
-    operator: String,
-}
-
-/// How far an activation of x has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// 1/(1 + e⁻ˣ).
-    Sigmoid,
-    /// x/√2.
-    Scaled,
-    /// erf(x/√2).
-    Erf,
-    /// 1 + erf(x/√2), twice the normal distribution function.
-    Distribution,
-    /// x (1 + erf(x/√2)).
-    Twice,
-    /// x/2.
-    Half,
-    /// The normal distribution function.
-    Normal,
-}
-
-impl Part {
-    const REASON: &str =
-        "only as a part of SiLU, x·sigmoid(x), or GELU, x/2·(1 + erf(x/√2)), is it";
-
-    /// That it is no activation.
-    pub(super) fn refuse(&self, file: &str) -> Error {
-        Error::UnsupportedNode {
-            path: file.into(),
-            node: self.node.clone(),
-            operator: self.operator.clone(),
-            attribute: None,
-            reason: "only as a part of SiLU, x·sigmoid(x), or GELU, x/2·(1 + erf(x/√2)), is it"
-                .into(),
-        }
-    }
-}
-
-/// Whether `tensor` is the one number `value`, as far as single precision tells.
-fn is_number(tensor: &Tensor, value: f64) -> bool {
-    tensor.scalar().is_some_and(|v| (f64::from(v) / value - 1.0).abs() < 1e-6)
-}
 
 impl Converter<'_> {
     /// What the node of `reader` computes.
@@ -106,7 +52,7 @@ impl Converter<'_> {
                 1.0 => self.activate(reader, Activation::Silu),
                 other => Err(reader.refuse(Some("alpha"), format!("only 1 is, got {other}"))),
             },
-            ("Sigmoid", _) => self.begin(reader, 0, Stage::Sigmoid),
+            ("Sigmoid", _) => self.sigmoid(reader),
             ("Erf", _) => self.erf(reader),
             ("Mul", _) => self.times(reader),
             ("Div", _) => self.over(reader),
@@ -332,115 +278,14 @@ impl Converter<'_> {
         Ok(Self::fresh(self.graph.norm(&name, of.value, epsilon), of.flat))
     }
 
-    /// An activation of input 0, which nothing else reads but the node itself.
-    fn activate(&mut self, reader: &Reader<'_>, activation: Activation) -> Result<Term> {
-        reader.at_most(1)?;
-        let of = self.wire(reader, 0)?;
-        let alone = self.is_read(reader, 0, of, 1);
-        self.apply(reader, of, alone, activation)
-    }
-
-    /// An activation of `of`: in place when no one else wants the value without it.
-    fn apply(
-        &mut self,
-        reader: &Reader<'_>,
-        of: Wire,
-        alone: bool,
-        activation: Activation,
-    ) -> Result<Term> {
-        if !(alone && self.is_open(of)) {
-            let name = self.layer_name(reader, None);
-            self.graph.copy(&name, of.value);
-        }
-        let value = self.graph.activate(activation);
-        Ok(Self::fresh(value.map_err(|e| reader.refuse(None, e.to_string()))?, of.flat))
-    }
-
-    /// An activation that is complete with this node: of what both its inputs are of, which two nodes
-    /// read.
-    fn complete(&mut self, reader: &Reader<'_>, of: &str, activation: Activation) -> Result<Term> {
-        let Some(wire) = self.wire_named(of) else {
-            return Err(reader.fault("it reads what nothing computes"));
-        };
-        let alone = wire.alone && self.reads(of) == 2;
-        self.apply(reader, wire, alone, activation)
-    }
-
-    /// A part of an activation of the values that input `i` is.
-    fn begin(&self, reader: &Reader<'_>, i: usize, stage: Stage) -> Result<Term> {
-        self.wire(reader, i)?;
-        Ok(Self::part(reader, reader.needed(i)?.into(), stage))
-    }
-
-    fn part(reader: &Reader<'_>, of: Arc<str>, stage: Stage) -> Term {
-        Term::Part(Part { stage, of, node: reader.name(), operator: reader.operator() })
-    }
-
-    fn erf(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        match self.term(reader, 0)? {
-            Term::Part(part) if part.stage == Stage::Scaled => {
-                Ok(Self::part(reader, part.of.clone(), Stage::Erf))
-            }
-            _ => self.activate(reader, Activation::Erf),
-        }
-    }
-
-    fn over(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        match (self.term(reader, 0)?, self.term(reader, 1)?) {
-            (Term::Wire(_), Term::Tensor(by)) if is_number(by, 2f64.sqrt()) => {
-                self.begin(reader, 0, Stage::Scaled)
-            }
-            (Term::Part(part), _) => Err(part.refuse(self.file)),
-            _ => Err(reader.refuse(None, "only as a part of GELU, x/√2, is it")),
-        }
-    }
-
-    fn times(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        for (a, b) in [(0, 1), (1, 0)] {
-            let (of, activation) = match (self.term(reader, a)?, self.term(reader, b)?) {
-                (Term::Wire(_), Term::Part(part)) if *part.of == *reader.needed(a)? => {
-                    let of = part.of.clone();
-                    match part.stage {
-                        Stage::Sigmoid => (of, Activation::Silu),
-                        Stage::Normal => (of, Activation::Gelu),
-                        Stage::Distribution => return Ok(Self::part(reader, of, Stage::Twice)),
-                        _ => return Err(part.refuse(self.file)),
-                    }
-                }
-                (Term::Wire(_), Term::Tensor(by)) if is_number(by, 0.5f64.sqrt()) => {
-                    return self.begin(reader, a, Stage::Scaled);
-                }
-                (Term::Wire(_), Term::Tensor(by)) if is_number(by, 0.5) => {
-                    return self.begin(reader, a, Stage::Half);
-                }
-                (Term::Part(part), Term::Tensor(by)) if is_number(by, 0.5) => {
-                    let of = part.of.clone();
-                    match part.stage {
-                        Stage::Twice => (of, Activation::Gelu),
-                        Stage::Distribution => return Ok(Self::part(reader, of, Stage::Normal)),
-                        _ => return Err(part.refuse(self.file)),
-                    }
-                }
-                (Term::Part(x), Term::Part(y))
-                    if x.of == y.of && (x.stage, y.stage) == (Stage::Half, Stage::Distribution) =>
-                {
-                    (x.of.clone(), Activation::Gelu)
-                }
-                _ => continue,
-            };
-            return self.complete(reader, &of, activation);
-        }
-        Err(reader.refuse(None, Part::REASON))
-    }
-
     fn add(&mut self, reader: &Reader<'_>) -> Result<Term> {
         reader.at_most(2)?;
         for (a, b) in [(0, 1), (1, 0)] {
             match (self.term(reader, a)?, self.term(reader, b)?) {
-                (Term::Part(part), Term::Tensor(one))
-                    if part.stage == Stage::Erf && is_number(one, 1.0) =>
-                {
-                    return Ok(Self::part(reader, part.of.clone(), Stage::Distribution));
+                (Term::Part(part), Term::Tensor(by)) => {
+                    if let Some(sum) = Self::plus(reader, part, by) {
+                        return Ok(sum);
+                    }
                 }
                 (Term::Wire(of), Term::Tensor(_)) => return self.add_bias(reader, a, b, *of),
                 _ => {}
@@ -532,139 +377,6 @@ impl Converter<'_> {
         reader.only("noop_with_empty_axes", 0)?;
         let flat = reader.integer("keepdims", 1)? == 0;
         self.global(reader, PoolKind::Average, flat)
-    }
-
-    fn flatten(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        let rank = if self.wire(reader, 0)?.flat { 2 } else { 4 };
-        match reader.integer("axis", 1)? {
-            axis if axis == 1 || axis == 1 - rank => self.alias(reader, 0, true),
-            other => Err(reader.refuse(Some("axis"), format!("only 1 is, got {other}"))),
-        }
-    }
-
-    /// Only to rows of all numbers of a point.
-    fn reshape(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        reader.at_most(2)?;
-        let wire = self.wire(reader, 0)?;
-        let (shape, len) = (self.sizes(reader, 1)?, self.graph.image(wire.value).len() as i64);
-        reader.only("allowzero", 0)?;
-        let is_batch = |size: Option<i64>| match size {
-            None | Some(0) => true,
-            Some(size) => Some(size) == self.batch,
-        };
-        let rows = match shape[..] {
-            [first, Some(-1)] => is_batch(first),
-            [first, Some(second)] => second == len && (is_batch(first) || first == Some(-1)),
-            _ => false,
-        };
-        if rows {
-            return self.alias(reader, 0, true);
-        }
-        let show = |size: &Option<i64>| size.map_or("batch".into(), |v| v.to_string());
-        let got: Vec<String> = head(&shape).iter().map(show).collect();
-        let reason = format!("only to [batch, {len}] is it, got [{}]", got.join(", "));
-        Err(reader.refuse(None, reason))
-    }
-
-    /// Every so-many-th pixel, from the first to the end.
-    fn slice(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        reader.at_most(5)?;
-        let of = self.images(reader, 0)?;
-        let list = |i: usize| -> Result<Vec<i64>> {
-            let sizes = self.sizes(reader, i)?.into_iter().collect::<Option<Vec<i64>>>();
-            sizes.ok_or_else(|| reader.refuse(None, "only constant bounds are"))
-        };
-        let (starts, ends) = (list(1)?, list(2)?);
-        let axes = match reader.input(3) {
-            Some(_) => list(3)?,
-            None => (0..starts.len() as i64).collect(),
-        };
-        let steps = if reader.input(4).is_some() { list(4)? } else { vec![1; starts.len()] };
-        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || axes.len() > 4 {
-            return Err(reader.fault("as many starts, ends, axes and steps are expected"));
-        }
-        let image = self.graph.image(of.value);
-        let sides = [image.channels, image.height, image.width];
-        let mut stride = [1; 2];
-        let mut seen = Vec::new();
-        for (i, axis) in axes.into_iter().enumerate() {
-            let axis = if axis < 0 { axis.saturating_add(4) } else { axis };
-            let step = usize::try_from(steps[i]).unwrap_or(0);
-            let side = usize::try_from(axis).ok().and_then(|a| sides.get(a.checked_sub(1)?));
-            let (Some(&side), false) = (side, seen.contains(&axis)) else {
-                return Err(reader.refuse(None, format!("axis {axis}")));
-            };
-            seen.push(axis);
-            let end = if ends[i] < 0 { ends[i].saturating_add(side as i64) } else { ends[i] };
-            let end = usize::try_from(end).unwrap_or(0).min(side);
-            let all = step > 0 && end.div_ceil(step) == side.div_ceil(step);
-            if starts[i] != 0 || !all || (axis == 1 && step != 1) {
-                let reason = "only every so-many-th pixel, from the first to the end, is";
-                return Err(reader.refuse(None, reason));
-            }
-            if axis > 1 {
-                stride[axis as usize - 2] = step;
-            }
-        }
-        self.shortcut(reader, of, stride, [0, 0])
-    }
-
-    /// Channels of zeros before and after.
-    fn pad(&mut self, reader: &Reader<'_>) -> Result<Term> {
-        reader.at_most(3)?;
-        let of = self.images(reader, 0)?;
-        let mode = reader.text("mode", "constant")?;
-        if mode != "constant" {
-            return Err(reader.refuse(Some("mode"), format!("only `constant` is, got `{mode}`")));
-        }
-        if reader.input(2).is_some() && self.tensor(reader, 2)?.scalar() != Some(0.0) {
-            return Err(reader.refuse(None, "only zeros are padded with"));
-        }
-        let pads = self.sizes(reader, 1)?;
-        let channel = |v: Option<i64>| v.and_then(|v| usize::try_from(v).ok());
-        match pads[..] {
-            [Some(0), b, Some(0), Some(0), Some(0), a, Some(0), Some(0)] => {
-                let (Some(before), Some(after)) = (channel(b), channel(a)) else {
-                    return Err(reader.refuse(None, "only channels that are added are"));
-                };
-                self.shortcut(reader, of, [1, 1], [before, after])
-            }
-            _ => {
-                let reason = "only channels are padded; pads of pixels belong to the convolution";
-                Err(reader.refuse(None, reason))
-            }
-        }
-    }
-
-    /// A shortcut of option A, joined with the one before where that is nobody else's.
-    fn shortcut(
-        &mut self,
-        reader: &Reader<'_>,
-        of: Wire,
-        stride: [usize; 2],
-        [before, after]: [usize; 2],
-    ) -> Result<Term> {
-        let too_many = || reader.refuse(None, "too many channels");
-        let channels = self.graph.image(of.value).channels;
-        let channels = [before, after].into_iter().try_fold(channels, usize::checked_add);
-        let channels = channels.filter(|c| *c <= 1 << 24).ok_or_else(too_many)?;
-        let mut cut = Shortcut { input: self.graph.input, stride, before, channels };
-        let (mut name, mut from) = (None, of.value);
-        if self.is_open(of) && self.is_read(reader, 0, of, 1) {
-            let last = self.graph.nodes.pop_if(|node| matches!(node.layer, Layer::Shortcut(_)));
-            if let Some(node) = last
-                && let Layer::Shortcut(earlier) = node.layer
-            {
-                (name, from) = (Some(node.name), node.inputs[0]);
-                cut.before += earlier.before;
-                for (ours, theirs) in cut.stride.iter_mut().zip(earlier.stride) {
-                    *ours = ours.saturating_mul(theirs);
-                }
-            }
-        }
-        let name = name.unwrap_or_else(|| self.layer_name(reader, None));
-        let value = self.graph.shortcut(&name, from, cut);
-        Ok(Self::fresh(value.map_err(|e| reader.refuse(None, e.to_string()))?, false))
     }
 }
 
