@@ -226,6 +226,7 @@ fn run(
         each(name, 0, (&train, &test), started.elapsed().as_secs_f64())?;
     }
 
+    let data = Dataset::from_array("mnist", images.train.clone())?;
     let fit = |network: &str, readout: ReadoutKind, steps: Steps, k: usize| {
         let spec = FitSpec {
             features: Some(kernel.path.clone()),
@@ -242,7 +243,6 @@ fn run(
             seed,
             ..FitSpec::default()
         };
-        let data = Dataset::from_array("mnist", images.train.clone())?;
         let (model, _) = Fit::new(spec).run(&data)?;
         let train = model.eigenfunctions(images.train.view())?;
         let test = model.eigenfunctions(images.test.view())?;

@@ -203,9 +203,7 @@ fn difference(path: &std::path::Path) -> Result<Box<dyn Network>> {
     let pairs: Vec<_> = layouts.map(|(a, b)| (a.clone(), b)).collect();
     let unit = &mut one.parameters_mut().units_mut()[0];
     for (a, b) in pairs {
-        let size = |shape: &[usize]| shape.iter().product::<usize>();
-        let source = &from.units()[0][a.offset..a.offset + size(&a.shape)];
-        let to = &mut unit[b.offset..b.offset + size(&b.shape)];
+        let (source, to) = (&from.units()[0][a.range()], &mut unit[b.range()]);
         match a.shape == b.shape {
             true => to.copy_from_slice(source),
             false => {

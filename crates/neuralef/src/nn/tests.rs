@@ -333,8 +333,7 @@ fn initial_weights_follow_their_laws_and_seeds() {
     assert_ne!(p.units()[0], p.units()[1]);
     // He: 2/fan_in within 5 standard errors of a variance, √(2/n) relative.
     for tensor in &p.layouts()[0][..4] {
-        let size: usize = tensor.shape.iter().product();
-        let values = &p.units()[0][tensor.offset..tensor.offset + size];
+        let (size, values) = (tensor.size(), &p.units()[0][tensor.range()]);
         let variance = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / size as f64;
         let expected = if tensor.shape.len() == 2 { 2.0 / tensor.shape[0] as f64 } else { 1.0 };
         let error = (variance / expected - 1.0).abs();

@@ -1,8 +1,9 @@
 //! Convolution, and with it the dense layer: a kernel as large as the image.
 //!
 //! No matrix of patches is written. All windows of the (padded) image have their numbers at the same
-//! places, and the products of [`product`](super::super::product) read them there. The backward pass to the image is the same product: the cotangent, spread
-//! out by the stride and padded, with the kernel turned around.
+//! places, and the products of [`product`](super::super::product) read them there. The backward pass to
+//! the image is the same product: the cotangent, spread out by the stride and padded, with the kernel
+//! turned around.
 
 use pulp::Arch;
 

@@ -36,12 +36,13 @@ struct Accumulate<'a, A> {
     scratch: &'a mut Vec<f32>,
 }
 
-/// Columns `offset..` of rows `stride` apart.
+/// Columns `offset..` of rows `stride` apart, which are columns `column..` of dW.
 #[derive(Clone, Copy)]
 struct Columns<'a> {
     data: &'a [f32],
     stride: usize,
     offset: usize,
+    column: usize,
 }
 
 impl<A: Source> WithSimd for Accumulate<'_, A> {
@@ -58,7 +59,8 @@ impl<A: Source> WithSimd for Accumulate<'_, A> {
         let whole = inner - inner % TILE;
         for start in (0..self.a.count()).step_by(ROWS) {
             let rows = start..self.a.count().min(start + ROWS);
-            let dz = Columns { data: &self.dz[rows.start * stride..], stride, offset: 0 };
+            let dz =
+                Columns { data: &self.dz[rows.start * stride..], stride, offset: 0, column: 0 };
             let least = PANELS[usize::from(rows.len() > ROWS / 2)];
             if inner >= least && stride > 2 * S::F32_LANES {
                 self.packed(simd, stride, whole, rows.clone());
@@ -100,7 +102,7 @@ impl<A: Source> Accumulate<'_, A> {
         let a = self.a;
         let mut column = 0;
         while column < dz.stride {
-            let dz = Columns { offset: column, ..dz };
+            let dz = Columns { offset: column, column, ..dz };
             let two = dz.stride - column >= 2 * S::F32_LANES;
             for i in (0..whole).step_by(TILE) {
                 let at = Place { rows: rows.clone(), start: i, row: i };
@@ -163,11 +165,11 @@ impl<A: Source> Accumulate<'_, A> {
         column: usize,
     ) {
         let stride = panel.len() / at.rows.len().max(1);
-        let dz = Columns { data: panel, stride, offset: 0 };
+        let dz = Columns { data: panel, stride, offset: 0, column };
         if stride == 2 * S::F32_LANES {
-            self.tile_at::<S, B, TILE, 2, false>(simd, a, dz, at, column);
+            self.tile::<S, B, TILE, 2, false>(simd, a, dz, at);
         } else {
-            self.tile_at::<S, B, TILE, 1, false>(simd, a, dz, at, column);
+            self.tile::<S, B, TILE, 1, false>(simd, a, dz, at);
         }
     }
 
@@ -176,7 +178,7 @@ impl<A: Source> Accumulate<'_, A> {
         let a = self.a;
         let mut column = 0;
         while column < dz.stride {
-            let dz = Columns { offset: column, ..dz };
+            let dz = Columns { offset: column, column, ..dz };
             let vectors = (dz.stride - column) / S::F32_LANES;
             // More columns at once when there are few rows, to keep enough sums in flight.
             let taken = if R <= 2 && vectors >= 4 {
@@ -193,7 +195,7 @@ impl<A: Source> Accumulate<'_, A> {
         }
     }
 
-    /// As [`tile_at`](Accumulate::tile_at), with the columns of dW that `dz` has.
+    /// R rows and V vectors of columns of dW, from row `at.row` and column `dz.column` on.
     #[inline(always)]
     fn tile<S: Simd, B: Source, const R: usize, const V: usize, const BIAS: bool>(
         &mut self,
@@ -201,19 +203,6 @@ impl<A: Source> Accumulate<'_, A> {
         a: B,
         dz: Columns<'_>,
         at: &Place,
-    ) {
-        self.tile_at::<S, B, R, V, BIAS>(simd, a, dz, at, dz.offset);
-    }
-
-    /// R rows and V vectors of columns of dW, from row `at.row` and column `column` on.
-    #[inline(always)]
-    fn tile_at<S: Simd, B: Source, const R: usize, const V: usize, const BIAS: bool>(
-        &mut self,
-        simd: S,
-        a: B,
-        dz: Columns<'_>,
-        at: &Place,
-        column: usize,
     ) {
         let mut sum = [[simd.splat_f32s(0.0); V]; R];
         let mut ones = [simd.splat_f32s(0.0); V];
@@ -242,10 +231,10 @@ impl<A: Source> Accumulate<'_, A> {
         let outer = self.bias.len();
         for (r, sum) in sum.iter().enumerate() {
             let row = &mut self.weight[(at.row + r) * outer..(at.row + r + 1) * outer];
-            add_vectors::<S, V>(simd, &mut row[column..], sum);
+            add_vectors::<S, V>(simd, &mut row[dz.column..], sum);
         }
         if BIAS {
-            add_vectors::<S, V>(simd, &mut self.bias[column..], &ones);
+            add_vectors::<S, V>(simd, &mut self.bias[dz.column..], &ones);
         }
     }
 

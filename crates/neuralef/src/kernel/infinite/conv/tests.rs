@@ -53,24 +53,35 @@ pub(super) fn variances(count: usize) -> (Vec<f64>, Vec<f64>) {
     (weights, biases)
 }
 
+/// A network of convolutions, each with its kernel, stride and pool.
+pub(super) fn net(
+    name: &'static str,
+    image: [usize; 3],
+    layers: &[[usize; 3]],
+    same: bool,
+    average: bool,
+    hidden: usize,
+) -> Net {
+    let (weights, biases) = variances(layers.len() + hidden + 1);
+    Net {
+        image,
+        kernels: layers.iter().map(|l| l[0]).collect(),
+        strides: layers.iter().map(|l| l[1]).collect(),
+        same,
+        pools: layers.iter().map(|l| l[2]).collect(),
+        average,
+        hidden,
+        name,
+        weights,
+        biases,
+    }
+}
+
 /// Networks of every kind of layer.
 pub(super) fn networks(name: &'static str) -> Vec<Net> {
-    let net =
-        |image: [usize; 3], layers: &[[usize; 3]], same: bool, average: bool, hidden: usize| {
-            let (weights, biases) = variances(layers.len() + hidden + 1);
-            Net {
-                image,
-                kernels: layers.iter().map(|l| l[0]).collect(),
-                strides: layers.iter().map(|l| l[1]).collect(),
-                same,
-                pools: layers.iter().map(|l| l[2]).collect(),
-                average,
-                hidden,
-                name,
-                weights,
-                biases,
-            }
-        };
+    let net = |image, layers: &[[usize; 3]], same, average, hidden| {
+        net(name, image, layers, same, average, hidden)
+    };
     vec![
         net([4, 4, 2], &[[3, 1, 1], [3, 1, 1]], true, false, 0),
         net([5, 4, 1], &[[2, 1, 1], [4, 1, 1]], true, false, 1),

@@ -22,8 +22,7 @@ fn shake(network: &mut dyn Network, stream: u64) {
     for (u, unit) in network.parameters_mut().units_mut().iter_mut().enumerate() {
         *unit = draw(unit.len(), stream + u as u64);
         for t in &layouts[u] {
-            let size: usize = t.shape.iter().product();
-            for w in &mut unit[t.offset..t.offset + size] {
+            for w in &mut unit[t.range()] {
                 match t.role {
                     Role::Weight { fan_in } => *w *= (3.0 / fan_in as f32).sqrt(),
                     Role::Scale => *w += 1.5,
@@ -165,8 +164,7 @@ fn gradients_agree_with_finite_differences_layer_by_layer() {
         // One direction for each tensor of each unit, so that no layer hides behind another one.
         for (u, layouts) in network.parameters().layouts().iter().enumerate() {
             for tensor in layouts {
-                let size: usize = tensor.shape.iter().product();
-                let at = tensor.offset..tensor.offset + size;
+                let (size, at) = (tensor.size(), tensor.range());
                 let mut direction = network.parameters().zeros_like();
                 direction.units_mut()[u][at.clone()].copy_from_slice(&draw(size, 5));
                 let dot = |a: &[f32], b: &[f32]| -> f64 {
