@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 
 use super::axes::{Area, Axis, Mark, legend, plot, range};
+use super::page::cells;
 use super::style::{self, UNIT, class};
 use super::{FigureError, Result, check_length, check_values};
 
@@ -111,11 +112,8 @@ impl Grid<'_> {
         for (row, entries) in named.chunks(self.per_row()).enumerate() {
             legend(&area.margin(row as i32 * LEGEND * UNIT, 0, 0, 0), entries)?;
         }
-        let (width, height) = self.size;
-        for (index, panel) in self.panels.iter().enumerate() {
-            let (row, column) = ((index / self.columns) as i32, (index % self.columns) as i32);
-            let origin = (column * width * UNIT, (self.lead() + row * height) * UNIT);
-            let cell = area.clone().shrink(origin, (width * UNIT, height * UNIT));
+        let plots = area.margin(self.lead() * UNIT, 0, 0, 0);
+        for (panel, cell) in self.panels.iter().zip(cells(plots, self.columns, self.size)) {
             cell.draw_text(&panel.title, &style::text(style::LABEL), (50 * UNIT, 4 * UNIT))?;
             panel.draw(&cell.margin(24 * UNIT, 4 * UNIT, 0, 14 * UNIT), |line| {
                 let dashed = self.entries.get(line.entry).is_some_and(|e| e.dashed);

@@ -4,9 +4,11 @@
 //! twice its size with the fonts embedded in the program. Files appear whole or not at all.
 
 mod axes;
+mod clouds;
 mod contours;
 mod curves;
 mod grid;
+mod heat_maps;
 mod page;
 mod scatter;
 mod spectrum;
@@ -146,6 +148,36 @@ pub struct Scatter<'a> {
     pub colouring: Colouring<'a>,
 }
 
+/// Points in three coordinates, seen from one side: clouds in rows, all of the same points.
+#[derive(Debug, Clone, Copy)]
+pub struct Clouds<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// Smaller line under the heading; may be empty.
+    pub subtitle: &'a str,
+    /// Clouds in a row.
+    pub columns: usize,
+    /// The name of every cloud and its coordinates, each with one value for every point.
+    pub clouds: &'a [(&'a str, [Series<'a>; 3])],
+    /// The colours.
+    pub colouring: Colouring<'a>,
+}
+
+/// Matrices of one shape by colour, in rows; the colours span the values of the first.
+#[derive(Debug, Clone, Copy)]
+pub struct HeatMaps<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// Smaller line under the heading; may be empty.
+    pub subtitle: &'a str,
+    /// Matrices in a row.
+    pub columns: usize,
+    /// Rows and columns of each matrix.
+    pub shape: (usize, usize),
+    /// The matrices, row by row.
+    pub matrices: &'a [Series<'a>],
+}
+
 /// Eigenvalues on a logarithmic axis.
 #[derive(Debug, Clone, Copy)]
 pub struct Spectrum<'a> {
@@ -187,6 +219,24 @@ pub fn spectrum(path: &Path, figure: &Spectrum<'_>) -> Result<()> {
 /// # Errors
 /// As [`spectrum()`].
 pub fn grid(path: &Path, figure: &Grid<'_>) -> Result<()> {
+    figure.check()?;
+    page(path, figure.size(), figure.title, figure.subtitle, |area| figure.draw(area))
+}
+
+/// Draws clouds of points.
+///
+/// # Errors
+/// As [`spectrum()`].
+pub fn clouds(path: &Path, figure: &Clouds<'_>) -> Result<()> {
+    figure.check()?;
+    page(path, figure.size(), figure.title, figure.subtitle, |area| figure.draw(area))
+}
+
+/// Draws matrices by colour.
+///
+/// # Errors
+/// As [`spectrum()`].
+pub fn heat_maps(path: &Path, figure: &HeatMaps<'_>) -> Result<()> {
     figure.check()?;
     page(path, figure.size(), figure.title, figure.subtitle, |area| figure.draw(area))
 }

@@ -62,6 +62,19 @@ pub(super) fn page(
     write(path, &if raster { png(&svg)? } else { svg.into_bytes() })
 }
 
+/// Rectangles of `width` × `height` pixels in rows of `columns`, without end.
+pub(super) fn cells<'a>(
+    area: Area<'a>,
+    columns: usize,
+    (width, height): (i32, i32),
+) -> impl Iterator<Item = Area<'a>> + use<'a> {
+    (0..).map(move |index: usize| {
+        let (row, column) = ((index / columns) as i32, (index % columns) as i32);
+        let origin = (column * width * UNIT, row * height * UNIT);
+        area.clone().shrink(origin, (width * UNIT, height * UNIT))
+    })
+}
+
 /// Writes beside the file and renames.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| FigureError::Io { path: path.to_path_buf(), source };

@@ -17,10 +17,8 @@ impl Scatter<'_> {
             return Err(FigureError::Empty { what: "points" });
         }
         check_series(self.coordinates, first.values.len())?;
-        match self.colouring {
-            Colouring::None => Ok(()),
-            Colouring::Labels(labels) => check_length("labels", first.values.len(), labels.len()),
-        }
+        let count = first.values.len();
+        self.colouring.labels().map_or(Ok(()), |l| check_length("labels", count, l.len()))
     }
 
     /// The pairs of coordinates that are drawn; a lone coordinate is drawn against the position.
@@ -37,33 +35,10 @@ impl Scatter<'_> {
         (plots * if plots == 1 { 440 } else { 350 }, 380)
     }
 
-    /// The colour of every point and the entries of the legend.
-    fn colours(&self) -> (Vec<RGBColor>, Vec<(RGBColor, String)>) {
-        let count = self.coordinates.first().map_or(0, |s| s.values.len());
-        let Colouring::Labels(labels) = self.colouring else {
-            return (vec![class(0); count], Vec::new());
-        };
-        let distinct: Vec<i64> =
-            labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let many = distinct.len() > CLASS_COLOURS;
-        let colour = |rank: usize| {
-            if many {
-                ViridisRGB.get_color(rank as f64 / (distinct.len() - 1) as f64)
-            } else {
-                class(rank)
-            }
-        };
-        let of_points = labels.iter().map(|l| colour(distinct.binary_search(l).unwrap_or(0)));
-        let entries = distinct.iter().enumerate();
-        // Of more classes than can be told apart, the first and the last.
-        let named = entries.filter(|(rank, _)| !many || *rank == 0 || rank + 1 == distinct.len());
-        let named = named.map(|(rank, l)| (colour(rank), l.to_string().replace('-', "−")));
-        (of_points.collect(), named.collect())
-    }
-
     /// Plots side by side, the legend above them.
     pub(super) fn draw(&self, area: &Area<'_>) -> Result<()> {
-        let (colours, names) = self.colours();
+        let count = self.coordinates.first().map_or(0, |s| s.values.len());
+        let (colours, names) = self.colouring.colours(count);
         let radius = if colours.len() > 500 { 9 } else { 13 };
         let cells = area.split_evenly((1, self.pairs().len()));
         for (cell, (i, j)) in cells.iter().zip(self.pairs()) {
@@ -88,5 +63,38 @@ impl Scatter<'_> {
         }
         let entries: Vec<_> = names.iter().map(|(c, n)| (Mark::Disc, *c, n.as_str())).collect();
         legend(&area.margin(0, 0, 0, 6 * UNIT), &entries)
+    }
+}
+
+impl<'a> Colouring<'a> {
+    /// The classes of the points, where they are coloured by them.
+    pub(super) fn labels(self) -> Option<&'a [i64]> {
+        match self {
+            Colouring::None => None,
+            Colouring::Labels(labels) => Some(labels),
+        }
+    }
+
+    /// The colours of `count` points and the entries of the legend.
+    pub(super) fn colours(self, count: usize) -> (Vec<RGBColor>, Vec<(RGBColor, String)>) {
+        let Some(labels) = self.labels() else {
+            return (vec![class(0); count], Vec::new());
+        };
+        let distinct: Vec<i64> =
+            labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let many = distinct.len() > CLASS_COLOURS;
+        let colour = |rank: usize| {
+            if many {
+                ViridisRGB.get_color(rank as f64 / (distinct.len() - 1) as f64)
+            } else {
+                class(rank)
+            }
+        };
+        let of_points = labels.iter().map(|l| colour(distinct.binary_search(l).unwrap_or(0)));
+        let entries = distinct.iter().enumerate();
+        // Of more classes than can be told apart, the first and the last.
+        let named = entries.filter(|(rank, _)| !many || *rank == 0 || rank + 1 == distinct.len());
+        let named = named.map(|(rank, l)| (colour(rank), l.to_string().replace('-', "−")));
+        (of_points.collect(), named.collect())
     }
 }

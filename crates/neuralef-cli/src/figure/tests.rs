@@ -313,6 +313,57 @@ fn scatter_colours_by_class() {
     assert_eq!(draw(alone, "scatter-one").0, 900);
 }
 
+#[test]
+fn clouds_and_heat_maps_show_every_number() {
+    let out = out();
+    let (values, labels) = cloud(300);
+    let names = names(3);
+    let coordinates = [0, 1, 2].map(|j| Series { name: &names[j], values: &values[j] });
+    let figure = Clouds {
+        title: "Digits",
+        subtitle: "300 points",
+        columns: 2,
+        clouds: &[("exact", coordinates), ("NeuralEF", coordinates), ("SpIN", coordinates)],
+        colouring: Colouring::Labels(&labels),
+    };
+    let text = both(&out.path, "clouds", |path| clouds(path, &figure));
+    assert_eq!(text.matches("<circle").count(), 3 * 300 + 10);
+    let document = Document::parse(&text).unwrap();
+    for word in ["exact", "NeuralEF", "SpIN", "ψ₁", "ψ₂", "ψ₃"] {
+        assert!(says(&document, word), "{word}");
+    }
+    let short = Clouds { colouring: Colouring::Labels(&labels[1..]), ..figure };
+    let error = clouds(&out.path.join("short.svg"), &short).unwrap_err();
+    assert!(matches!(error, FigureError::Length { expected: 300, got: 299, .. }));
+    let error = clouds(&out.path.join("none.svg"), &Clouds { clouds: &[], ..figure }).unwrap_err();
+    assert!(matches!(error, FigureError::Empty { .. }));
+
+    let matrix: Vec<f64> = (0..12).map(f64::from).collect();
+    let beyond: Vec<f64> = matrix.iter().map(|v| 3.0 * v).collect();
+    let figure = HeatMaps {
+        title: "Kernel",
+        subtitle: "",
+        columns: 2,
+        shape: (3, 4),
+        matrices: &[
+            Series { name: "exact", values: &matrix },
+            Series { name: "features", values: &beyond },
+        ],
+    };
+    let text = both(&out.path, "heat-maps", |path| heat_maps(path, &figure));
+    let fills: Vec<&str> =
+        text.split("<rect").skip(1).filter_map(|t| t.split("fill=\"").nth(1)?.get(..7)).collect();
+    // The page, and then the entries of both, row by row.
+    assert_eq!(fills.len(), 1 + 2 * 12);
+    let distinct = |fills: &[&str]| fills.iter().collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!(distinct(&fills[1..13]), 12);
+    // All from the greatest entry of the first matrix on, 11, have its colour: 12, 15, …, 33.
+    assert_eq!(distinct(&fills[17..25]), 1);
+    assert_eq!(fills[17], fills[12]);
+    let error = heat_maps(&out.path.join("x.svg"), &HeatMaps { shape: (3, 3), ..figure });
+    assert!(matches!(error.unwrap_err(), FigureError::Length { expected: 9, got: 12, .. }));
+}
+
 fn line<'a>(x: &'a [f64], series: &'a [Series<'a>]) -> Body<'a> {
     Body::Curves(Curves { title: "t", subtitle: "", x_label: "x", x, series, reference: &[] })
 }

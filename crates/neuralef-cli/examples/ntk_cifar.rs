@@ -2,7 +2,7 @@
 //! 2022, section 5.4): ten eigenpairs from Monte-Carlo features, against the exact kernel.
 //!
 //! ```text
-//! cargo run --release -p neuralef --example ntk_cifar [-- --small | --paper] [--seed 0] [--data DIR]
+//! cargo run --release -p neuralef-cli --example ntk_cifar [-- --small | --paper] [--seed 0] [--data DIR]
 //!     [--out DIR]
 //! ```
 //!
@@ -25,7 +25,7 @@ use neuralef::{
 };
 
 mod support;
-use support::{Args, Heat, Scale, Table, heat_maps};
+use support::{Args, Scale, Table, heat_maps};
 
 const K: usize = 10;
 const TEST: usize = 100;
@@ -170,11 +170,9 @@ fn main() -> Result<()> {
         // By class.
         let (mut order, of) = ((0..TEST).collect::<Vec<_>>(), |i: &usize| labels[*i]);
         order.sort_by_key(of);
-        let sorted: Vec<Mat64> =
-            kernels.iter().map(|k| k.1.select(Axis(0), &order).select(Axis(1), &order)).collect();
-        let panels = kernels.iter().zip(&sorted);
-        let panels: Vec<Heat<'_>> =
-            panels.map(|((title, _), k)| Heat { title, values: k.view() }).collect();
+        let sorted = |k: Mat64| k.select(Axis(0), &order).select(Axis(1), &order);
+        let panels: Vec<(String, Mat64)> =
+            kernels.into_iter().map(|(title, k)| (title, sorted(k))).collect();
         let heading = ["Tangent kernel of ResNet-20", "100 test images, airplanes and automobiles"];
         heat_maps(&out.join("ntk_cifar.png"), heading, 3, &panels)?;
     }

@@ -2,7 +2,7 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
+//! cargo run --release -p neuralef-cli --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
 //!     [--features DIR] [--out DIR]
 //! ```
 //!
@@ -37,7 +37,7 @@ use neuralef::{
     ReadoutKind, Result, Silent, Steps,
 };
 
-use support::{Args, Points, Scale, Table, point_clouds};
+use support::{Args, Scale, Table, point_clouds};
 
 struct Setting {
     train: usize,
@@ -128,14 +128,9 @@ fn main() -> Result<()> {
     for seed in 0..seeds {
         let drawn = run(&setting, &images, &kernel, seed, &table)?;
         if let (Some(out), 0) = (args.out()?, seed) {
-            let points = drawn.iter().map(|(title, psi)| Points {
-                title,
-                coordinates: psi.view(),
-                labels: &images.test_labels[..psi.nrows()],
-                axes: ["ψ1", "ψ2", "ψ3"],
-            });
             let heading = ["CNN-GP on MNIST", "The first three eigenfunctions at test images"];
-            point_clouds(&out.join("mnist_cnn_gp.png"), heading, 3, &points.collect::<Vec<_>>())?;
+            let labels = &images.test_labels[..drawn[0].1.nrows()];
+            point_clouds(&out.join("mnist_cnn_gp.png"), heading, 3, &drawn, labels)?;
         }
     }
     Ok(())

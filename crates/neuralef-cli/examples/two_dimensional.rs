@@ -2,7 +2,7 @@
 //! do the first three make the classes linearly separable, and who finds them?
 //!
 //! ```text
-//! cargo run --release -p neuralef --example two_dimensional \
+//! cargo run --release -p neuralef-cli --example two_dimensional \
 //!     [-- --small] [--data moons,circles] [--activation relu,erf] [--k 3] [--width 16] [--seeds 3] [--out DIR]
 //! ```
 //!
@@ -41,7 +41,7 @@ use neuralef::{
 };
 
 mod support;
-use support::{Args, Points, Scale, Table, point_clouds};
+use support::{Args, Scale, Table, point_clouds};
 
 struct Setting {
     train: usize,
@@ -250,19 +250,10 @@ fn run(
         let panels: Vec<(String, Mat64)> = drawn
             .map(|((method, psi), name)| (format!("{method}, {name}"), aligned(psi, reference)))
             .collect();
-        let panels: Vec<Points<'_>> = panels
-            .iter()
-            .map(|(title, psi)| Points {
-                title,
-                coordinates: psi.view(),
-                labels: &draw.test.labels,
-                axes: ["ψ1", "ψ2", "ψ3"],
-            })
-            .collect();
         let heading = format!("{data}, NN-GP of {activation} networks with three layers");
         let note = format!("The first three eigenfunctions at {} held-out points", setting.test);
         let path = out.join(format!("{data}_{activation}.png"));
-        point_clouds(&path, [&heading, &note], DRAWN.len(), &panels)?;
+        point_clouds(&path, [&heading, &note], DRAWN.len(), &panels, &draw.test.labels)?;
     }
     Ok(found)
 }
