@@ -3,6 +3,7 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 /// The generator used throughout: portable, counter-based, the same bits on every machine.
 pub(crate) type Rng = ChaCha8Rng;
@@ -14,6 +15,14 @@ pub(crate) fn stream(seed: u64, component: &str, counter: u64) -> Rng {
     key[8..16].copy_from_slice(&fnv1a(component.as_bytes()).to_le_bytes());
     key[16..24].copy_from_slice(&counter.to_le_bytes());
     ChaCha8Rng::from_seed(key)
+}
+
+/// Fills `values` with standard normal numbers.
+pub(crate) fn fill_normal(rng: &mut Rng, values: &mut [f32]) {
+    values.iter_mut().for_each(|v| {
+        let z: f64 = StandardNormal.sample(rng);
+        *v = z as f32;
+    });
 }
 
 /// FNV-1a, 64 bit: a fixed hash of the component's name (std's hasher is not stable across builds).

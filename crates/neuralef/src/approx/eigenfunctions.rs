@@ -1,5 +1,7 @@
 //! The learned model: networks and a linear readout, ψ(x) = Wᵀ h(x), with one output or several.
 
+use std::sync::Arc;
+
 use ndarray::{Axis, s};
 use rayon::prelude::*;
 
@@ -34,6 +36,8 @@ pub struct Eigenfunctions {
     /// C.
     outputs: usize,
     eigenvalues: Vec<f64>,
+    /// The file that the networks are made from, where there is one.
+    file: Option<Arc<[u8]>>,
 }
 
 impl Eigenfunctions {
@@ -68,7 +72,13 @@ impl Eigenfunctions {
             assembly,
             outputs,
             eigenvalues,
+            file: None,
         })
+    }
+
+    /// With the file that the networks are made from, which goes into model files.
+    pub(crate) fn with_file(self, file: Option<Arc<[u8]>>) -> Self {
+        Eigenfunctions { file, ..self }
     }
 
     /// Reads back what [`FeatureMap::save`] stored.
@@ -78,11 +88,14 @@ impl Eigenfunctions {
         let conditioner = Standardizer::new(mean, archive.f64_vector("conditioner.scale")?)?;
         let (functions, outputs) = (spec.n_components, spec.network_outputs());
         let inputs = conditioner.width();
+        if archive.shape("network.file").is_some() {
+            spec.network.keep(archive.bytes("network.file")?)?;
+        }
         archive.expect_room(spec.network.size(inputs, functions, outputs))?;
         let mut network = spec.network.build(inputs, functions, outputs, 0)?;
         get_parameters(archive, "network", network.parameters_mut())?;
         let k = eigenvalues.len();
-        let assembly = match Layout::of(spec.outputs, spec.output_form, spec.readout) {
+        let assembly = match Layout::of(spec) {
             Layout::Own => Assembly::Own,
             Layout::Product => Assembly::Product(spec.outputs),
             Layout::Factorized => {
@@ -97,7 +110,9 @@ impl Eigenfunctions {
             return Err(archive.fault(format!("{} outputs", spec.outputs)));
         };
         let weights = archive.f64_matrix("readout.weights", (rows, k))?;
-        Eigenfunctions::new(network, conditioner, spec.readout, weights, assembly, eigenvalues)
+        let kind = spec.readout;
+        let map = Eigenfunctions::new(network, conditioner, kind, weights, assembly, eigenvalues)?;
+        Ok(map.with_file(spec.network.file()?))
     }
 
     /// The networks.
@@ -168,6 +183,9 @@ impl FeatureMap for Eigenfunctions {
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {
+        if let Some(file) = &self.file {
+            archive.put_bytes("network.file", file)?;
+        }
         put_parameters(archive, "network", self.network.parameters())?;
         let (p, k) = self.weights.dim();
         archive.put_f64("readout.weights", &[p, k], self.weights.iter().copied().collect())?;

@@ -77,6 +77,7 @@ impl Method for NeuralEfMethod {
             readout.assembly,
             readout.eigenvalues,
         )?;
+        let map = map.with_file(spec.network.file()?);
         Ok(Fitted { map: Box::new(map), points: sample.rows.len(), sample: sample.rows, record })
     }
 
@@ -169,7 +170,7 @@ impl<'a> Training<'a> {
             saved.check_size(total)?;
         }
         problem.affordable_training()?;
-        let mut trainer = Trainer::new(problem, total)?;
+        let mut trainer = Trainer::new(problem, total, saved.is_none())?;
         let basis = readout::width(&*trainer.learner.network, problem.spec.readout);
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, Mat64Ref};
 
-use super::{OutputForm, ReadoutKind};
+use super::{FitSpec, OutputForm, ReadoutKind};
 
 /// What a basis has to do with the outputs of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +20,12 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
-    /// Of the basis of a readout for a kernel with `outputs` outputs.
-    pub(crate) fn of(outputs: usize, form: OutputForm, readout: ReadoutKind) -> Self {
-        match (outputs, form, readout) {
+    /// Of the basis of a readout for a kernel with the outputs of `spec`.
+    pub(crate) fn of(spec: &FitSpec) -> Self {
+        match (spec.outputs, spec.output_form, spec.readout) {
             (1, ..) => Layout::Own,
             (_, OutputForm::Factorized, _) => Layout::Factorized,
+            (_, OutputForm::Joint, _) if spec.network.hidden_has_outputs() => Layout::Own,
             // Last hidden layers know no outputs.
             (_, OutputForm::Joint, ReadoutKind::Galerkin) => Layout::Product,
             (_, OutputForm::Joint, _) => Layout::Own,

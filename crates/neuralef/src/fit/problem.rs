@@ -186,7 +186,7 @@ impl Problem {
 
     /// How a readout's basis stands to the outputs of the kernel.
     pub(crate) fn layout(&self) -> Layout {
-        Layout::of(self.operator.outputs(), self.spec.output_form, self.spec.readout)
+        Layout::of(&self.spec)
     }
 
     /// The points `indices`, as the kernel sees them.

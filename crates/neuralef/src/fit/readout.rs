@@ -49,7 +49,10 @@ impl Basis<'_> {
             let outputs = self.network.forward(z.view(), None)?;
             return Ok(rows_of_outputs(outputs, self.network.outputs())?.mapv(f64::from));
         }
-        let hidden = self.network.hidden(z.view())?;
+        let mut hidden = self.network.hidden(z.view())?;
+        if self.layout == Layout::Own {
+            hidden = rows_of_outputs(hidden, self.network.outputs())?;
+        }
         let p = hidden.ncols();
         let mut out = Mat64::ones((hidden.nrows(), p + 1));
         out.slice_mut(s![.., ..p]).zip_mut_with(&hidden, |o, h| *o = f64::from(*h));

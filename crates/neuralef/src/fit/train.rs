@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::learner::Learner;
 use super::observer::{Control, Event, Observer};
-use super::problem::Problem;
+use super::problem::{Problem, every};
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::objective::OBJECTIVES;
@@ -32,17 +32,23 @@ pub(crate) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A freshly initialised network for `problem`, to be trained for `total` steps.
-    pub(crate) fn new(problem: &'a Problem, total: u64) -> Result<Self> {
+    /// A network for `problem`, to be trained for `total` steps; `fresh` ones start from the data where
+    /// their architecture does.
+    pub(crate) fn new(problem: &'a Problem, total: u64, fresh: bool) -> Result<Self> {
         let spec = &problem.spec;
         let k = spec.n_components;
         let objective = OBJECTIVES.build_text(&spec.objective)?;
         let conditioner = match objective.conditions() {
-            true => problem.conditioner()?,
-            false => Standardizer::identity(problem.data.width()),
+            true if !spec.network.takes_raw_inputs() => problem.conditioner()?,
+            _ => Standardizer::identity(problem.data.width()),
         };
-        let network =
+        let mut network =
             spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
+        let wanted = network.start_points();
+        if fresh && wanted > 0 {
+            let points = problem.batch(&every(&problem.train, wanted))?.x;
+            network.start(conditioner.apply(points.view())?.view())?;
+        }
         let optimizer = spec.optimizer.build(network.parameters());
         let kernel = problem.kernel.as_ref().map(|kernel| kernel.text());
         let learner = Learner::new(network, optimizer, objective, kernel.as_deref())?;

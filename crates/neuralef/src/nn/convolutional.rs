@@ -334,7 +334,7 @@ impl Architecture for Convolutional {
         let (units, heads) = units_and_heads(self.shared, functions, outputs);
         // An image that does not fit is found when the network is built.
         let Ok(graph) = self.graph(inputs, heads) else {
-            return NetworkSize { parameters: 0, hidden: 0, activations: 0, jacobian: 0 };
+            return NetworkSize::default();
         };
         graph.size(units, functions)
     }

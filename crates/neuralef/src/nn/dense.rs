@@ -10,13 +10,13 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::Network;
 use super::activation::Activation;
 use super::init::{Init, Place};
 use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
-use super::rows::{expect_cotangent, finite, in_order, matrix, segments};
+use super::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use super::tape::{Record, Tape};
+use super::{LayerInfo, Network};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
 
@@ -287,15 +287,14 @@ impl Dense {
         }
     }
 
-    /// Forward pass without a tape: the outputs, or the last hidden layers, of all units, in
-    /// `columns` numbers for each row.
-    fn infer(&self, x: MatRef<'_>, last_hidden: bool, columns: usize) -> Result<Mat> {
+    /// Forward pass without a tape through `depth` layers of all units, in `columns` numbers for each
+    /// row.
+    fn infer(&self, x: MatRef<'_>, depth: usize, columns: usize) -> Result<Mat> {
         expect_columns("x", x, self.shape.inputs)?;
         let (n, d) = x.dim();
         let x = in_order(&x);
         let packed = self.pack_all(&self.parameters);
         let mut out = vec![0.0f32; n * columns];
-        let depth = self.layers.len() - usize::from(last_hidden);
         let size = BLOCK * self.widest();
         let blocks = out.par_chunks_mut(BLOCK * columns).zip(x.par_chunks(BLOCK * d));
         blocks.for_each_init(
@@ -385,7 +384,7 @@ impl Network for Dense {
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
         self.check_layout("parameters", &self.parameters)?;
         let k = self.columns();
-        let Some(tape) = tape else { return self.infer(x, false, k) };
+        let Some(tape) = tape else { return self.infer(x, self.layers.len(), k) };
         expect_columns("x", x, self.shape.inputs)?;
         let (n, d) = x.dim();
         let segments = self.segments(n);
@@ -515,12 +514,32 @@ impl Network for Dense {
         finite("directional derivative", matrix(n, k, out)?)
     }
 
+    fn layers(&self) -> Vec<LayerInfo> {
+        let layers = self.layers.iter().enumerate();
+        let layer = |(l, (_, outer)): (usize, &(usize, usize))| LayerInfo {
+            name: format!("layers.{l}"),
+            pixels: 1,
+            channels: *outer,
+        };
+        layers.map(layer).collect()
+    }
+
+    fn features(&self, x: MatRef<'_>, layers: &[usize]) -> Result<Mat> {
+        self.check_layout("parameters", &self.parameters)?;
+        expect_single(layers, self.layers.len(), self.shape.units)?;
+        let values = |l: &usize| self.infer(x, l + 1, self.layers[*l].1);
+        let parts: Vec<Mat> = layers.iter().map(values).collect::<Result<_>>()?;
+        let views: Vec<MatRef<'_>> = parts.iter().map(|part| part.view()).collect();
+        ndarray::concatenate(ndarray::Axis(1), &views)
+            .map_err(|e| Error::shape("values of layers", "at least one layer", e))
+    }
+
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
         self.check_layout("parameters", &self.parameters)?;
         if self.shape.hidden.is_empty() {
             expect_columns("x", x, self.shape.inputs)?;
             return Ok(x.to_owned());
         }
-        self.infer(x, true, self.hidden_width())
+        self.infer(x, self.shape.hidden.len(), self.hidden_width())
     }
 }

@@ -1,6 +1,8 @@
 //! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
-use crate::error::Result;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 
 mod activation;
@@ -8,6 +10,7 @@ mod convolutional;
 mod dense;
 mod graph;
 mod init;
+mod jacobians;
 mod l2bn;
 mod math;
 mod onnx;
@@ -17,14 +20,17 @@ mod parameters;
 mod product;
 mod rows;
 mod schedule;
+mod source;
 mod spec;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod trained;
 mod weights;
 
 pub(crate) use activation::LEAK;
 pub(crate) use graph::Order;
+pub(crate) use jacobians::{expect_frozen, jacobians};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use onnx::read_onnx;
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
@@ -133,15 +139,58 @@ pub trait Network: Send + Sync {
     }
 
     /// Features of the last hidden layers, n × p, of all k networks side by side: the basis of the
-    /// Galerkin readout. Without a hidden layer, the inputs.
+    /// Galerkin readout. Without a hidden layer, the inputs. Features with outputs of their own are
+    /// n × pC, as in [`forward`](Network::forward).
     ///
     /// # Errors
     /// Shape errors.
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat>;
+
+    /// How many training points [`start`](Network::start) wants; none for networks whose start is
+    /// their weights alone.
+    fn start_points(&self) -> usize {
+        0
+    }
+
+    /// Starts from data: called once, before the first step, with up to
+    /// [`start_points`](Network::start_points) training points.
+    ///
+    /// # Errors
+    /// Those of [`forward`](Network::forward), [`Error::Numerical`].
+    fn start(&mut self, _x: MatRef<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Layers whose values [`features`](Network::features) gives, in order, the outputs last.
+    fn layers(&self) -> Vec<LayerInfo> {
+        Vec::new()
+    }
+
+    /// Values of the layers number `layers` of a single network, means over pixels, side by side.
+    ///
+    /// # Errors
+    /// Shape errors, [`Error::Unsupported`] for networks without [`layers`](Network::layers).
+    fn features(&self, _x: MatRef<'_>, _layers: &[usize]) -> Result<Mat> {
+        Err(Error::Unsupported {
+            what: "values of layers".into(),
+            reason: "this network does not give them".into(),
+        })
+    }
+}
+
+/// A layer of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Its name, as PyTorch would have it where that is known.
+    pub name: String,
+    /// Pixels of its values, height × width; 1 for vectors.
+    pub pixels: usize,
+    /// Channels of its values.
+    pub channels: usize,
 }
 
 /// The size of a network that may not be built yet. Numbers beyond `u64` are its largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NetworkSize {
     /// Number of parameters in all.
     pub parameters: u64,
@@ -173,4 +222,35 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
 
     /// The text form; parsing it gives this architecture back.
     fn text(&self) -> String;
+
+    /// Whether x must come as the user has it, since weights were trained on such: other networks see
+    /// centred points of one scale.
+    fn takes_raw_inputs(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Network::hidden`] gives every feature C outputs of its own.
+    fn hidden_has_outputs(&self) -> bool {
+        false
+    }
+
+    /// The whole file that the network is made from, for a model file to keep; none for others.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::Data`](crate::Error::Data).
+    fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        Ok(None)
+    }
+
+    /// Gives it that file as a model file kept it, instead of the one at its path.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) for another file, [`Error::Unsupported`] for architectures
+    /// without one.
+    fn keep(&self, _file: Vec<u8>) -> Result<()> {
+        Err(Error::Unsupported {
+            what: format!("a file for {}", self.text()),
+            reason: "it is made from no file".into(),
+        })
+    }
 }

@@ -38,6 +38,19 @@ pub(super) fn expect_cotangent(cotangent: MatRef<'_>, n: usize, columns: usize) 
     Err(Error::shape("cotangent", format!("{n} × {columns}"), format!("{rows} × {got}")))
 }
 
+/// Fails unless `layers` are some of the `count` layers of a network, which must be the only one of
+/// `units`.
+pub(super) fn expect_single(layers: &[usize], count: usize, units: usize) -> Result<()> {
+    if units != 1 {
+        return Err(Error::parameter("layers", "a single network", units));
+    }
+    match layers.iter().find(|layer| **layer >= count) {
+        Some(bad) => Err(Error::parameter("layers", format!("numbers below {count}"), bad)),
+        None if layers.is_empty() => Err(Error::parameter("layers", "at least one layer", "none")),
+        None => Ok(()),
+    }
+}
+
 /// A matrix of what a network computed.
 pub(super) fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat> {
     let got = data.len();

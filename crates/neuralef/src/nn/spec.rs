@@ -11,6 +11,7 @@ use super::convolutional::{CONVNET, Convolutional, RESNET};
 use super::dense::{Dense, Shape};
 use super::init::Init;
 use super::onnx::{ONNX, Onnx};
+use super::trained::{HEADS, HeadsOn, TANGENTS, TangentsOf};
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
@@ -80,6 +81,24 @@ pub static NETWORKS: Registry<Arc<dyn Architecture>> = Registry {
             parameters: ONNX,
             build: |args| Ok(Arc::new(Onnx::read(args, true)?)),
         },
+        Entry {
+            name: "heads",
+            summary: "k small perceptrons on values of layers of a trained network, which stays fixed",
+            parameters: HEADS,
+            build: |args| Ok(Arc::new(HeadsOn::read(args, false)?)),
+        },
+        Entry {
+            name: "shared_heads",
+            summary: "one small perceptron with k linear heads on values of layers of a trained network",
+            parameters: HEADS,
+            build: |args| Ok(Arc::new(HeadsOn::read(args, true)?)),
+        },
+        Entry {
+            name: "tangents",
+            summary: "derivatives of a trained network along k directions in its parameters",
+            parameters: TANGENTS,
+            build: |args| Ok(Arc::new(TangentsOf::read(args)?)),
+        },
     ],
 };
 
@@ -94,18 +113,26 @@ struct Perceptron {
 
 impl Perceptron {
     fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
-        let hidden = args.integers("hidden", 1..=MAX_WIDTH, &[32, 32])?;
-        if hidden.len() > MAX_DEPTH {
-            return Err(args.fault("hidden", format!("at most {MAX_DEPTH} hidden layers")));
-        }
-        let hidden: Vec<usize> = hidden.into_iter().map(|w| w as usize).collect();
-        let activation = Activation::from_name(args.name("activation", "relu")?)?;
-        for width in &hidden {
-            activation.check_width(*width)?;
-        }
-        let init = Init::from_name(args.name("init", "auto")?)?;
+        let (hidden, activation, init) = read_hidden(args, &[32, 32])?;
         Ok(Perceptron { shared, hidden, activation, init })
     }
+}
+
+/// The parameters `hidden`, `activation` and `init`.
+pub(super) fn read_hidden(
+    args: &mut Args<'_>,
+    default: &[u64],
+) -> Result<(Vec<usize>, Activation, Init)> {
+    let hidden = args.integers("hidden", 1..=MAX_WIDTH, default)?;
+    if hidden.len() > MAX_DEPTH {
+        return Err(args.fault("hidden", format!("at most {MAX_DEPTH} hidden layers")));
+    }
+    let hidden: Vec<usize> = hidden.into_iter().map(|w| w as usize).collect();
+    let activation = Activation::from_name(args.name("activation", "relu")?)?;
+    for width in &hidden {
+        activation.check_width(*width)?;
+    }
+    Ok((hidden, activation, Init::from_name(args.name("init", "auto")?)?))
 }
 
 /// (networks, heads of each): the C outputs of a function are heads of one network.
@@ -178,6 +205,31 @@ impl Architecture for Perceptron {
 pub struct NetworkSpec(Arc<dyn Architecture>);
 
 impl NetworkSpec {
+    /// Of an architecture.
+    pub(super) fn of(architecture: Arc<dyn Architecture>) -> Self {
+        NetworkSpec(architecture)
+    }
+
+    /// Whether x must come as the user has it.
+    pub(crate) fn takes_raw_inputs(&self) -> bool {
+        self.0.takes_raw_inputs()
+    }
+
+    /// Whether hidden features have outputs of their own.
+    pub(crate) fn hidden_has_outputs(&self) -> bool {
+        self.0.hidden_has_outputs()
+    }
+
+    /// The file that it is made from, where there is one.
+    pub(crate) fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        self.0.file()
+    }
+
+    /// Gives it that file as a model file kept it.
+    pub(crate) fn keep(&self, file: Vec<u8>) -> Result<()> {
+        self.0.keep(file)
+    }
+
     /// Builds the network for `inputs` columns and `functions` functions of `outputs` outputs each,
     /// weights drawn from `seed`.
     ///

@@ -33,21 +33,38 @@ pub fn read_weights(network: &mut dyn Network, path: impl AsRef<Path>) -> Result
         return Err(Error::data(source, format!("{size} bytes, expected at most {MOST}")));
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::data(source.as_str(), format!("not a safetensors file: {e}")))?;
+    weights_from(network, &bytes, &source)
+}
+
+fn tensors<'a>(bytes: &'a [u8], source: &str) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes)
+        .map_err(|e| Error::data(source, format!("not a safetensors file: {e}")))
+}
+
+/// How many numbers the tensor `name` of a file has.
+pub(super) fn size_of_tensor(bytes: &[u8], source: &str, name: &str) -> Result<usize> {
+    let file = tensors(bytes, source)?;
+    let view = file.tensor(name);
+    let view = view.map_err(|_| Error::data(source, format!("tensor {name:?} is missing")))?;
+    Ok(view.shape().iter().product())
+}
+
+/// As [`read_weights`], from the bytes of a file that is called `source` in messages.
+pub(super) fn weights_from(network: &mut dyn Network, bytes: &[u8], source: &str) -> Result<()> {
+    let file = tensors(bytes, source)?;
     let mut parameters = network.parameters().clone();
     let (units, mut wanted) = (parameters.units().len(), BTreeSet::new());
     parameters.fill_tensors(|unit, tensor, to| {
         let name = name(units, unit, tensor);
         let view = file
             .tensor(&name)
-            .map_err(|_| Error::data(source.as_str(), format!("tensor {name:?} is missing")))?;
-        let values = numbers(&view, &name, &source)?;
+            .map_err(|_| Error::data(source, format!("tensor {name:?} is missing")))?;
+        let values = numbers(&view, &name, source)?;
         let theirs = Layout::of(tensor);
         if view.shape() != theirs.shape {
             let (expected, got) = (&theirs.shape, view.shape());
             let message = format!("tensor {name:?}: expected shape {expected:?}, got {got:?}");
-            return Err(Error::data(source.as_str(), message));
+            return Err(Error::data(source, message));
         }
         for (ours, theirs) in theirs.pairs() {
             to[ours] = values[theirs];
@@ -61,7 +78,7 @@ pub fn read_weights(network: &mut dyn Network, path: impl AsRef<Path>) -> Result
         .find(|n| !wanted.contains(*n) && !n.ends_with("num_batches_tracked"));
     if let Some(surplus) = surplus {
         let message = format!("tensor {surplus:?} belongs to no layer of the network");
-        return Err(Error::data(source.as_str(), message));
+        return Err(Error::data(source, message));
     }
     *network.parameters_mut() = parameters;
     Ok(())

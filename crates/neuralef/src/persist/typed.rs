@@ -51,6 +51,36 @@ impl Archive {
         Mat64::from_shape_vec(shape, values).map_err(|e| self.fault(format!("tensor {name}: {e}")))
     }
 
+    /// Adds a file, whole: as 64-bit words after its length in bytes, the last one filled with zeros.
+    ///
+    /// # Errors
+    /// As [`put_u64`](Archive::put_u64).
+    pub(crate) fn put_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        };
+        let words: Vec<u64> =
+            std::iter::once(bytes.len() as u64).chain(bytes.chunks(8).map(word)).collect();
+        self.put_u64(name, &[words.len()], words)
+    }
+
+    /// What [`put_bytes`](Archive::put_bytes) added.
+    ///
+    /// # Errors
+    /// As [`u64`](Archive::u64), and for a length that does not fit.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let shape = self.dimensions::<1>(name)?;
+        let (length, words) = match self.u64(name, &shape)?.split_first() {
+            Some((length, words)) if (*length).div_ceil(8) == words.len() as u64 => (length, words),
+            _ => return Err(self.fault(format!("tensor {name:?} is no file"))),
+        };
+        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.truncate(*length as usize);
+        Ok(bytes)
+    }
+
     /// Fails when a network of `size` cannot come from this archive: it would be many times larger
     /// than all that is stored. A file must not make its reader take more memory than it has bytes,
     /// up to a constant.

@@ -1,14 +1,13 @@
 //! The tangent kernel itself, from Jacobians: for small sets, and as ground truth.
 
-use ndarray::{Axis, s};
-use rayon::prelude::*;
+use ndarray::Axis;
 
 use super::WeightLaw;
 use super::ntk::{expect_inputs, factors};
 use crate::error::{Error, Result};
 use crate::linalg;
-use crate::matrix::{Mat, Mat64, MatRef};
-use crate::nn::{Network, Tape};
+use crate::matrix::{Mat64, MatRef};
+use crate::nn::{Network, expect_frozen, jacobians};
 
 /// Parameters that are multiplied in double precision at a time.
 const WIDTH: usize = 2048;
@@ -59,17 +58,6 @@ pub fn exact_ntk(
     Ok(out)
 }
 
-/// Fails when derivatives at a point would depend on the points beside it.
-pub(super) fn expect_frozen(network: &dyn Network) -> Result<()> {
-    match network.uses_batch_statistics() {
-        false => Ok(()),
-        true => Err(Error::Unsupported {
-            what: "derivatives of a network in training, point by point".into(),
-            reason: "its batch normalisation takes statistics of the batch: freeze it first".into(),
-        }),
-    }
-}
-
 /// Fails unless the Jacobians of `points` and a result of `rows` × `columns` fit into the budget.
 fn affordable(
     network: &dyn Network,
@@ -93,25 +81,6 @@ fn affordable(
         needed_mib: needed,
         budget_mib: budget,
     })
-}
-
-/// Derivatives of output o at point i by the parameters of its unit: entry i, o.
-pub(super) fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Vec<Vec<f32>>>> {
-    let rows: Vec<usize> = (0..x.nrows()).collect();
-    let each = Mat::eye(network.outputs());
-    let jacobian = |tape: &mut Tape, i: &usize| {
-        network.forward(x.slice(s![*i..*i + 1, ..]), Some(tape))?;
-        let jacobian = network.jacobian(tape, each.view())?;
-        for (f, derivative) in jacobian.iter().enumerate() {
-            if let Some(column) = derivative.iter().position(|v| !v.is_finite()) {
-                let what = format!("derivative of output {f} by its parameters");
-                let value = derivative[column];
-                return Err(Error::NonFinite { what, row: *i, column, value });
-            }
-        }
-        Ok(jacobian)
-    };
-    rows.par_iter().map_init(Tape::default, jacobian).collect()
 }
 
 /// Squares of the factors of a unit's parameters; empty for ones.

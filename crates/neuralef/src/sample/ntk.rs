@@ -6,19 +6,17 @@ use std::path::Path;
 use std::str::FromStr;
 
 use rand::Rng as _;
-use rand_distr::{Distribution, StandardNormal};
 use serde_json::json;
 
 use super::WeightLaw;
 use super::digest;
-use super::exact::{expect_frozen, jacobians};
 use super::stream::{Sampled, Sampler, Sampling, share, stream};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
-use crate::nn::{Network, Parameters};
+use crate::nn::{Network, Parameters, expect_frozen, jacobians};
 use crate::rng;
 use crate::spec::args::{Entry, Registry};
 
@@ -289,10 +287,7 @@ impl<'a> Directions<'a> {
                         }
                     }
                 }
-                Probes::Gaussian => unit.iter_mut().for_each(|v| {
-                    let z: f64 = StandardNormal.sample(&mut rng);
-                    *v = z as f32;
-                }),
+                Probes::Gaussian => rng::fill_normal(&mut rng, unit),
             }
         }
         if self.factors.is_empty() {

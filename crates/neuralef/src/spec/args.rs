@@ -231,6 +231,25 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// A list of at least one name, bare or in quotes: `[layer1, "layer2.0.conv1"]`.
+    pub(crate) fn words(&self, key: &str) -> Result<Vec<String>> {
+        let message = || format!("`{key}` must be a list of names such as [layer2, layer3]");
+        let Some(Node::List(items)) = self.get(key).map(|e| &e.node) else {
+            return Err(self.fault(key, message()));
+        };
+        if items.is_empty() {
+            return Err(self.fault(key, message()));
+        }
+        items
+            .iter()
+            .map(|item| match &item.node {
+                Node::Path(word) => Ok(word.clone()),
+                Node::Call(word, arguments) if arguments.is_empty() => Ok(word.clone()),
+                _ => Err(fault(self.text, item.column, message())),
+            })
+            .collect()
+    }
+
     /// `true` or `false`, or `default`.
     pub fn boolean(&self, key: &str, default: bool) -> Result<bool> {
         match self.name(key, if default { "true" } else { "false" })? {

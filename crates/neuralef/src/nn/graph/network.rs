@@ -17,10 +17,10 @@ use super::plan::Plan;
 use super::{Graph, Layer};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
-use crate::nn::Network;
 use crate::nn::parameters::Parameters;
-use crate::nn::rows::{expect_cotangent, finite, in_order, matrix, segments};
+use crate::nn::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use crate::nn::tape::Tape;
+use crate::nn::{LayerInfo, Network};
 
 mod backward;
 mod forward;
@@ -122,7 +122,7 @@ impl Layered {
     #[cfg(test)]
     fn values(&self, input: &[f32], value: super::Value) -> Vec<f32> {
         let mut store = Store::new(self.folded.stored.len());
-        store.infer(&self.folded, &self.pack_folded(0), input, value);
+        store.infer(&self.folded, &self.pack_folded(0), input, &[value]);
         store.value(value, input).to_vec()
     }
 
@@ -189,7 +189,7 @@ impl Layered {
             || Store::new(graph.last() + 1),
             |store, (out, input)| {
                 for (u, packed) in packed.iter().enumerate() {
-                    store.infer(&self.folded, packed, input, value);
+                    store.infer(&self.folded, packed, input, &[value]);
                     let values = store.value(value, input);
                     for (row, to) in out.chunks_exact_mut(columns).enumerate() {
                         let from = &values[row * stored.len()..][..stored.len()];
@@ -203,6 +203,37 @@ impl Layered {
             },
         );
         finite("network output", matrix(x.nrows(), columns, out)?)
+    }
+
+    /// Means over pixels of the values `values` of the folded graph, of the first unit.
+    fn means(&self, x: MatRef<'_>, values: &[super::Value]) -> Result<Mat> {
+        let mut input = Vec::new();
+        self.images(x, &mut input)?;
+        let (packed, graph) = (self.pack_folded(0), &self.folded.graph);
+        let columns: usize = values.iter().map(|value| graph.image(*value).channels).sum();
+        let mut out = vec![0.0f32; x.nrows() * columns];
+        let chunks = out.par_chunks_mut(CHUNK * columns);
+        chunks.zip(input.par_chunks(CHUNK * graph.input.len())).for_each_init(
+            || Store::new(graph.last() + 1),
+            |store, (out, input)| {
+                store.infer(&self.folded, &packed, input, values);
+                let mut at = 0;
+                for value in values {
+                    let stored = self.folded.stored[*value];
+                    let (channels, pixels) = (stored.image.channels, stored.image.pixels());
+                    let images = store.value(*value, input).chunks_exact(stored.len());
+                    for (row, image) in out.chunks_exact_mut(columns).zip(images) {
+                        let to = &mut row[at..at + channels];
+                        for pixel in image.chunks_exact(stored.stride) {
+                            to.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += v);
+                        }
+                        to.iter_mut().for_each(|sum| *sum /= pixels as f32);
+                    }
+                    at += channels;
+                }
+            },
+        );
+        finite("value of a layer", matrix(x.nrows(), columns, out)?)
     }
 
     fn check_layout(&self, what: &str, parameters: &Parameters) -> Result<()> {
@@ -271,7 +302,7 @@ impl Network for Layered {
                 records.par_iter_mut().zip(&segments).for_each(|(record, segment)| {
                     let input = &input[segment.start * d..segment.end * d];
                     let slopes = Some(&mut record.slopes);
-                    record.store.run(&self.plan, &packed, stage, input, slopes, None);
+                    record.store.run(&self.plan, &packed, stage, input, slopes, &[]);
                 });
             }
         });
@@ -328,6 +359,23 @@ impl Network for Layered {
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
         self.check_layout("parameters", &self.parameters)?;
         self.infer(x, true, self.hidden_width())
+    }
+
+    fn layers(&self) -> Vec<LayerInfo> {
+        let nodes = self.folded.graph.nodes.iter();
+        let layer = |node: &super::Node| LayerInfo {
+            name: node.name.clone(),
+            pixels: node.output.pixels(),
+            channels: node.output.channels,
+        };
+        nodes.map(layer).collect()
+    }
+
+    fn features(&self, x: MatRef<'_>, layers: &[usize]) -> Result<Mat> {
+        self.check_layout("parameters", &self.parameters)?;
+        expect_single(layers, self.folded.graph.nodes.len(), self.units())?;
+        let values: Vec<super::Value> = layers.iter().map(|layer| layer + 1).collect();
+        self.means(x, &values)
     }
 
     fn freeze(&mut self, frozen: bool) {

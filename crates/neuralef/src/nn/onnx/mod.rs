@@ -4,18 +4,17 @@
 //! (`convert`), and what each operator is in the engine (`operators`, `activations` and `shapes`, one
 //! function for each). Exporters write sizes as arithmetic on small tensors; `integers` works it out.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::dense::MAX_PARAMETERS;
-use super::graph::{Graph, Layered, Order};
+use super::graph::{Layered, Order};
+use super::source::Source;
 use super::spec::units_and_heads;
 use super::weights::Layout;
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
 use crate::spec::args::Args;
-use crate::spec::text;
 
 mod activations;
 mod convert;
@@ -28,8 +27,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-/// Largest file, in bytes: what messages of the wire format can be.
-const MOST: u64 = 1 << 31;
+use convert::Converted;
 
 type Parameter = (&'static str, &'static str, &'static str);
 pub(super) const ONNX: &[Parameter] = &[
@@ -69,63 +67,82 @@ pub(super) const ONNX: &[Parameter] = &[
 /// [`Error::UnsupportedNode`] naming the first node that no layer computes and its attribute at fault,
 /// [`Error::Data`] for damaged files, [`Error::Io`].
 pub fn read_onnx(path: impl AsRef<Path>) -> Result<Box<dyn Network>> {
-    let network = Onnx::open(path.as_ref(), false, Order::Chw)?;
-    let (inputs, outputs) = (network.graph.input.len(), network.outputs());
-    network.build(inputs, 1, outputs, 0)
+    Onnx::of(Source::at(path.as_ref()), Order::Chw).single()
 }
 
 /// A network of a file as an architecture, with its weights.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Onnx {
     /// One network whose outputs are the functions, instead of a copy for each function.
     shared: bool,
-    /// The path as users wrote it.
-    file: String,
     order: Order,
-    checksum: u32,
-    graph: Graph,
-    /// In PyTorch's layout, by name.
-    weights: Arc<BTreeMap<String, Vec<f32>>>,
+    source: Source,
+    content: OnceLock<Arc<Converted>>,
 }
 
 impl Onnx {
     pub(super) fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
         let order = Order::from_name(args.name("order", "chw")?)?;
-        let network = Self::open(Path::new(args.path("file")?), shared, order)?;
-        let expected = match args.name("checksum", "auto") {
-            Ok("auto") => network.checksum,
-            Ok(other) => return Err(Error::unknown("checksum", other, &["auto"])),
-            Err(_) => args.integer("checksum", 0..=u64::from(u32::MAX), 0)? as u32,
-        };
-        if expected != network.checksum {
-            let message = format!(
-                "the file is not the one that was meant: checksum {}, expected {expected}",
-                network.checksum
-            );
-            return Err(Error::data(network.file, message));
+        Ok(Onnx { shared, ..Onnx::of(Source::read(args, "file")?, order) })
+    }
+
+    /// The network of a file, to be taken once.
+    pub(super) fn of(source: Source, order: Order) -> Self {
+        Onnx { shared: true, order, source, content: OnceLock::new() }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(super) fn order(&self) -> Order {
+        self.order
+    }
+
+    /// The graph and its weights: the file is read when they are first needed.
+    fn content(&self) -> Result<Arc<Converted>> {
+        if let Some(content) = self.content.get() {
+            return Ok(Arc::clone(content));
         }
-        Ok(network)
+        let bytes = self.source.bytes()?;
+        let content = convert::convert(bytes.to_vec().into(), self.source.path())?;
+        Ok(Arc::clone(self.content.get_or_init(|| Arc::new(content))))
     }
 
-    fn open(path: &Path, shared: bool, order: Order) -> Result<Self> {
-        let file = path.display().to_string();
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if !metadata.is_file() || metadata.len() > MOST {
-            let message = format!("expected a file of at most {MOST} bytes");
-            return Err(Error::data(file, message));
-        }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        Self::from_bytes(bytes, file, shared, order)
+    /// The one network of the file: a function of as many outputs as it has.
+    pub(super) fn single(&self) -> Result<Box<dyn Network>> {
+        let content = self.content()?;
+        self.network(&content, 1, content.outputs())
     }
 
-    fn from_bytes(bytes: Vec<u8>, file: String, shared: bool, order: Order) -> Result<Self> {
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes);
-        let convert::Converted { graph, weights } = convert::convert(bytes.into(), &file)?;
-        let weights = Arc::new(weights);
-        Ok(Onnx { shared, file, order, checksum: crc.sum(), graph, weights })
+    /// The size of that network.
+    pub(super) fn single_size(&self) -> Result<NetworkSize> {
+        Ok(self.content()?.graph.size(1, 1))
     }
 
+    /// `units` networks, of functions of `outputs` outputs.
+    fn network(
+        &self,
+        content: &Converted,
+        units: usize,
+        outputs: usize,
+    ) -> Result<Box<dyn Network>> {
+        let layered = Layered::new(content.graph.clone(), units, self.order);
+        let mut network = layered.with_outputs(outputs);
+        network.parameters_mut().fill_tensors(|_, tensor, to| {
+            let from = content.weights.get(&tensor.name).filter(|w| w.len() == to.len());
+            let Some(from) = from else {
+                let message = format!("{} numbers of {} are missing", to.len(), tensor.name);
+                return Err(Error::data(self.source.path(), message));
+            };
+            Layout::of(tensor).pairs().for_each(|(ours, theirs)| to[ours] = from[theirs]);
+            Ok(())
+        })?;
+        Ok(Box::new(network))
+    }
+}
+
+impl Converted {
     /// Outputs of the graph.
     fn outputs(&self) -> usize {
         self.graph.image(self.graph.last()).len()
@@ -140,21 +157,23 @@ impl Architecture for Onnx {
         outputs: usize,
         _seed: u64,
     ) -> Result<Box<dyn Network>> {
-        let image = self.graph.input;
+        let content = self.content()?;
+        let image = content.graph.input;
         if inputs != image.len() {
             let (height, width) = (image.height, image.width);
             let shape = format!("{} × {height} × {width}", image.channels);
             let expected =
-                format!("rows of {} columns ({shape}, as in {})", image.len(), self.file);
+                format!("rows of {} columns ({shape}, as in {})", image.len(), self.source.path());
             return Err(Error::parameter("data", expected, inputs));
         }
         if functions == 0 {
             return Err(Error::parameter("functions", "at least 1", functions));
         }
         let (units, heads) = units_and_heads(self.shared, functions, outputs);
-        if heads != self.outputs() {
+        if heads != content.outputs() {
             let what = if self.shared { "functions × outputs" } else { "outputs" };
-            let expected = format!("{}, as the network of {} has", self.outputs(), self.file);
+            let (outputs, file) = (content.outputs(), self.source.path());
+            let expected = format!("{outputs}, as the network of {file} has");
             return Err(Error::parameter(what, expected, heads));
         }
         let parameters = self.size(inputs, functions, outputs).parameters;
@@ -162,25 +181,30 @@ impl Architecture for Onnx {
             let expected = format!("networks of at most {MAX_PARAMETERS} parameters in all");
             return Err(Error::parameter("functions", expected, parameters));
         }
-        let mut network = Layered::new(self.graph.clone(), units, self.order).with_outputs(outputs);
-        network.parameters_mut().fill_tensors(|_, tensor, to| {
-            let Some(from) = self.weights.get(&tensor.name).filter(|w| w.len() == to.len()) else {
-                let message = format!("{} numbers of {} are missing", to.len(), tensor.name);
-                return Err(Error::data(&self.file, message));
-            };
-            Layout::of(tensor).pairs().for_each(|(ours, theirs)| to[ours] = from[theirs]);
-            Ok(())
-        })?;
-        Ok(Box::new(network))
+        self.network(&content, units, outputs)
     }
 
     fn size(&self, _inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
-        self.graph.size(units_and_heads(self.shared, functions, outputs).0, functions)
+        // A file that cannot be read is found when the network is built.
+        let Ok(content) = self.content() else { return NetworkSize::default() };
+        content.graph.size(units_and_heads(self.shared, functions, outputs).0, functions)
     }
 
     fn text(&self) -> String {
         let shared = if self.shared { "shared_" } else { "" };
-        let (file, order) = (text::path(&self.file), self.order.name());
-        format!("{shared}onnx(file={file}, order={order}, checksum={})", self.checksum)
+        let (file, checksum) = (self.source.path_text(), self.source.checksum_text());
+        format!("{shared}onnx(file={file}, order={}, checksum={checksum})", self.order.name())
+    }
+
+    fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        self.source.bytes().map(Some)
+    }
+
+    fn keep(&self, file: Vec<u8>) -> Result<()> {
+        self.source.keep(file).map(|_| ())
+    }
+
+    fn takes_raw_inputs(&self) -> bool {
+        true
     }
 }

@@ -148,9 +148,9 @@ impl Store {
     }
 
     /// All stages, keeping `kept`.
-    pub(super) fn infer(&mut self, plan: &Plan, packed: &Packed, input: &[f32], kept: Value) {
+    pub(super) fn infer(&mut self, plan: &Plan, packed: &Packed, input: &[f32], kept: &[Value]) {
         for stage in &plan.frozen {
-            self.run(plan, packed, stage, input, None, Some(kept));
+            self.run(plan, packed, stage, input, None, kept);
         }
     }
 
@@ -163,12 +163,12 @@ impl Store {
         stage: &Stage,
         input: &[f32],
         mut slopes: Option<&mut Vec<Vec<f32>>>,
-        kept: Option<Value>,
+        kept: &[Value],
     ) {
         self.reset(plan.stored.len());
         let images = input.len() / plan.graph.input.len();
         let local = |value: Value, recording: bool| {
-            !recording && kept != Some(value) && plan.is_local(value, stage)
+            !recording && !kept.contains(&value) && plan.is_local(value, stage)
         };
         if let Some(slopes) = &mut slopes {
             slopes.resize_with(plan.kernels.len(), Vec::new);

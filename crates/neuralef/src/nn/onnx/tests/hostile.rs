@@ -15,7 +15,7 @@ fn try_out(bytes: &[u8]) {
     if inputs > 4096 || network.graph.activations() > 1 << 18 {
         return;
     }
-    let network = network.build(inputs, 1, network.outputs(), 0).unwrap();
+    let network = build(bytes).unwrap();
     let x = Mat::from_elem((2, inputs), 0.5);
     let mut tape = Tape::default();
     if let Ok(y) = network.forward(x.view(), Some(&mut tape)) {

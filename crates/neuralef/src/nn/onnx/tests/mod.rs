@@ -16,14 +16,17 @@ const FILES: [(&str, &[u8]); 3] = [
     ("layers.onnx", include_bytes!("../../goldens/layers.onnx")),
 ];
 
-fn open(bytes: &[u8]) -> Result<Onnx> {
-    Onnx::from_bytes(bytes.to_vec(), "net.onnx".into(), false, Order::Chw)
+fn open(bytes: &[u8]) -> Result<Arc<Converted>> {
+    let onnx = Onnx::of(Source::at(Path::new("net.onnx")), Order::Chw);
+    onnx.keep(bytes.to_vec())?;
+    onnx.content()
 }
 
 /// One network of the file.
 fn build(bytes: &[u8]) -> Result<Box<dyn Network>> {
-    let network = open(bytes)?;
-    network.build(network.graph.input.len(), 1, network.outputs(), 0)
+    let onnx = Onnx::of(Source::at(Path::new("net.onnx")), Order::Chw);
+    onnx.keep(bytes.to_vec())?;
+    onnx.single()
 }
 
 /// ‖a − b‖/‖b‖.
@@ -169,14 +172,23 @@ fn a_file_is_an_architecture() {
     assert!(message(spec.build(192, 0, 5, 0)).contains("functions"));
     assert!(message(spec.build(192, usize::MAX, 5, 0)).contains("functions"));
 
-    // Another file under the name is not taken for this one.
+    // Another file under the name is not taken for this one. A file is read when it is needed.
+    let build = |text: &str| text.parse::<NetworkSpec>().unwrap().build(192, 1, 5, 0);
+    let text_then = spec.to_string();
     std::fs::write(&path, FILES[0].1).unwrap();
-    let message = spec.to_string().parse::<NetworkSpec>().unwrap_err().to_string();
-    assert!(message.contains("not the one that was meant"), "{message}");
+    let other = message(build(&text_then));
+    assert!(other.contains("not the one that was meant"), "{other}");
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(text.parse::<NetworkSpec>(), Err(Error::Io { .. })));
+    assert!(matches!(build(&text), Err(Error::Io { .. })));
+    // What was read stays; and a model file may keep it.
+    assert_eq!(spec.to_string(), text_then);
+    let kept: NetworkSpec = text_then.parse().unwrap();
+    assert!(kept.keep(FILES[0].1.to_vec()).is_err());
+    kept.keep(FILES[1].1.to_vec()).unwrap();
+    assert_eq!(kept.build(192, 1, 5, 0).unwrap().forward(x.view(), None).unwrap(), values);
+    assert_eq!(kept.file().unwrap().unwrap()[..], FILES[1].1[..]);
     let folder = format!("onnx(file=\"{}\")", folder.path().display());
-    assert!(matches!(folder.parse::<NetworkSpec>(), Err(Error::Data { .. })));
+    assert!(matches!(build(&folder), Err(Error::Data { .. })));
     let message = "onnx".parse::<NetworkSpec>().unwrap_err().to_string();
     assert!(message.contains("`file` must be the path of a file"), "{message}");
 }

@@ -1,0 +1,96 @@
+//! Files that networks are made from: read when first needed, or kept in a model file.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::spec::args::Args;
+use crate::spec::text;
+
+/// Largest file that is read, in bytes: what messages of ONNX's wire format can be, and twice the
+/// most parameters a network may have.
+const MOST: u64 = 1 << 31;
+
+/// A file, whole, with the checksum by which it is known again.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// The path as users wrote it.
+    path: String,
+    /// CRC-32 that is asked for.
+    expected: Option<u32>,
+    content: OnceLock<(Arc<[u8]>, u32)>,
+}
+
+impl Source {
+    /// The file of parameter `key`, with the `checksum` that the call gives.
+    pub(super) fn read(args: &mut Args<'_>, key: &str) -> Result<Self> {
+        let path = args.path(key)?.to_string();
+        let expected = match args.name("checksum", "auto") {
+            Ok("auto") => None,
+            Ok(other) => return Err(Error::unknown("checksum", other, &["auto"])),
+            Err(_) => Some(args.integer("checksum", 0..=u64::from(u32::MAX), 0)? as u32),
+        };
+        Ok(Source { path, expected, content: OnceLock::new() })
+    }
+
+    /// The file at `path`, whatever it is.
+    pub(super) fn at(path: &Path) -> Self {
+        let path = path.display().to_string();
+        Source { path, expected: None, content: OnceLock::new() }
+    }
+
+    /// The path as users wrote it.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is in the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Data`] for something else than a file, one that is too large, and one
+    /// of another checksum than was asked for.
+    pub(super) fn bytes(&self) -> Result<Arc<[u8]>> {
+        if let Some((bytes, _)) = self.content.get() {
+            return Ok(Arc::clone(bytes));
+        }
+        let path = Path::new(&self.path);
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        if !metadata.is_file() || metadata.len() > MOST {
+            let message = format!("expected a file of at most {MOST} bytes");
+            return Err(Error::data(self.path.as_str(), message));
+        }
+        self.keep(std::fs::read(path).map_err(|e| Error::io(path, e))?)
+    }
+
+    /// Takes `bytes` for what is in the file, from now on.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when that has another checksum than was asked for.
+    pub(super) fn keep(&self, bytes: Vec<u8>) -> Result<Arc<[u8]>> {
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes);
+        let sum = crc.sum();
+        match self.expected {
+            Some(expected) if expected != sum => {
+                let message = format!(
+                    "the file is not the one that was meant: checksum {sum}, expected {expected}"
+                );
+                Err(Error::data(self.path.as_str(), message))
+            }
+            _ => Ok(Arc::clone(&self.content.get_or_init(|| (bytes.into(), sum)).0)),
+        }
+    }
+
+    /// The path as the text form has it.
+    pub(super) fn path_text(&self) -> String {
+        text::path(&self.path)
+    }
+
+    /// The checksum as the text form has it: `auto` only for a file that cannot be read.
+    pub(super) fn checksum_text(&self) -> String {
+        // A file of another checksum is an error of whoever uses it.
+        let _ = self.expected.is_none().then(|| self.bytes());
+        let found = self.content.get().map(|(_, sum)| *sum);
+        self.expected.or(found).map_or_else(|| "auto".into(), |sum| sum.to_string())
+    }
+}

@@ -1,0 +1,239 @@
+//! `heads(of=..)`: eigenfunctions that are small networks on the values of layers of a trained network.
+
+use std::sync::Arc;
+
+use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
+use crate::error::{Error, Result};
+use crate::matrix::{Mat, MatRef};
+use crate::nn::activation::Activation;
+use crate::nn::convolutional::ORDER;
+use crate::nn::dense::{Dense, Shape};
+use crate::nn::init::Init;
+use crate::nn::spec::{read_hidden, units_and_heads};
+use crate::nn::{Architecture, LayerInfo, Network, NetworkSize, Parameters, Tape};
+use crate::spec::args::Args;
+
+pub(in crate::nn) const HEADS: &[Parameter] = &[
+    OF,
+    NETWORK,
+    (
+        "layers",
+        "auto",
+        "names of layers, such as [layer2, layer3]; auto: the last one at each image size",
+    ),
+    ("hidden", "[64]", "widths of the hidden layers of the heads; []: linear heads"),
+    ("activation", "relu", "relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
+    ("init", "auto", "he, glorot or normal; auto goes by the activation"),
+    ORDER,
+    CHECKSUM,
+];
+
+/// `heads(..)` and `shared_heads(..)`.
+#[derive(Debug)]
+pub(in crate::nn) struct HeadsOn {
+    shared: bool,
+    trained: Trained,
+    /// Names of layers; none for the last one at each image size.
+    layers: Option<Vec<String>>,
+    hidden: Vec<usize>,
+    activation: Activation,
+    init: Init,
+}
+
+impl HeadsOn {
+    pub(in crate::nn) fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
+        let trained = Trained::read(args)?;
+        let layers = match args.name("layers", "auto") {
+            Ok("auto") => None,
+            _ => Some(args.words("layers")?),
+        };
+        let (hidden, activation, init) = read_hidden(args, &[64])?;
+        Ok(HeadsOn { shared, trained, layers, hidden, activation, init })
+    }
+
+    /// Numbers of the layers of a network that heads are to see.
+    fn chosen(&self, layers: &[LayerInfo]) -> Result<Vec<usize>> {
+        // The outputs are no features.
+        let layers = &layers[..layers.len().saturating_sub(1)];
+        let Some(names) = &self.layers else { return Ok(last_of_each_size(layers)) };
+        names
+            .iter()
+            .map(|name| {
+                layers.iter().rposition(|layer| is_called(&layer.name, name)).ok_or_else(|| {
+                    let all: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+                    Error::unknown("layer", name, &all)
+                })
+            })
+            .collect()
+    }
+}
+
+/// Whether `name` is the layer's name, or a module that the layer is in.
+fn is_called(layer: &str, name: &str) -> bool {
+    let within = |rest: &str| rest.is_empty() || rest.starts_with(['.', '/']);
+    let starts = layer.match_indices(name);
+    let mut starts = starts.filter(|(at, _)| *at == 0 || layer[..*at].ends_with(['.', '/']));
+    starts.any(|(at, _)| within(&layer[at + name.len()..]))
+}
+
+/// The last layer at each image size. A vector that is as wide as the last image is taken for the mean
+/// of its pixels, which heads see anyway.
+fn last_of_each_size(layers: &[LayerInfo]) -> Vec<usize> {
+    let mut chosen: Vec<usize> = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        match chosen.last().map(|last| &layers[*last]) {
+            Some(last) if last.pixels == layer.pixels => chosen.pop(),
+            Some(last) if layer.pixels == 1 && last.channels == layer.channels => continue,
+            _ => None,
+        };
+        chosen.push(i);
+    }
+    chosen
+}
+
+impl Architecture for HeadsOn {
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        let trunk = self.trained.network(inputs)?;
+        let all = trunk.layers();
+        let layers = self.chosen(&all)?;
+        if layers.is_empty() {
+            let expected = "a network with a layer before its outputs";
+            return Err(Error::parameter("of", expected, self.trained.source().path()));
+        }
+        let features = layers.iter().map(|layer| all[*layer].channels).sum();
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
+        let shape = Shape {
+            inputs: features,
+            units,
+            heads,
+            outputs,
+            hidden: self.hidden.clone(),
+            activation: self.activation,
+        };
+        let heads = Dense::new(shape, self.init, seed)?;
+        Ok(Box::new(Heads { trunk, layers, features, linear: self.hidden.is_empty(), heads }))
+    }
+
+    fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
+        // What cannot be built has no size, and says why when it is built.
+        let Ok(network) = self.build(inputs, functions, outputs, 0) else {
+            return NetworkSize::default();
+        };
+        let parameters = network.parameters().len() as u64;
+        let functions = functions as u64;
+        let units = network.parameters().units().len().max(1) as u64;
+        NetworkSize {
+            parameters,
+            hidden: network.hidden_width() as u64,
+            activations: self.hidden.iter().map(|w| *w as u64).sum::<u64>().saturating_mul(units),
+            jacobian: functions.saturating_mul(functions).saturating_mul(parameters / units),
+        }
+    }
+
+    fn text(&self) -> String {
+        let layers = match &self.layers {
+            None => "auto".to_string(),
+            Some(names) => {
+                let quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
+                format!("[{}]", quoted.join(", "))
+            }
+        };
+        format!(
+            "{}({}, layers={layers}, hidden={:?}, activation={}, init={})",
+            if self.shared { "shared_heads" } else { "heads" },
+            self.trained.text(),
+            self.hidden,
+            self.activation.name(),
+            self.init.name()
+        )
+    }
+
+    fn takes_raw_inputs(&self) -> bool {
+        true
+    }
+
+    fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        self.trained.file()
+    }
+
+    fn keep(&self, file: Vec<u8>) -> Result<()> {
+        self.trained.keep(file)
+    }
+}
+
+/// Perceptrons on values of layers of a network that stays as it is. Their basis for a readout is those
+/// values beside their own hidden layers.
+struct Heads {
+    trunk: Box<dyn Network>,
+    /// Layers of the trunk that they see.
+    layers: Vec<usize>,
+    /// How many numbers these are for a point.
+    features: usize,
+    /// Whether they have no hidden layers.
+    linear: bool,
+    heads: Dense,
+}
+
+impl Heads {
+    fn seen(&self, x: MatRef<'_>) -> Result<Mat> {
+        self.trunk.features(x, &self.layers)
+    }
+}
+
+impl Network for Heads {
+    fn inputs(&self) -> usize {
+        self.trunk.inputs()
+    }
+
+    fn functions(&self) -> usize {
+        self.heads.functions()
+    }
+
+    fn outputs(&self) -> usize {
+        self.heads.outputs()
+    }
+
+    fn hidden_width(&self) -> usize {
+        self.features + if self.linear { 0 } else { self.heads.hidden_width() }
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.heads.parameters()
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        self.heads.parameters_mut()
+    }
+
+    fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
+        self.heads.forward(self.seen(x)?.view(), tape)
+    }
+
+    fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
+        self.heads.vjp(tape, cotangent, gradient)
+    }
+
+    fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat> {
+        self.heads.jvp(self.seen(x)?.view(), tangent)
+    }
+
+    fn unit(&self, function: usize) -> usize {
+        self.heads.unit(function)
+    }
+
+    fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
+        let seen = self.seen(x)?;
+        if self.linear {
+            return Ok(seen);
+        }
+        let hidden = self.heads.hidden(seen.view())?;
+        ndarray::concatenate(ndarray::Axis(1), &[seen.view(), hidden.view()])
+            .map_err(|e| Error::shape("hidden features", "equal numbers of rows", e))
+    }
+}

@@ -1,0 +1,134 @@
+//! Networks made of a trained one, which stays as it is: small heads on the values of its layers, and
+//! directions in its parameters.
+
+use std::sync::Arc;
+
+use super::graph::Order;
+use super::onnx::Onnx;
+use super::source::Source;
+use super::weights::{size_of_tensor, weights_from};
+use super::{NETWORKS, Network, NetworkSize, NetworkSpec};
+use crate::error::{Error, Result};
+use crate::spec::args::Args;
+
+mod heads;
+mod tangents;
+#[cfg(test)]
+mod tests;
+
+pub(super) use heads::{HEADS, HeadsOn};
+pub(super) use tangents::{TANGENTS, TangentsOf};
+
+type Parameter = (&'static str, &'static str, &'static str);
+const OF: Parameter = (
+    "of",
+    "required",
+    "the trained network: path of an ONNX file, or of a safetensors file with network=..",
+);
+const NETWORK: Parameter = (
+    "network",
+    "none",
+    "what a safetensors file has the weights of, such as shared_resnet(depth=20)",
+);
+const CHECKSUM: Parameter = ("checksum", "auto", "CRC-32 of the file; auto: whatever the file is");
+
+/// A trained network of a file, as the parameters `of`, `network`, `order` and `checksum` say.
+#[derive(Debug)]
+enum Trained {
+    Onnx(Onnx),
+    Weights { source: Source, spec: NetworkSpec },
+}
+
+impl Trained {
+    fn read(args: &mut Args<'_>) -> Result<Self> {
+        let order = Order::from_name(args.name("order", "chw")?)?;
+        let source = Source::read(args, "of")?;
+        let Some(network) = args.get("network") else {
+            return Ok(Trained::Onnx(Onnx::of(source, order)));
+        };
+        if args.has("order") {
+            let message = "`order` is for ONNX files; network=.. has its own";
+            return Err(args.fault("order", message));
+        }
+        let spec = NETWORKS.build(args.text(), network).map(NetworkSpec::of)?;
+        Ok(Trained::Weights { source, spec })
+    }
+
+    fn source(&self) -> &Source {
+        match self {
+            Trained::Onnx(onnx) => onnx.source(),
+            Trained::Weights { source, .. } => source,
+        }
+    }
+
+    /// The network, as one function of as many outputs as it has, with normalisation frozen.
+    fn network(&self, inputs: usize) -> Result<Box<dyn Network>> {
+        let mut network = match self {
+            Trained::Onnx(onnx) => onnx.single()?,
+            Trained::Weights { source, spec } => {
+                let bytes = source.bytes()?;
+                let outputs = self.outputs(&bytes, source, spec, inputs)?;
+                let mut network = spec.build(inputs, 1, outputs, 0)?;
+                weights_from(&mut *network, &bytes, source.path())?;
+                network
+            }
+        };
+        if network.inputs() != inputs {
+            let expected = format!(
+                "rows of {} columns, as the network of {} takes",
+                network.inputs(),
+                self.source().path()
+            );
+            return Err(Error::parameter("data", expected, inputs));
+        }
+        network.freeze(true);
+        Ok(network)
+    }
+
+    /// How many outputs the weights in a file are for: as many as its last layer has biases.
+    fn outputs(
+        &self,
+        bytes: &[u8],
+        source: &Source,
+        spec: &NetworkSpec,
+        inputs: usize,
+    ) -> Result<usize> {
+        let network = spec.build(inputs, 1, 1, 0)?;
+        match network.parameters().layouts() {
+            [unit] => {
+                unit.last().map_or(Ok(1), |last| size_of_tensor(bytes, source.path(), &last.name))
+            }
+            units => Err(Error::parameter("network", "a single network", units.len())),
+        }
+    }
+
+    /// The size of the network; nothing when it cannot be read, which building it finds.
+    fn size(&self, inputs: usize) -> NetworkSize {
+        match self {
+            Trained::Onnx(onnx) => onnx.single_size().unwrap_or_default(),
+            Trained::Weights { spec, .. } => spec.size(inputs, 1, 1),
+        }
+    }
+
+    /// Its parameters in the text form.
+    fn text(&self) -> String {
+        let source = self.source();
+        let (file, checksum) = (source.path_text(), source.checksum_text());
+        match self {
+            Trained::Onnx(onnx) => {
+                format!("of={file}, order={}, checksum={checksum}", onnx.order().name())
+            }
+            Trained::Weights { spec, .. } => {
+                format!("of={file}, network={spec}, checksum={checksum}")
+            }
+        }
+    }
+
+    fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        self.source().bytes().map(Some)
+    }
+
+    fn keep(&self, file: Vec<u8>) -> Result<()> {
+        self.source().keep(file).map(|_| ())
+    }
+}

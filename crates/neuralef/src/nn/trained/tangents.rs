@@ -1,0 +1,355 @@
+//! `tangents(of=..)`: eigenfunctions that are derivatives of a trained network along directions in its
+//! parameters, ψ_j(x) = J(x)v_j.
+//!
+//! Eigenfunctions of a tangent kernel κ(x, x') = J(x)J(x')ᵀ are of this form, with
+//! v_j = E[J(x)ᵀψ_j(x)]/μ_j: P numbers for each, and no training point, whatever their number. ELLA
+//! (Deng et al. 2022, NeurIPS) evaluates the Nyström method this way.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{Axis, s};
+
+use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::nn::convolutional::ORDER;
+use crate::nn::dense::MAX_PARAMETERS;
+use crate::nn::rows::{expect_cotangent, finite};
+use crate::nn::{
+    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, jacobians,
+    rows_of_outputs,
+};
+use crate::rng;
+use crate::spec::args::Args;
+
+/// Numbers of Jacobians that are held at a time: 128 MiB.
+const HELD: usize = 1 << 25;
+/// Directions beyond k that `auto` takes, at least.
+const BEYOND: usize = 10;
+/// Eigenvalues below this share of the largest are rounding of single precision.
+const FLOOR: f64 = 1e-6;
+
+pub(in crate::nn) const TANGENTS: &[Parameter] = &[
+    OF,
+    NETWORK,
+    ("directions", "auto", "directions in parameters, k or more; auto: 2k, and at least k + 10"),
+    ("points", "1000", "training points that the start is from"),
+    ("iterations", "2", "iterations of the subspace method on the points of the start"),
+    ORDER,
+    CHECKSUM,
+];
+
+/// `tangents(..)`.
+#[derive(Debug)]
+pub(in crate::nn) struct TangentsOf {
+    trained: Trained,
+    directions: Option<usize>,
+    points: usize,
+    iterations: usize,
+}
+
+impl TangentsOf {
+    pub(in crate::nn) fn read(args: &mut Args<'_>) -> Result<Self> {
+        let trained = Trained::read(args)?;
+        let directions = match args.name("directions", "auto") {
+            Ok("auto") => None,
+            Ok(other) => return Err(Error::unknown("directions", other, &["auto"])),
+            Err(_) => Some(args.integer("directions", 1..=1 << 20, 1)? as usize),
+        };
+        let points = args.integer("points", 1..=1 << 20, 1000)? as usize;
+        let iterations = args.integer("iterations", 0..=100, 2)? as usize;
+        Ok(TangentsOf { trained, directions, points, iterations })
+    }
+
+    fn count(&self, functions: usize) -> usize {
+        let auto = functions.saturating_mul(2).max(functions.saturating_add(BEYOND));
+        self.directions.unwrap_or(auto)
+    }
+}
+
+impl Architecture for TangentsOf {
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        let trunk = self.trained.network(inputs)?;
+        if trunk.outputs() != outputs {
+            let expected = format!("{}, as the network has", trunk.outputs());
+            return Err(Error::parameter("outputs", expected, outputs));
+        }
+        let count = self.count(functions);
+        if functions == 0 || count < functions {
+            let expected = format!("at least as many as functions, {functions}");
+            return Err(Error::parameter("directions", expected, count));
+        }
+        let parameters = self.size(inputs, functions, outputs).parameters;
+        if parameters > MAX_PARAMETERS {
+            let expected = format!("directions with at most {MAX_PARAMETERS} numbers in all");
+            return Err(Error::parameter("directions", expected, parameters));
+        }
+        let layout = trunk.parameters().layouts()[0].clone();
+        let mut directions = Parameters::zeros(vec![layout; count]);
+        for (number, unit) in directions.units_mut().iter_mut().enumerate() {
+            let mut rng = rng::stream(seed, "direction", number as u64);
+            rng::fill_normal(&mut rng, unit);
+        }
+        let (points, iterations) = (self.points, self.iterations);
+        Ok(Box::new(Tangents { trunk, functions, outputs, points, iterations, seed, directions }))
+    }
+
+    fn size(&self, inputs: usize, functions: usize, _outputs: usize) -> NetworkSize {
+        let trunk = self.trained.size(inputs);
+        let count = self.count(functions) as u64;
+        let functions = functions as u64;
+        NetworkSize {
+            parameters: trunk.parameters.saturating_mul(count),
+            hidden: count,
+            activations: inputs as u64,
+            jacobian: functions.saturating_mul(functions).saturating_mul(trunk.parameters),
+        }
+    }
+
+    fn text(&self) -> String {
+        let directions = self.directions.map_or_else(|| "auto".into(), |d| d.to_string());
+        format!(
+            "tangents({}, directions={directions}, points={}, iterations={})",
+            self.trained.text(),
+            self.points,
+            self.iterations
+        )
+    }
+
+    fn takes_raw_inputs(&self) -> bool {
+        true
+    }
+
+    fn hidden_has_outputs(&self) -> bool {
+        true
+    }
+
+    fn file(&self) -> Result<Option<Arc<[u8]>>> {
+        self.trained.file()
+    }
+
+    fn keep(&self, file: Vec<u8>) -> Result<()> {
+        self.trained.keep(file)
+    }
+}
+
+/// Derivatives of a network along directions in its parameters. The first k are the functions; all of
+/// them are the basis of a readout.
+struct Tangents {
+    trunk: Box<dyn Network>,
+    /// k.
+    functions: usize,
+    /// C.
+    outputs: usize,
+    /// Of the start.
+    points: usize,
+    iterations: usize,
+    seed: u64,
+    /// One unit for each direction, laid out as the parameters of the trunk.
+    directions: Parameters,
+}
+
+impl Tangents {
+    /// P.
+    fn width(&self) -> usize {
+        self.trunk.parameters().units()[0].len()
+    }
+
+    /// Points whose Jacobians are held at a time.
+    fn block(&self) -> usize {
+        (HELD / (self.width() * self.outputs).max(1)).max(1)
+    }
+
+    /// Calls `each` with the rows of every block of points and their Jacobians, (point, output) × P.
+    fn blocks(
+        &self,
+        x: MatRef<'_>,
+        mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for start in (0..x.nrows()).step_by(self.block()) {
+            let rows = start..(start + self.block()).min(x.nrows());
+            let found = jacobians(&*self.trunk, x.slice(s![rows.clone(), ..]))?;
+            let count = rows.len() * self.outputs;
+            let mut jacobian = Vec::with_capacity(count * self.width());
+            // The outputs of the trunk are one function's; its Jacobian has them side by side.
+            found.iter().flatten().for_each(|row| jacobian.extend_from_slice(row));
+            let jacobian = Mat::from_shape_vec((count, self.width()), jacobian)
+                .map_err(|e| Error::shape("Jacobian", format!("{count} × {}", self.width()), e))?;
+            each(rows, jacobian.view())?;
+        }
+        Ok(())
+    }
+
+    /// J(x)V for the first `count` of `directions`: n·C × count.
+    fn along(&self, x: MatRef<'_>, directions: &Parameters, count: usize) -> Result<Mat> {
+        expect_columns("x", x, self.inputs())?;
+        directions.expect_units("directions", self.directions.units().len(), self.width())?;
+        let flat: Vec<f32> = directions.units()[..count].iter().flatten().copied().collect();
+        let v = Mat::from_shape_vec((count, self.width()), flat)
+            .map_err(|e| Error::shape("directions", format!("{count} × {}", self.width()), e))?;
+        let mut out = Mat::zeros((x.nrows() * self.outputs, count));
+        self.blocks(x, |rows, jacobian| {
+            let rows = rows.start * self.outputs..rows.end * self.outputs;
+            out.slice_mut(s![rows, ..]).assign(&linalg::matmul_f32(jacobian, v.t())?);
+            Ok(())
+        })?;
+        finite("derivative along a direction", out)
+    }
+
+    /// Σ over (point, output) of weightsᵀJ: r × P for weights n·C × r.
+    fn pulled_back(&self, x: MatRef<'_>, weights: MatRef<'_>) -> Result<Mat> {
+        let mut out = Mat::zeros((weights.ncols(), self.width()));
+        self.blocks(x, |rows, jacobian| {
+            let rows = rows.start * self.outputs..rows.end * self.outputs;
+            let weights = weights.slice(s![rows, ..]);
+            out += &linalg::matmul_f32(weights.t(), jacobian)?;
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn set(&mut self, directions: &Mat) {
+        for (unit, row) in self.directions.units_mut().iter_mut().zip(directions.rows()) {
+            unit.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
+        }
+    }
+}
+
+impl Network for Tangents {
+    fn inputs(&self) -> usize {
+        self.trunk.inputs()
+    }
+
+    fn functions(&self) -> usize {
+        self.functions
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn hidden_width(&self) -> usize {
+        self.directions.units().len()
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.directions
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.directions
+    }
+
+    fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
+        let out = self.along(x, &self.directions, self.functions)?;
+        if let Some(tape) = tape {
+            tape.rows = x.nrows();
+            tape.input.clear();
+            tape.input.extend(x.iter());
+        }
+        columns_of_outputs(out, self.outputs)
+    }
+
+    fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
+        let (n, d) = (tape.rows, self.inputs());
+        expect_cotangent(cotangent, n, self.functions * self.outputs)?;
+        gradient.expect_units("gradient", self.directions.units().len(), self.width())?;
+        let x = MatRef::from_shape((n, d), &tape.input)
+            .map_err(|e| Error::shape("tape", "one recorded by this network", e))?;
+        let rows = rows_of_outputs(cotangent.to_owned(), self.outputs)?;
+        let found = self.pulled_back(x, rows.view())?;
+        // No function depends on the further directions.
+        let none = std::iter::repeat_n(None, self.hidden_width() - self.functions);
+        let found = found.rows().into_iter().map(Some).chain(none);
+        for (unit, found) in gradient.units_mut().iter_mut().zip(found) {
+            match found {
+                Some(row) => unit.iter_mut().zip(row).for_each(|(to, from)| *to = *from),
+                None => unit.fill(0.0),
+            }
+        }
+        Ok(())
+    }
+
+    /// The functions are linear in the directions.
+    fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat> {
+        columns_of_outputs(self.along(x, tangent, self.functions)?, self.outputs)
+    }
+
+    fn unit(&self, function: usize) -> usize {
+        function
+    }
+
+    fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
+        let out = self.along(x, &self.directions, self.hidden_width())?;
+        columns_of_outputs(out, self.outputs)
+    }
+
+    fn start_points(&self) -> usize {
+        self.points
+    }
+
+    /// The subspace method for the tangent kernel on `x`: directions V = JᵀQ for an orthonormal Q that
+    /// spans JV, some times over from random Q, and then those of the eigenvectors in the last
+    /// subspace, in order, scaled to E_x Σ_c (Jv)_c² = 1 (Halko, Martinsson & Tropp 2011, algorithms
+    /// 4.4 and 5.3). 2·iterations + 1 passes of C backward passes over the points.
+    fn start(&mut self, x: MatRef<'_>) -> Result<()> {
+        expect_columns("x", x, self.inputs())?;
+        let (rows, count) = (x.nrows() * self.outputs, self.hidden_width());
+        if rows < count {
+            let expected = format!("at most {rows}, points times outputs of the start");
+            return Err(Error::parameter("directions", expected, count));
+        }
+        let mut q = Mat::zeros((rows, count));
+        let mut rng = rng::stream(self.seed, "subspace", 0);
+        rng::fill_normal(&mut rng, q.as_slice_mut().unwrap_or_default());
+        let mut v = self.pulled_back(x, q.view())?;
+        for _ in 0..self.iterations {
+            self.set(&v);
+            let values = self.along(x, &self.directions, count)?.mapv(f64::from);
+            q = orthonormal(&values)?.mapv(|v| v as f32);
+            v = self.pulled_back(x, q.view())?;
+        }
+        // QᵀJJᵀQ = VVᵀ, whose eigenvectors U give J(VᵀU) = KQU ≈ QUΛ.
+        let (values, vectors) = linalg::eigh(gram(&v)?.view())?;
+        let largest = values.first().copied().unwrap_or(0.0);
+        if !(largest > 0.0) {
+            let message = "the tangent kernel vanishes at the points of the start".into();
+            return Err(Error::Numerical { what: "directions".into(), message });
+        }
+        let scale = (x.nrows() as f64).sqrt();
+        let mut turn = vectors.slice(s![.., ..count.min(vectors.ncols())]).to_owned();
+        for (mut column, value) in turn.axis_iter_mut(Axis(1)).zip(&values) {
+            column *= scale / value.max(FLOOR * largest);
+        }
+        let turn = turn.mapv(|v| v as f32);
+        let v = linalg::matmul_f32(turn.t(), v.view())?;
+        self.set(&v);
+        Ok(())
+    }
+}
+
+/// VVᵀ in double precision.
+fn gram(v: &Mat) -> Result<Mat64> {
+    let mut sum = Mat64::zeros((v.nrows(), v.nrows()));
+    for block in v.axis_chunks_iter(Axis(1), 4096) {
+        let block = block.mapv(f64::from);
+        sum += &linalg::matmul_f64(block.view(), block.t())?;
+    }
+    Ok(sum)
+}
+
+/// An orthonormal basis of the columns, as many as these; zeros where they are dependent.
+fn orthonormal(values: &Mat64) -> Result<Mat64> {
+    let basis = linalg::orthonormal_basis(values.view())?;
+    let mut out = Mat64::zeros(values.dim());
+    out.slice_mut(s![.., ..basis.ncols()]).assign(&basis);
+    Ok(out)
+}
