@@ -30,7 +30,7 @@ mod weights;
 
 pub(crate) use activation::LEAK;
 pub(crate) use graph::Order;
-pub(crate) use jacobians::{expect_frozen, jacobians};
+pub(crate) use jacobians::{expect_frozen, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use onnx::read_onnx;
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
@@ -122,6 +122,17 @@ pub trait Network: Send + Sync {
             }
         }
         Ok(out)
+    }
+
+    /// Jacobians at every row of x: for each unit a matrix nm × P of the derivatives of the m outputs
+    /// that depend on it, in the order of their columns, by its P parameters; the outputs of a point
+    /// in consecutive rows.
+    ///
+    /// # Errors
+    /// Shape errors, and [`Error::Unsupported`] for batch normalisation that is not
+    /// [frozen](Network::freeze).
+    fn jacobians(&self, x: MatRef<'_>) -> Result<Vec<Mat>> {
+        jacobians::by_points(self, x)
     }
 
     /// Takes the batch statistics of a recorded training step into the running statistics of batch

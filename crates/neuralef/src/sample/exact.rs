@@ -1,13 +1,13 @@
 //! The tangent kernel itself, from Jacobians: for small sets, and as ground truth.
 
-use ndarray::Axis;
+use ndarray::s;
 
 use super::WeightLaw;
 use super::ntk::{expect_inputs, factors};
 use crate::error::{Error, Result};
 use crate::linalg;
-use crate::matrix::{Mat64, MatRef};
-use crate::nn::{Network, expect_frozen, jacobians};
+use crate::matrix::{Mat, Mat64, MatRef};
+use crate::nn::{Network, expect_frozen, jacobians, outputs_of};
 
 /// Parameters that are multiplied in double precision at a time.
 const WIDTH: usize = 2048;
@@ -41,18 +41,16 @@ pub fn exact_ntk(
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
     affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
     let factors = factors(network.parameters(), parameterization)?;
-    let jacobians: Vec<Vec<Vec<Vec<f32>>>> =
+    let jacobians: Vec<Vec<Mat>> =
         sides.iter().map(|x| jacobians(network, *x)).collect::<Result<_>>()?;
     let (left, right) = (&jacobians[0], &jacobians[jacobians.len() - 1]);
     let mut out = Mat64::zeros((n * c, m * c));
     for unit in 0..network.parameters().units().len() {
-        let own = |output: &usize| network.unit(output / network.outputs()) == unit;
-        let functions: Vec<usize> = (0..c).filter(own).collect();
-        let scales = scales(network, unit, &factors);
-        let gram = gram(left, right, &functions, &scales)?;
+        let outputs = outputs_of(network, unit);
+        let gram = gram(left[unit].view(), right[unit].view(), &scales(network, unit, &factors))?;
         for ((a, b), value) in gram.indexed_iter() {
-            let k = functions.len();
-            out[[a / k * c + functions[a % k], b / k * c + functions[b % k]]] = *value;
+            let k = outputs.len();
+            out[[a / k * c + outputs[a % k], b / k * c + outputs[b % k]]] = *value;
         }
     }
     Ok(out)
@@ -94,29 +92,16 @@ fn scales(network: &dyn Network, unit: usize, factors: &[Vec<f64>]) -> Vec<f64> 
     scales
 }
 
-/// Σ over parameters of J_a·scale·J_b, for the rows (point, one of `functions`) of both sides.
-fn gram(
-    left: &[Vec<Vec<f32>>],
-    right: &[Vec<Vec<f32>>],
-    functions: &[usize],
-    scales: &[f64],
-) -> Result<Mat64> {
-    let rows = |side: &'_ [Vec<Vec<f32>>]| side.len() * functions.len();
-    let mut out = Mat64::zeros((rows(left), rows(right)));
-    let size = left.first().zip(functions.first()).map_or(0, |(point, f)| point[*f].len());
-    let block = |side: &[Vec<Vec<f32>>], from: usize, to: usize, scales: &[f64]| {
-        let mut block = Mat64::zeros((rows(side), to - from));
-        let derivatives = side.iter().flat_map(|point| functions.iter().map(|f| &point[*f]));
-        for (mut row, derivative) in block.axis_iter_mut(Axis(0)).zip(derivatives) {
-            for (i, (to, v)) in row.iter_mut().zip(&derivative[from..to]).enumerate() {
-                *to = f64::from(*v) * scales.get(from + i).unwrap_or(&1.0);
-            }
+/// Σ over parameters of J_a·scale·J_b, for all rows of both sides.
+fn gram(left: MatRef<'_>, right: MatRef<'_>, scales: &[f64]) -> Result<Mat64> {
+    let mut out = Mat64::zeros((left.nrows(), right.nrows()));
+    for from in (0..left.ncols()).step_by(WIDTH) {
+        let columns = from..(from + WIDTH).min(left.ncols());
+        let mut a = left.slice(s![.., columns.clone()]).mapv(f64::from);
+        if let Some(scales) = scales.get(columns.clone()) {
+            a *= &ndarray::aview1(scales);
         }
-        block
-    };
-    for from in (0..size).step_by(WIDTH) {
-        let to = (from + WIDTH).min(size);
-        let (a, b) = (block(left, from, to, scales), block(right, from, to, &[]));
+        let b = right.slice(s![.., columns]).mapv(f64::from);
         out += &linalg::matmul_f64(a.view(), b.t())?;
     }
     Ok(out)

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fit::Observer;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
-use crate::nn::{Network, Parameters, expect_frozen, jacobians};
+use crate::nn::{Network, Parameters, expect_frozen, jacobians, outputs_of};
 use crate::rng;
 use crate::spec::args::{Entry, Registry};
 
@@ -303,30 +303,6 @@ impl<'a> Directions<'a> {
         }
     }
 
-    /// The outputs of `unit`.
-    fn outputs_of(&self, unit: usize) -> Vec<usize> {
-        let each = self.network.outputs();
-        (0..self.outputs()).filter(|output| self.network.unit(output / each) == unit).collect()
-    }
-
-    /// Derivatives by (point, output), as a matrix for each unit.
-    fn by_unit(&self, derivatives: &[Vec<Vec<f32>>]) -> Result<Vec<Mat>> {
-        let units = self.network.parameters().units().iter().enumerate();
-        units
-            .map(|(unit, values)| {
-                let outputs = self.outputs_of(unit);
-                let count = derivatives.len() * outputs.len();
-                let mut rows = Vec::with_capacity(count * values.len());
-                for point in derivatives {
-                    outputs.iter().for_each(|o| rows.extend_from_slice(&point[*o]));
-                }
-                let shape = (count, values.len());
-                Mat::from_shape_vec(shape, rows)
-                    .map_err(|e| Error::shape("derivatives", "n × P", e))
-            })
-            .collect()
-    }
-
     /// The products of the block's Jacobians with the directions `samples`, into the columns of `out`.
     fn project(&mut self, samples: Range<usize>, out: &mut Mat) -> Result<()> {
         let sizes: Vec<usize> = self.direction.units().iter().map(Vec::len).collect();
@@ -340,7 +316,7 @@ impl<'a> Directions<'a> {
         }
         let c = self.outputs();
         for (unit, jacobian) in self.jacobians.iter().flatten().enumerate() {
-            let outputs = self.outputs_of(unit);
+            let outputs = outputs_of(&*self.network, unit);
             let values = linalg::matmul_f32(jacobian.view(), directions[unit].t())?;
             for (row, values) in values.rows().into_iter().enumerate() {
                 let (point, o) = (row / outputs.len(), outputs[row % outputs.len()]);
@@ -414,8 +390,7 @@ impl Sampler for Directions<'_> {
     fn begin(&mut self, x: MatRef<'_>) -> Result<()> {
         self.restore();
         if self.jacobians.is_some() {
-            let found = jacobians(&*self.network, x)?;
-            self.jacobians = Some(self.by_unit(&found)?);
+            self.jacobians = Some(jacobians(&*self.network, x)?);
         }
         let Some(difference) = &mut self.difference else { return Ok(()) };
         difference.values = self.network.forward(x, None)?;

@@ -20,7 +20,7 @@ use crate::matrix::{Mat, MatRef, expect_columns};
 use crate::nn::parameters::Parameters;
 use crate::nn::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use crate::nn::tape::Tape;
-use crate::nn::{LayerInfo, Network};
+use crate::nn::{LayerInfo, Network, expect_frozen};
 
 mod backward;
 mod forward;
@@ -30,7 +30,7 @@ mod tangent;
 #[cfg(test)]
 mod tests;
 
-use backward::Backward;
+use backward::{Backward, Work};
 use forward::{Packed, Store};
 
 /// Images that a task without a tape takes through the network.
@@ -338,7 +338,6 @@ impl Network for Layered {
         let cotangent = in_order(&cotangent);
         let units = gradient.units_mut().par_iter_mut().enumerate();
         units.for_each(|(unit, gradient)| {
-            gradient.fill(0.0);
             let records = &graph.records[unit * segments.len()..(unit + 1) * segments.len()];
             let pass = Backward::new(self, unit, graph.training, &graph.moments[unit]);
             pass.run(records, &segments, &tape.input, &cotangent, gradient);
@@ -354,6 +353,35 @@ impl Network for Layered {
         let (n, k) = (x.nrows(), self.columns());
         let out = self.tangents(&input, n, tangent);
         finite("directional derivative", matrix(n, k, out)?)
+    }
+
+    fn jacobians(&self, x: MatRef<'_>) -> Result<Vec<Mat>> {
+        expect_frozen(self)?;
+        self.check_layout("parameters", &self.parameters)?;
+        let mut input = Vec::new();
+        self.images(x, &mut input)?;
+        let (n, outputs) = (x.nrows(), self.plan.outputs());
+        let unit = |unit: usize| {
+            let packed = self.pack(unit, false);
+            let pass = Backward::new(self, unit, false, &[]);
+            let size = self.parameters.units()[unit].len();
+            let mut out = vec![0.0f32; n * outputs * size];
+            let rows = out.par_chunks_mut((outputs * size).max(1));
+            rows.zip(input.par_chunks(self.inputs())).for_each_init(
+                || (Record::default(), Work::default()),
+                |(record, work), (out, input)| {
+                    for stage in &self.plan.frozen {
+                        let slopes = Some(&mut record.slopes);
+                        record.store.run(&self.plan, &packed, stage, input, slopes, &[]);
+                    }
+                    for (output, gradient) in out.chunks_exact_mut(size).enumerate() {
+                        pass.single((record, input), output, gradient, work);
+                    }
+                },
+            );
+            matrix(n * outputs, size, out)
+        };
+        (0..self.units()).map(unit).collect()
     }
 
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {

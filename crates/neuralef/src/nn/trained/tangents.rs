@@ -177,13 +177,7 @@ impl Tangents {
         for start in (0..x.nrows()).step_by(self.block()) {
             let rows = start..(start + self.block()).min(x.nrows());
             let found = jacobians(&*self.trunk, x.slice(s![rows.clone(), ..]))?;
-            let count = rows.len() * self.outputs;
-            let mut jacobian = Vec::with_capacity(count * self.width());
-            // The outputs of the trunk are one function's; its Jacobian has them side by side.
-            found.iter().flatten().for_each(|row| jacobian.extend_from_slice(row));
-            let jacobian = Mat::from_shape_vec((count, self.width()), jacobian)
-                .map_err(|e| Error::shape("Jacobian", format!("{count} × {}", self.width()), e))?;
-            each(rows, jacobian.view())?;
+            each(rows, found[0].view())?;
         }
         Ok(())
     }
@@ -320,7 +314,7 @@ impl Network for Tangents {
         // QᵀJJᵀQ = VVᵀ, whose eigenvectors U give J(VᵀU) = KQU ≈ QUΛ.
         let (values, vectors) = linalg::eigh(gram(&v)?.view())?;
         let largest = values.first().copied().unwrap_or(0.0);
-        if !(largest > 0.0) {
+        if largest.is_nan() || largest <= 0.0 {
             let message = "the tangent kernel vanishes at the points of the start".into();
             return Err(Error::Numerical { what: "directions".into(), message });
         }

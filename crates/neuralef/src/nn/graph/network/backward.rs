@@ -10,7 +10,7 @@ use crate::nn::activation::{Activation, LEAK};
 use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
 use crate::nn::graph::norm::{Moments, add_sums};
-use crate::nn::graph::plan::{Kernel, Stage};
+use crate::nn::graph::plan::{Kernel, Plan, Stage};
 use crate::nn::graph::{Layer, Value};
 use crate::nn::product::Panels;
 
@@ -28,11 +28,43 @@ pub(super) struct Backward<'a> {
 struct Part<'a> {
     record: &'a Record,
     input: &'a [f32],
-    gradient: Vec<f32>,
+    gradient: &'a mut [f32],
+    work: Work,
+}
+
+/// Cotangents of values on their way down, and memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// By value, of all images and of a block; empty where there is none.
     whole: Vec<Vec<f32>>,
     local: Vec<Vec<f32>>,
     free: Vec<Vec<f32>>,
     scratch: Scratch,
+}
+
+impl Work {
+    /// For `images` images, with the cotangent of the output, all zeros.
+    fn begin(&mut self, plan: &Plan, images: usize) -> &mut [f32] {
+        self.whole.resize_with(plan.stored.len(), Vec::new);
+        self.local.resize_with(plan.stored.len(), Vec::new);
+        let last = plan.graph.last();
+        self.claim(last, images * plan.stored[last].len());
+        &mut self.whole[last]
+    }
+
+    /// Makes the cotangent of `value` zeros, unless there is one.
+    fn claim(&mut self, value: Value, size: usize) {
+        if self.whole[value].is_empty() {
+            self.whole[value] = self.zeros(size);
+        }
+    }
+
+    fn zeros(&mut self, size: usize) -> Vec<f32> {
+        let mut buffer = self.free.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.resize(size, 0.0);
+        buffer
+    }
 }
 
 impl<'a> Backward<'a> {
@@ -58,7 +90,7 @@ impl<'a> Backward<'a> {
         Backward { network, unit, training, moments: moments.collect(), turned }
     }
 
-    /// Adds the gradient of this unit, whose records are given, to `gradient`.
+    /// Writes the gradient of this unit, whose records are given, to `gradient`.
     pub(super) fn run(
         &self,
         records: &[Record],
@@ -69,28 +101,26 @@ impl<'a> Backward<'a> {
     ) {
         let (plan, d, k) =
             (&self.network.plan, self.network.plan.graph.input.len(), self.network.columns());
-        let (last, outputs) = (plan.graph.last(), plan.outputs());
+        let (outputs, len) = (plan.outputs(), plan.stored[plan.graph.last()].len());
+        // The first segment's part is the sum that the others are added to.
+        let others = records.len().saturating_sub(1);
+        let mut rest = vec![vec![0.0f32; gradient.len()]; others];
+        gradient.fill(0.0);
+        let gradients = std::iter::once(&mut *gradient).chain(rest.iter_mut().map(|g| &mut g[..]));
         let mut parts: Vec<Part<'_>> = records
             .iter()
             .zip(segments)
-            .map(|(record, segment)| {
-                let mut whole = vec![Vec::new(); plan.stored.len()];
-                let len = plan.stored[last].len();
-                whole[last].resize(segment.len() * len, 0.0);
+            .zip(gradients)
+            .map(|((record, segment), gradient)| {
+                let mut work = Work::default();
                 let rows = cotangent[segment.start * k..segment.end * k].chunks_exact(k);
-                for (to, from) in whole[last].chunks_exact_mut(len).zip(rows) {
+                let to = work.begin(plan, segment.len());
+                for (to, from) in to.chunks_exact_mut(len).zip(rows) {
                     let from = &from[self.unit * outputs..(self.unit + 1) * outputs];
                     to[..outputs].copy_from_slice(from);
                 }
-                Part {
-                    record,
-                    input: &input[segment.start * d..segment.end * d],
-                    gradient: vec![0.0; gradient.len()],
-                    whole,
-                    local: vec![Vec::new(); plan.stored.len()],
-                    free: Vec::new(),
-                    scratch: Scratch::default(),
-                }
+                let input = &input[segment.start * d..segment.end * d];
+                Part { record, input, gradient, work }
             })
             .collect();
         let stages = if self.training { &plan.training } else { &plan.frozen };
@@ -102,9 +132,27 @@ impl<'a> Backward<'a> {
                 self.norm(&mut parts, first, rows);
             }
         }
-        for part in &parts {
-            gradient.iter_mut().zip(&part.gradient).for_each(|(sum, part)| *sum += part);
+        for part in &rest {
+            gradient.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
+    }
+
+    /// Writes the derivative of output `output` of this unit, at the one image of `record`, to
+    /// `gradient`. Norms must use running statistics.
+    pub(super) fn single(
+        &self,
+        (record, input): (&Record, &[f32]),
+        output: usize,
+        gradient: &mut [f32],
+        work: &mut Work,
+    ) {
+        let plan = &self.network.plan;
+        gradient.fill(0.0);
+        let mut own = std::mem::take(work);
+        own.begin(plan, 1)[output] = 1.0;
+        let mut part = Part { record, input, gradient, work: own };
+        plan.frozen.iter().rev().for_each(|stage| self.stage(&mut part, stage));
+        *work = part.work;
     }
 
     /// Whether `node` is a norm with batch statistics, which needs the cotangents of all segments.
@@ -126,7 +174,7 @@ impl<'a> Backward<'a> {
         for node in stage.nodes.clone() {
             for value in plan.graph.nodes[node].inputs.iter().filter(|value| **value > 0) {
                 if !self.is_local(*value, stage) {
-                    part.whole[*value].resize(images * plan.stored[*value].len(), 0.0);
+                    part.work.claim(*value, images * plan.stored[*value].len());
                 }
             }
         }
@@ -135,7 +183,8 @@ impl<'a> Backward<'a> {
             for node in stage.nodes.clone().rev() {
                 let len = plan.stored[node + 1].len();
                 let is_local = self.is_local(node + 1, stage);
-                let store = if is_local { &mut part.local } else { &mut part.whole };
+                let work = &mut part.work;
+                let store = if is_local { &mut work.local } else { &mut work.whole };
                 let mut cotangent = std::mem::take(&mut store[node + 1]);
                 let at = if is_local { 0..block.len() } else { block.clone() };
                 let dz = &mut cotangent[at.start * len..at.end * len];
@@ -144,14 +193,15 @@ impl<'a> Backward<'a> {
                     self.node(part, stage, node, &block, dz);
                 }
                 match is_local {
-                    true => part.free.push(cotangent),
-                    false => part.whole[node + 1] = cotangent,
+                    true => part.work.free.push(cotangent),
+                    false => part.work.whole[node + 1] = cotangent,
                 }
             }
         }
         // What later stages left behind is no longer needed.
         for node in stage.nodes.clone().filter(|node| !apart(*node)) {
-            part.whole[node + 1] = Vec::new();
+            let done = std::mem::take(&mut part.work.whole[node + 1]);
+            part.work.free.extend((!done.is_empty()).then_some(done));
         }
     }
 
@@ -196,7 +246,7 @@ impl<'a> Backward<'a> {
             Kernel::Conv(conv) => {
                 let (before, after) = part.gradient.split_at_mut(bias.start);
                 let (weight, bias) = (&mut before[weight], &mut after[..bias.len()]);
-                conv.accumulate(x, dz, weight, bias, &mut part.scratch);
+                conv.accumulate(x, dz, weight, bias, &mut part.work.scratch);
             }
             Kernel::Norm { epsilon } => {
                 let mut sums = vec![(0.0, 0.0); here.output.channels];
@@ -210,22 +260,17 @@ impl<'a> Backward<'a> {
             let len = plan.stored[value].len();
             let is_local = self.is_local(value, stage);
             let mut dx = if is_local {
-                let mut dx = std::mem::take(&mut part.local[value]);
-                if dx.is_empty() {
-                    dx = part.free.pop().unwrap_or_default();
-                    dx.clear();
-                    dx.resize(block.len() * len, 0.0);
-                }
-                dx
+                let dx = std::mem::take(&mut part.work.local[value]);
+                if dx.is_empty() { part.work.zeros(block.len() * len) } else { dx }
             } else {
-                std::mem::take(&mut part.whole[value])
+                std::mem::take(&mut part.work.whole[value])
             };
             let at = if is_local { 0..block.len() } else { block.clone() };
             let to = &mut dx[at.start * len..at.end * len];
             let input = plan.stored[value];
             match &plan.kernels[node] {
                 Kernel::Conv(conv) => {
-                    conv.pull_back(&self.turned[node], dz, to, &mut part.scratch);
+                    conv.pull_back(&self.turned[node], dz, to, &mut part.work.scratch);
                 }
                 Kernel::Norm { epsilon } => {
                     let (scale, _) = self.network.tensors(self.unit, node);
@@ -240,8 +285,8 @@ impl<'a> Backward<'a> {
                 Kernel::Add => join::add(dz, output.stride, to, input.stride),
             }
             match is_local {
-                true => part.local[value] = dx,
-                false => part.whole[value] = dx,
+                true => part.work.local[value] = dx,
+                false => part.work.whole[value] = dx,
             }
         }
     }
@@ -277,7 +322,7 @@ impl<'a> Backward<'a> {
         let sums = |part: &Part<'_>| {
             let mut sums = vec![(0.0, 0.0); output.image.channels];
             let whitened = self.whitened(node, part.record.store.value(value, part.input), epsilon);
-            add_sums(&part.whole[node + 1], Some(&whitened), output.stride, &mut sums);
+            add_sums(&part.work.whole[node + 1], Some(&whitened), output.stride, &mut sums);
             sums
         };
         let sums: Vec<_> = parts.par_iter().map(sums).collect();
@@ -298,13 +343,13 @@ impl<'a> Backward<'a> {
             affine.offset[c] = (-a * (dz / count + v * product / count)) as f32;
         }
         parts.par_iter_mut().for_each(|part| {
-            let dz = std::mem::take(&mut part.whole[node + 1]);
+            let dz = std::mem::take(&mut part.work.whole[node + 1]);
             if value > 0 {
                 let x = part.record.store.value(value, part.input);
-                let mut dx = std::mem::take(&mut part.whole[value]);
+                let mut dx = std::mem::take(&mut part.work.whole[value]);
                 dx.resize(dz.len() / output.stride * input.stride, 0.0);
                 affine.add_with(&dz, &second, x, &mut dx);
-                part.whole[value] = dx;
+                part.work.whole[value] = dx;
             }
         });
     }
