@@ -49,7 +49,17 @@ impl<'a, T: Copy> Dense<'a, T> {
         if let Some(data) = a.reversed_axes().to_slice() {
             return Dense { data: Cow::Borrowed(data), rows, columns, row_major: false };
         }
-        Dense { data: Cow::Owned(a.iter().copied().collect()), rows, columns, row_major: true }
+        // Rows, or columns, that lie in one piece each are copied as such.
+        let row_major = a.strides()[1] == 1 || a.strides()[0] != 1;
+        let order = if row_major { a } else { a.reversed_axes() };
+        let mut data = Vec::with_capacity(a.len());
+        for line in order.rows() {
+            match line.to_slice() {
+                Some(line) => data.extend_from_slice(line),
+                None => data.extend(line.iter().copied()),
+            }
+        }
+        Dense { data: Cow::Owned(data), rows, columns, row_major }
     }
 
     pub(super) fn view(&self) -> FaerRef<'_, T> {

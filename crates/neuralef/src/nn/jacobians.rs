@@ -26,48 +26,70 @@ pub(crate) fn outputs_of(network: &(impl Network + ?Sized), unit: usize) -> Vec<
 }
 
 /// [`Network::jacobians`], all finite.
-pub(crate) fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Mat>> {
-    let found = network.jacobians(x)?;
-    for (unit, jacobian) in found.iter().enumerate() {
+pub(crate) fn finite_jacobians(
+    network: &dyn Network,
+    x: MatRef<'_>,
+    out: &mut Vec<Vec<f32>>,
+) -> Result<()> {
+    network.jacobians(x, out)?;
+    for (unit, jacobian) in out.iter().enumerate() {
+        let width = network.parameters().units()[unit].len().max(1);
         // A sum of zero products is NaN exactly when some factor is not finite, and it vectorises.
-        let numbers = jacobian.as_slice().unwrap_or_default();
-        let bad = |rows: &[f32]| !rows.iter().fold(0.0, |sum, v| sum + v * 0.0).is_finite();
-        let width = jacobian.ncols().max(1);
-        if numbers.par_chunks(width).any(bad)
-            && let Some(((row, column), value)) =
-                jacobian.indexed_iter().find(|(_, v)| !v.is_finite())
+        let bad = |rows: &[f32]| {
+            let lanes =
+                |sums: [f32; 8], v: &[f32; 8]| std::array::from_fn(|i| sums[i] + v[i] * 0.0);
+            let (chunks, tail) = rows.as_chunks::<8>();
+            let sums = chunks.iter().fold([0.0f32; 8], lanes);
+            !sums.iter().chain(tail).all(|v| v.is_finite())
+        };
+        if jacobian.par_chunks(width).any(bad)
+            && let Some((at, value)) = jacobian.iter().enumerate().find(|(_, v)| !v.is_finite())
         {
             let outputs = outputs_of(network, unit);
+            let (row, column, value) = (at / width, at % width, *value);
             let what = format!("derivative of output {}", outputs[row % outputs.len()]);
-            let (row, value) = (row / outputs.len(), *value);
-            return Err(Error::NonFinite { what, row, column, value });
+            return Err(Error::NonFinite { what, row: row / outputs.len(), column, value });
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Jacobians as matrices, one for each unit.
+pub(crate) fn jacobians(network: &dyn Network, x: MatRef<'_>) -> Result<Vec<Mat>> {
+    let mut out = Vec::new();
+    finite_jacobians(network, x, &mut out)?;
+    let units = out.into_iter().zip(network.parameters().units());
+    units
+        .map(|(jacobian, values)| {
+            let rows = jacobian.len() / values.len().max(1);
+            Mat::from_shape_vec((rows, values.len()), jacobian)
+                .map_err(|e| Error::shape("Jacobian", "nm × P", e))
+        })
+        .collect()
 }
 
 /// [`Network::jacobians`] by one [`Network::jacobian`] for each point.
-pub(super) fn by_points(network: &(impl Network + ?Sized), x: MatRef<'_>) -> Result<Vec<Mat>> {
+pub(super) fn by_points(
+    network: &(impl Network + ?Sized),
+    x: MatRef<'_>,
+    out: &mut Vec<Vec<f32>>,
+) -> Result<()> {
     expect_frozen(network)?;
-    let (n, c) = (x.nrows(), network.outputs());
-    let each = Mat::eye(c);
-    let rows: Vec<usize> = (0..n).collect();
+    let each = Mat::eye(network.outputs());
+    let rows: Vec<usize> = (0..x.nrows()).collect();
     let jacobian = |tape: &mut Tape, i: &usize| {
         network.forward(x.slice(s![*i..*i + 1, ..]), Some(tape))?;
         network.jacobian(tape, each.view())
     };
     let found: Vec<Vec<Vec<f32>>> =
         rows.par_iter().map_init(Tape::default, jacobian).collect::<Result<_>>()?;
-    let units = network.parameters().units().iter().enumerate();
-    units
-        .map(|(unit, values)| {
-            let outputs = outputs_of(network, unit);
-            let shape = (n * outputs.len(), values.len());
-            let mut all = Vec::with_capacity(shape.0 * shape.1);
-            for point in &found {
-                outputs.iter().for_each(|o| all.extend_from_slice(&point[*o]));
-            }
-            Mat::from_shape_vec(shape, all).map_err(|e| Error::shape("Jacobian", "n × P", e))
-        })
-        .collect()
+    out.resize_with(network.parameters().units().len(), Vec::new);
+    for (unit, out) in out.iter_mut().enumerate() {
+        let outputs = outputs_of(network, unit);
+        out.clear();
+        for point in &found {
+            outputs.iter().for_each(|o| out.extend_from_slice(&point[*o]));
+        }
+    }
+    Ok(())
 }

@@ -30,7 +30,7 @@ mod weights;
 
 pub(crate) use activation::LEAK;
 pub(crate) use graph::Order;
-pub(crate) use jacobians::{expect_frozen, jacobians, outputs_of};
+pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use onnx::read_onnx;
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
@@ -124,15 +124,15 @@ pub trait Network: Send + Sync {
         Ok(out)
     }
 
-    /// Jacobians at every row of x: for each unit a matrix nm × P of the derivatives of the m outputs
-    /// that depend on it, in the order of their columns, by its P parameters; the outputs of a point
-    /// in consecutive rows.
+    /// Jacobians at every row of x, into `out`: for each unit the nm × P derivatives of the m outputs
+    /// that depend on it, in the order of their columns, by its P parameters, row by row with the
+    /// outputs of a point in consecutive rows. The memory of `out` is used again.
     ///
     /// # Errors
     /// Shape errors, and [`Error::Unsupported`] for batch normalisation that is not
     /// [frozen](Network::freeze).
-    fn jacobians(&self, x: MatRef<'_>) -> Result<Vec<Mat>> {
-        jacobians::by_points(self, x)
+    fn jacobians(&self, x: MatRef<'_>, out: &mut Vec<Vec<f32>>) -> Result<()> {
+        jacobians::by_points(self, x, out)
     }
 
     /// Takes the batch statistics of a recorded training step into the running statistics of batch

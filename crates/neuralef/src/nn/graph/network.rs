@@ -355,17 +355,18 @@ impl Network for Layered {
         finite("directional derivative", matrix(n, k, out)?)
     }
 
-    fn jacobians(&self, x: MatRef<'_>) -> Result<Vec<Mat>> {
+    fn jacobians(&self, x: MatRef<'_>, out: &mut Vec<Vec<f32>>) -> Result<()> {
         expect_frozen(self)?;
         self.check_layout("parameters", &self.parameters)?;
         let mut input = Vec::new();
         self.images(x, &mut input)?;
         let (n, outputs) = (x.nrows(), self.plan.outputs());
-        let unit = |unit: usize| {
+        out.resize_with(self.units(), Vec::new);
+        for (unit, out) in out.iter_mut().enumerate() {
             let packed = self.pack(unit, false);
             let pass = Backward::new(self, unit, false, &[]);
             let size = self.parameters.units()[unit].len();
-            let mut out = vec![0.0f32; n * outputs * size];
+            out.resize(n * outputs * size, 0.0);
             let rows = out.par_chunks_mut((outputs * size).max(1));
             rows.zip(input.par_chunks(self.inputs())).for_each_init(
                 || (Record::default(), Work::default()),
@@ -379,9 +380,8 @@ impl Network for Layered {
                     }
                 },
             );
-            matrix(n * outputs, size, out)
-        };
-        (0..self.units()).map(unit).collect()
+        }
+        Ok(())
     }
 
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Axis, s};
+use rayon::prelude::*;
 
 use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
 use crate::error::{Error, Result};
@@ -18,14 +19,18 @@ use crate::nn::convolutional::ORDER;
 use crate::nn::dense::MAX_PARAMETERS;
 use crate::nn::rows::{expect_cotangent, finite};
 use crate::nn::{
-    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, jacobians,
+    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, finite_jacobians,
     rows_of_outputs,
 };
 use crate::rng;
 use crate::spec::args::Args;
 
-/// Numbers of Jacobians that are held at a time: 128 MiB.
-const HELD: usize = 1 << 25;
+/// Rows of Jacobians that are held at a time: those that a product takes together.
+const ROWS: usize = 128;
+/// Numbers that these may be at most: 512 MiB.
+const HELD: usize = 1 << 27;
+/// Parameters that a product sums over at a time.
+const DEPTH: usize = 1 << 14;
 /// Directions beyond k that `auto` takes, at least.
 const BEYOND: usize = 10;
 /// Eigenvalues below this share of the largest are rounding of single precision.
@@ -163,21 +168,27 @@ impl Tangents {
         self.trunk.parameters().units()[0].len()
     }
 
-    /// Points whose Jacobians are held at a time.
-    fn block(&self) -> usize {
-        (HELD / (self.width() * self.outputs).max(1)).max(1)
-    }
-
-    /// Calls `each` with the rows of every block of points and their Jacobians, (point, output) × P.
+    /// Calls `each` with the rows (point, output) of every block of points and their Jacobians; further
+    /// rows of these are of no meaning.
     fn blocks(
         &self,
         x: MatRef<'_>,
         mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
     ) -> Result<()> {
-        for start in (0..x.nrows()).step_by(self.block()) {
-            let rows = start..(start + self.block()).min(x.nrows());
-            let found = jacobians(&*self.trunk, x.slice(s![rows.clone(), ..]))?;
-            each(rows, found[0].view())?;
+        let (width, c) = (self.width(), self.outputs);
+        let held = (HELD / width.max(1)).min(ROWS);
+        let points = (held / c).max(1);
+        let mut jacobians = Vec::new();
+        for start in (0..x.nrows()).step_by(points) {
+            let end = (start + points).min(x.nrows());
+            finite_jacobians(&*self.trunk, x.slice(s![start..end, ..]), &mut jacobians)?;
+            let jacobian = &mut jacobians[0];
+            // Whole blocks are not copied to be multiplied.
+            let rows = held.max((end - start) * c);
+            jacobian.resize(rows * width, 0.0);
+            let jacobian = MatRef::from_shape((rows, width), jacobian)
+                .map_err(|e| Error::shape("Jacobian", format!("{rows} × {width}"), e))?;
+            each(start * c..end * c, jacobian)?;
         }
         Ok(())
     }
@@ -190,29 +201,38 @@ impl Tangents {
         let v = Mat::from_shape_vec((count, self.width()), flat)
             .map_err(|e| Error::shape("directions", format!("{count} × {}", self.width()), e))?;
         let mut out = Mat::zeros((x.nrows() * self.outputs, count));
+        let starts: Vec<usize> = (0..self.width()).step_by(DEPTH).collect();
         self.blocks(x, |rows, jacobian| {
-            let rows = rows.start * self.outputs..rows.end * self.outputs;
-            out.slice_mut(s![rows, ..]).assign(&linalg::matmul_f32(jacobian, v.t())?);
+            let part = |start: &usize| {
+                let columns = *start..(start + DEPTH).min(self.width());
+                let (j, v) = (jacobian.slice(s![.., columns.clone()]), v.slice(s![.., columns]));
+                linalg::matmul_f32(j, v.t())
+            };
+            let parts: Vec<Mat> = starts.par_iter().map(part).collect::<Result<_>>()?;
+            let mut out = out.slice_mut(s![rows, ..]);
+            for part in &parts {
+                out += &part.slice(s![..out.nrows(), ..]);
+            }
             Ok(())
         })?;
         finite("derivative along a direction", out)
     }
 
-    /// Σ over (point, output) of weightsᵀJ: r × P for weights n·C × r.
+    /// Σ over (point, output) of Jᵀ·weights, P × r for weights n·C × r.
     fn pulled_back(&self, x: MatRef<'_>, weights: MatRef<'_>) -> Result<Mat> {
-        let mut out = Mat::zeros((weights.ncols(), self.width()));
+        let mut out = Mat::zeros((self.width(), weights.ncols()));
         self.blocks(x, |rows, jacobian| {
-            let rows = rows.start * self.outputs..rows.end * self.outputs;
-            let weights = weights.slice(s![rows, ..]);
-            out += &linalg::matmul_f32(weights.t(), jacobian)?;
+            let jacobian = jacobian.slice(s![..rows.len(), ..]);
+            out += &linalg::matmul_f32(jacobian.t(), weights.slice(s![rows, ..]))?;
             Ok(())
         })?;
         Ok(out)
     }
 
+    /// Takes the columns of a matrix for directions.
     fn set(&mut self, directions: &Mat) {
-        for (unit, row) in self.directions.units_mut().iter_mut().zip(directions.rows()) {
-            unit.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
+        for (unit, column) in self.directions.units_mut().iter_mut().zip(directions.columns()) {
+            unit.iter_mut().zip(column).for_each(|(to, from)| *to = *from);
         }
     }
 }
@@ -262,10 +282,10 @@ impl Network for Tangents {
         let found = self.pulled_back(x, rows.view())?;
         // No function depends on the further directions.
         let none = std::iter::repeat_n(None, self.hidden_width() - self.functions);
-        let found = found.rows().into_iter().map(Some).chain(none);
+        let found = found.columns().into_iter().map(Some).chain(none);
         for (unit, found) in gradient.units_mut().iter_mut().zip(found) {
             match found {
-                Some(row) => unit.iter_mut().zip(row).for_each(|(to, from)| *to = *from),
+                Some(column) => unit.iter_mut().zip(column).for_each(|(to, from)| *to = *from),
                 None => unit.fill(0.0),
             }
         }
@@ -311,7 +331,7 @@ impl Network for Tangents {
             q = orthonormal(&values)?.mapv(|v| v as f32);
             v = self.pulled_back(x, q.view())?;
         }
-        // QᵀJJᵀQ = VVᵀ, whose eigenvectors U give J(VᵀU) = KQU ≈ QUΛ.
+        // QᵀJJᵀQ = VᵀV, whose eigenvectors U give J(VU) = KQU ≈ QUΛ.
         let (values, vectors) = linalg::eigh(gram(&v)?.view())?;
         let largest = values.first().copied().unwrap_or(0.0);
         if largest.is_nan() || largest <= 0.0 {
@@ -324,18 +344,18 @@ impl Network for Tangents {
             column *= scale / value.max(FLOOR * largest);
         }
         let turn = turn.mapv(|v| v as f32);
-        let v = linalg::matmul_f32(turn.t(), v.view())?;
+        let v = linalg::matmul_f32(v.view(), turn.view())?;
         self.set(&v);
         Ok(())
     }
 }
 
-/// VVᵀ in double precision.
+/// VᵀV in double precision.
 fn gram(v: &Mat) -> Result<Mat64> {
-    let mut sum = Mat64::zeros((v.nrows(), v.nrows()));
-    for block in v.axis_chunks_iter(Axis(1), 4096) {
+    let mut sum = Mat64::zeros((v.ncols(), v.ncols()));
+    for block in v.axis_chunks_iter(Axis(0), DEPTH) {
         let block = block.mapv(f64::from);
-        sum += &linalg::matmul_f64(block.view(), block.t())?;
+        sum += &linalg::tr_matmul_f64(block.view(), block.view())?;
     }
     Ok(sum)
 }
