@@ -49,7 +49,10 @@ impl Load<'_> {
                 let form = columns.saturating_mul(columns).saturating_mul(24);
                 form.saturating_add(operator.product_bytes(r as usize))
             }
-            (Layout::Factorized, _) => columns.saturating_mul(r).saturating_mul(8),
+            (Layout::Factorized, Some(operator)) => {
+                let forms = columns.saturating_mul(r).saturating_mul(8);
+                forms.saturating_add(operator.along_bytes(r as usize))
+            }
             _ => 0,
         }
     }

@@ -1,6 +1,6 @@
 //! How functions of x make functions of (point, output): the forms of matrix-valued eigenfunctions.
 
-use ndarray::s;
+use ndarray::{Axis, s};
 
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -59,6 +59,23 @@ impl Assembly {
             Assembly::Factorized(u) => Assembly::Factorized(u.slice(s![.., ..k]).to_owned()),
             other => other,
         }
+    }
+
+    /// Values of functions of (point, output), n·C × k, as far as this form has them: n × k
+    /// components along each function's vector of outputs where there is one, else all of them.
+    pub(crate) fn along(&self, values: Mat64) -> Mat64 {
+        let Assembly::Factorized(directions) = self else { return values };
+        let (c, k) = directions.dim();
+        let mut out = Mat64::zeros((values.nrows() / c.max(1), k));
+        for (mut out, rows) in out.outer_iter_mut().zip(values.axis_chunks_iter(Axis(0), c)) {
+            for (row, weights) in rows.outer_iter().zip(directions.outer_iter()) {
+                ndarray::Zip::from(&mut out)
+                    .and(row)
+                    .and(weights)
+                    .for_each(|out, value, weight| *out += value * weight);
+            }
+        }
+        out
     }
 
     /// Weights for a basis H of weights `vectors` for the basis HB, with `b` = B.
@@ -123,6 +140,19 @@ mod tests {
             let want: f64 = (0..p).map(|q| h[[row / c, q]] * w[[q, j]]).sum();
             assert!((v - want * u[[row % c, j]]).abs() < 1e-14);
         }
+        // Along unit vectors u, s(x)u is s(x) again.
+        let norms = u.mapv(|v| v * v).sum_axis(Axis(0)).mapv(f64::sqrt);
+        let unit = Assembly::Factorized(&u / &norms);
+        let along = unit.along(unit.values(h.view(), w.view()).unwrap());
+        assert_eq!(along.dim(), (n, k));
+        for (got, want) in along.iter().zip(&h.dot(&w)) {
+            assert!((got - want).abs() < 1e-14);
+        }
+        let any = random(n * c, k, 6);
+        let along = unit.along(any.clone());
+        let want = (0..c).map(|a| any[[c + a, 1]] * u[[a, 1]] / norms[1]).sum::<f64>();
+        assert!((along[[1, 1]] - want).abs() < 1e-14);
+        assert_eq!(Assembly::Product(c).along(any.clone()), any);
         assert!(Assembly::Product(c).values(h.view(), random(p, k, 5).view()).is_err());
         assert!(Assembly::Factorized(u).values(h.view(), random(p, 1, 5).view()).is_err());
         assert_eq!(Assembly::Product(2).weight_rows(usize::MAX), None);

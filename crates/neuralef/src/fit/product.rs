@@ -12,8 +12,13 @@
 //!   blocks in that basis alone, Q_c = E w(x)(u_cᵀκ(x, x')u_c)w(x')ᵀ: C problems of size r × r, whose
 //!   pairs are merged in descending order.
 //!
-//! Residuals are those of the whole operator in both, so that a factorised fit shows what the
-//! neglected blocks hold.
+//! The residual that chooses a truncation, and says when training is enough, is that of the operator
+//! of the form: for s(x)u_c the component of T̂(su_c) along u_c. Its other components are the error of
+//! the form, which neither truncation nor training changes; certificates hold all of it.
+//!
+//! A factorised fit trains one set of scalar networks, on tr κ = Σ_c κ_c, whose last hidden layers
+//! serve all directions. C fits of the κ_c would cost C times as much; for κ = k·B they would learn
+//! the same functions.
 
 use std::borrow::Cow;
 
@@ -154,13 +159,7 @@ fn diagonal(
     let (_, mut directions) = linalg::eigh(operator.covariance(sample.train)?.view())?;
     let signs = linalg::canonical_signs(directions.view());
     directions.axis_iter_mut(Axis(1)).zip(signs).for_each(|(mut u, sign)| u *= sign);
-    let c = directions.ncols();
-    let mut forms = Vec::with_capacity(c);
-    for (output, direction) in directions.axis_iter(Axis(1)).enumerate() {
-        let scalar = operator.along(&direction.to_vec())?;
-        let mut tick = |done: usize, total: usize| tick(output * total + done, c * total);
-        forms.push(scalar.quadratic_form(sample.train, values, &mut tick)?);
-    }
+    let forms = operator.forms_along(sample.train, values, directions.view(), tick)?;
     Ok(Form::Diagonal(directions, forms))
 }
 
@@ -208,8 +207,8 @@ fn raw(
     Ok(Readout { weights, assembly, eigenvalues, record })
 }
 
-/// The scores of candidates on the held-out selection points, by the whole operator; `values` are
-/// the functions at training and held-out points.
+/// The scores of candidates on the held-out selection points; `values` are the functions at training
+/// and held-out points.
 fn scores(
     operator: &dyn MatrixValued,
     sample: &Sample<'_>,
@@ -232,8 +231,8 @@ fn scores(
         let mut column = 0;
         for candidate in group {
             let next = column + candidate.eigenvalues.len();
-            let own = t_psi.slice(s![.., column..next]).to_owned();
-            let held_out = psi(candidate, values.1)?;
+            let own = candidate.assembly.along(t_psi.slice(s![.., column..next]).to_owned());
+            let held_out = candidate.assembly.along(psi(candidate, values.1)?);
             let points = values.1.nrows();
             let residuals = relative_residuals(&held_out, &own, &candidate.eigenvalues, points);
             out.push(score(&residuals, k));

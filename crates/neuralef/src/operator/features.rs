@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use ndarray::{Axis, s};
+use ndarray::{ArrayView1, Axis, aview1, s};
 
 use super::matrix_valued::{Part, add_block, output_product, rows_of_points, symmetrise};
 use super::{Batch, Diagonal, Image, KernelOperator, MatrixValued, Tick, finish_batch};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::linalg;
-use crate::matrix::{Mat, Mat64, MatMut, MatRef};
+use crate::matrix::{Mat, Mat64, Mat64Ref, MatMut, MatRef};
 
-/// Points whose features are gathered at a time when all are streamed.
+/// The most points whose features are gathered at a time when all are streamed.
 pub(super) const POINTS: usize = 1024;
+/// Bytes of sums over the points that stay in memory for several directions of the outputs.
+const SUMS: u64 = 128 << 20;
+/// Bytes of features gathered at a time, in both precisions, where points have several rows.
+const GATHERED: usize = 64 << 20;
 
 /// T for features Φ of the rows of a dataset, in memory or memory-mapped: Monte-Carlo features of
 /// an NN-GP or tangent kernel, or any feature map of the user's own.
@@ -52,6 +56,14 @@ impl FeatureOperator {
         self.features.width()
     }
 
+    /// Points gathered at a time when all are streamed.
+    fn points_at_a_time(&self) -> usize {
+        match self.outputs {
+            1 => POINTS,
+            c => (GATHERED / (12 * c * self.samples()).max(1)).clamp(1, POINTS),
+        }
+    }
+
     /// The stored rows of `points`, BC × S.
     fn stored(&self, points: &[usize]) -> Result<Mat> {
         match self.outputs {
@@ -74,15 +86,57 @@ impl FeatureOperator {
         let Part::Along(direction) = &self.part else {
             return Ok(self.side_by_side(stored, points.len())?.mapv(f64::from));
         };
-        let mut out = Mat64::zeros((points.len(), self.samples()));
-        for (mut out, rows) in
-            out.outer_iter_mut().zip(stored.axis_chunks_iter(Axis(0), self.outputs))
-        {
-            for (weight, row) in direction.iter().zip(rows.outer_iter()) {
-                out.zip_mut_with(&row, |o, v| *o += weight * f64::from(*v));
+        Ok(combine(stored.mapv(f64::from).view(), aview1(direction)))
+    }
+
+    /// How many directions [`forms_along`](MatrixValued::forms_along) works on in one pass.
+    fn directions_at_a_time(&self, functions: usize) -> usize {
+        let sum = (self.samples() as u64).saturating_mul(functions as u64).saturating_mul(8);
+        let most = usize::try_from(SUMS / sum.max(1)).unwrap_or(usize::MAX);
+        most.clamp(1, self.outputs)
+    }
+
+    /// [`forms_along`](MatrixValued::forms_along) with `group` directions in one pass over Φ.
+    pub(super) fn forms_in_groups(
+        &self,
+        group: usize,
+        sample: &[Batch],
+        functions: &Mat64,
+        directions: Mat64Ref<'_>,
+        tick: &mut Tick<'_>,
+    ) -> Result<Vec<Mat64>> {
+        let (n, r) = functions.dim();
+        let (c, s, q) = (self.outputs, self.samples(), directions.ncols());
+        super::expect_points(sample, n)?;
+        if directions.nrows() != c {
+            let got = format!("{} × {q}", directions.nrows());
+            return Err(Error::shape("directions of the outputs", format!("{c} × {q}"), got));
+        }
+        let (mut forms, mut steps) = (Vec::with_capacity(q), 0);
+        for directions in directions.axis_chunks_iter(Axis(1), group) {
+            let mut sums = vec![Mat64::zeros((s, r)); directions.ncols()];
+            let mut row = 0;
+            for batch in sample {
+                tick(steps, sample.len() * q.div_ceil(group))?;
+                steps += 1;
+                for points in batch.indices.chunks(self.points_at_a_time()) {
+                    let phi = self.stored(points)?.mapv(f64::from);
+                    let part = functions.slice(s![row..row + points.len(), ..]);
+                    for (direction, sum) in directions.axis_iter(Axis(1)).zip(&mut sums) {
+                        let combined = combine(phi.view(), direction);
+                        *sum += &linalg::tr_matmul_f64(combined.view(), part)?;
+                    }
+                    row += points.len();
+                }
+            }
+            for sum in &sums {
+                let mut form = linalg::tr_matmul_f64(sum.view(), sum.view())?;
+                form /= (n * n) as f64 * s as f64;
+                symmetrise(&mut form);
+                forms.push(form);
             }
         }
-        Ok(out)
+        Ok(forms)
     }
 
     fn side_by_side(&self, stored: Mat, points: usize) -> Result<Mat> {
@@ -148,7 +202,7 @@ impl KernelOperator for FeatureOperator {
         // W = Φᵀv/(nS), streamed: S × r (CS × r for the trace) whatever the size of the sample.
         let mut weights: Option<Mat64> = None;
         let mut row = 0;
-        for points in sample.iter().flat_map(|b| b.indices.chunks(POINTS)) {
+        for points in sample.iter().flat_map(|b| b.indices.chunks(self.points_at_a_time())) {
             let phi = self.gather_double(points)?;
             let part = values.slice(s![row..row + phi.nrows(), ..]);
             let sum = weights.get_or_insert_with(|| Mat64::zeros((phi.ncols(), values.ncols())));
@@ -185,7 +239,7 @@ impl MatrixValued for FeatureOperator {
     fn covariance(&self, sample: &[Batch]) -> Result<Mat64> {
         let mut sum = Mat64::zeros((self.outputs, self.outputs));
         let mut n = 0;
-        for points in sample.iter().flat_map(|b| b.indices.chunks(POINTS)) {
+        for points in sample.iter().flat_map(|b| b.indices.chunks(self.points_at_a_time())) {
             let phi = self.stored(points)?.mapv(f64::from);
             for own in phi.axis_chunks_iter(Axis(0), self.outputs) {
                 sum += &own.dot(&own.t());
@@ -197,7 +251,7 @@ impl MatrixValued for FeatureOperator {
         Ok(sum)
     }
 
-    /// With A_c = Φ_cᵀW/n, S × r, from one pass over Φ, block (c, c') is A_cᵀA_c'/S: O(n·C·S·r +
+    /// With A_c = Φ_cᵀW, S × r, from one pass over Φ, block (c, c') is A_cᵀA_c'/(n²S): O(n·C·S·r +
     /// S·(rC)²).
     fn product_form(
         &self,
@@ -212,7 +266,7 @@ impl MatrixValued for FeatureOperator {
         let mut row = 0;
         for (done, batch) in sample.iter().enumerate() {
             tick(done, sample.len())?;
-            for points in batch.indices.chunks(POINTS) {
+            for points in batch.indices.chunks(self.points_at_a_time()) {
                 let phi = self.stored(points)?.mapv(f64::from);
                 let part = functions.slice(s![row..row + points.len(), ..]);
                 for (output, sum) in sums.iter_mut().enumerate() {
@@ -236,13 +290,47 @@ impl MatrixValued for FeatureOperator {
         Ok(form)
     }
 
+    /// With B_u = Σ_i (Σ_c u_cφ_c(x_i)) w(x_i)ᵀ, S × r, the form along u is B_uᵀB_u/(n²S):
+    /// O(q·n·S·(C + r) + q·S·r²), in one pass over Φ for as many directions as 128 MiB of sums hold.
+    fn forms_along(
+        &self,
+        sample: &[Batch],
+        functions: &Mat64,
+        directions: Mat64Ref<'_>,
+        tick: &mut Tick<'_>,
+    ) -> Result<Vec<Mat64>> {
+        let group = self.directions_at_a_time(functions.ncols());
+        self.forms_in_groups(group, sample, functions, directions, tick)
+    }
+
     fn product_bytes(&self, functions: usize) -> u64 {
         let (c, s) = (self.outputs as u64, self.samples() as u64);
         // The sums, one product beside them, and gathered rows in both precisions.
         let sums = (functions as u64).saturating_mul(c.saturating_add(1)).saturating_mul(8);
-        let gathered = c.saturating_mul(20).saturating_mul(POINTS as u64);
+        let gathered = c.saturating_mul(12).saturating_mul(self.points_at_a_time() as u64);
         s.saturating_mul(sums.saturating_add(gathered))
     }
+
+    fn along_bytes(&self, functions: usize) -> u64 {
+        let (r, c, s) = (functions as u64, self.outputs as u64, self.samples() as u64);
+        let sums = r.saturating_mul(self.directions_at_a_time(functions) as u64 + 1);
+        // Gathered rows in both precisions, and their combination.
+        let gathered = c.saturating_mul(12).saturating_add(8);
+        let gathered = gathered.saturating_mul(self.points_at_a_time() as u64);
+        s.saturating_mul(sums.saturating_mul(8).saturating_add(gathered))
+    }
+}
+
+/// Σ_c u_cφ_c(x) for rows φ_c of points with as many rows as u has entries.
+fn combine(phi: Mat64Ref<'_>, direction: ArrayView1<'_, f64>) -> Mat64 {
+    let c = direction.len();
+    let mut out = Mat64::zeros((phi.nrows() / c, phi.ncols()));
+    for (mut out, rows) in out.outer_iter_mut().zip(phi.axis_chunks_iter(Axis(0), c)) {
+        for (weight, row) in direction.iter().zip(rows.outer_iter()) {
+            out.scaled_add(*weight, &row);
+        }
+    }
+    out
 }
 
 struct FeatureImage<'a> {
@@ -253,11 +341,12 @@ struct FeatureImage<'a> {
 impl Image for FeatureImage<'_> {
     fn at(&self, points: &Batch) -> Result<Mat64> {
         let c = self.operator.outputs();
+        let at_a_time = self.operator.points_at_a_time();
         let mut out = Mat64::zeros((points.indices.len() * c, self.weights.ncols()));
-        for (block, chunk) in points.indices.chunks(POINTS).enumerate() {
+        for (block, chunk) in points.indices.chunks(at_a_time).enumerate() {
             let phi = self.operator.gather_double(chunk)?;
             let image = linalg::matmul_f64(phi.view(), self.weights.view())?;
-            let start = block * POINTS * c;
+            let start = block * at_a_time * c;
             out.slice_mut(s![start..start + image.nrows(), ..]).assign(&image);
         }
         Ok(out)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::s;
+use ndarray::{Axis, s};
 
 use super::{Batch, KernelOperator, Tick};
 use crate::error::Result;
@@ -45,9 +45,40 @@ pub trait MatrixValued: KernelOperator {
         tick: &mut Tick<'_>,
     ) -> Result<Mat64>;
 
+    /// The quadratic forms of r scalar functions under the scalar kernels uᵀκu, one for each of the
+    /// columns u of `directions` (C × q): entry (p, p') is 1/n² Σ_ii' w_p(x_i)(uᵀκ(x_i, x_i')u)
+    /// w_p'(x_i'), r × r, symmetrised. `functions` and `tick` as for
+    /// [`product_form`](MatrixValued::product_form).
+    ///
+    /// # Errors
+    /// As [`product_form`](MatrixValued::product_form); [`Error::Shape`](crate::Error::Shape) unless
+    /// the directions have C entries.
+    fn forms_along(
+        &self,
+        sample: &[Batch],
+        functions: &Mat64,
+        directions: Mat64Ref<'_>,
+        tick: &mut Tick<'_>,
+    ) -> Result<Vec<Mat64>> {
+        let q = directions.ncols();
+        let mut forms = Vec::with_capacity(q);
+        for (done, direction) in directions.axis_iter(Axis(1)).enumerate() {
+            let scalar = self.along(&direction.to_vec())?;
+            let mut tick = |step: usize, steps: usize| tick(done * steps + step, q * steps);
+            forms.push(scalar.quadratic_form(sample, functions, &mut tick)?);
+        }
+        Ok(forms)
+    }
+
     /// Bytes that [`product_form`](MatrixValued::product_form) takes for r functions beside its
     /// result.
     fn product_bytes(&self, functions: usize) -> u64;
+
+    /// Bytes that [`forms_along`](MatrixValued::forms_along) takes for r functions beside its
+    /// results.
+    fn along_bytes(&self, functions: usize) -> u64 {
+        self.product_bytes(functions)
+    }
 }
 
 /// Which scalar kernel of κ, or all of it, an operator stands for.

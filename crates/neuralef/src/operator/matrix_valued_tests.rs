@@ -147,6 +147,44 @@ fn the_form_of_products_is_that_of_the_products_written_out() {
 }
 
 #[test]
+fn forms_along_directions_are_those_of_the_scalar_kernels() {
+    let sample: Vec<usize> = (0..POINTS).step_by(3).collect();
+    let n = sample.len();
+    let (w, u) = (random(n, 4, 9), random(C, 5, 10));
+    let blocks = [batch(&sample[..6]), batch(&sample[6..])];
+    let quiet = &mut |_: usize, _: usize| Ok(());
+    for (operator, gram, error) in operators() {
+        let whole = operator.matrix_valued().unwrap();
+        let mut last = (0, 0);
+        let forms = whole
+            .forms_along(&blocks, &w, u.view(), &mut |done, total| {
+                last = (done, total);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!((forms.len(), last.0 + 1), (5, last.1));
+        for (form, direction) in forms.iter().zip(u.axis_iter(Axis(1))) {
+            let scalar = scalar(&gram, Some(&direction.to_vec()));
+            let own = scalar.select(Axis(0), &sample).select(Axis(1), &sample);
+            let want = w.t().dot(&own.dot(&w)) / (n * n) as f64;
+            // Sums of C² numbers of the kernel with weights below 1.
+            close(form, &want, 10.0 * (C * C) as f64 * error);
+            assert_eq!(form, form.t());
+        }
+        assert!(whole.forms_along(&blocks, &w, random(C + 1, 2, 1).view(), quiet).is_err());
+        assert!(whole.forms_along(&blocks, &random(n + 1, 4, 9), u.view(), quiet).is_err());
+    }
+    // As many passes as memory asks for, to the same bits.
+    let phi = Dataset::from_array("phi", random(POINTS * C, SAMPLES, 1).mapv(|v| v as f32));
+    let operator = FeatureOperator::new(phi.unwrap(), C).unwrap();
+    let forms = |group| operator.forms_in_groups(group, &blocks, &w, u.view(), &mut |_, _| Ok(()));
+    let whole = forms(5).unwrap();
+    for group in [1, 2, 4] {
+        assert_eq!(forms(group).unwrap(), whole, "{group}");
+    }
+}
+
+#[test]
 fn sizes_that_are_no_multiple_of_the_outputs_are_refused() {
     let square = |n: usize| Dataset::from_array("g", Mat::eye(n)).unwrap();
     assert!(PrecomputedOperator::new(square(6), 3).is_ok());
