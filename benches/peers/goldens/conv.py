@@ -88,19 +88,21 @@ class Relu(nn.Module):
 class Max(nn.Module):
     """A max pool that notes how far the two largest of a window are apart."""
 
-    def __init__(self, kernel, stride):
+    def __init__(self, kernel, stride, padding=(0, 0)):
         super().__init__()
-        self.kernel, self.stride = kernel, stride
+        self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def forward(self, x):
         n, c = x.shape[:2]
-        windows = F.unfold(x, self.kernel, stride=self.stride)
+        rows, columns = self.padding
+        border = F.pad(x, (columns, columns, rows, rows), value=-1e9)
+        windows = F.unfold(border, self.kernel, stride=self.stride)
         windows = windows.view(n, c, self.kernel[0] * self.kernel[1], -1)
         two = windows.topk(2, dim=2).values
         # Zeros after a ReLU are equal whichever is taken, and no gradient passes them.
         live = two[:, :, 0] != 0
         note((two[:, :, 0] - two[:, :, 1])[live])
-        return F.max_pool2d(x, self.kernel, self.stride)
+        return F.max_pool2d(x, self.kernel, self.stride, self.padding)
 
 
 class Block(nn.Module):
@@ -258,6 +260,19 @@ CASES = {
     "resnet(image=[8, 8, 3], depth=8, width=2, shortcut=projection)": (
         (8, 8, 3),
         lambda: ResNet(2, True, 2),
+    ),
+    "borders": (
+        (7, 6, 2),
+        lambda: named(
+            ("a", nn.Conv2d(2, 3, 3, 1, 1)),
+            ("pool", Max((3, 2), (2, 1), (1, 1))),
+            ("b", nn.Conv2d(3, 4, 1)),
+            ("act", nn.Tanh()),
+            ("counted", nn.AvgPool2d((2, 3), (1, 2), (1, 1))),
+            ("own", nn.AvgPool2d(3, 2, 1, count_include_pad=False)),
+            ("flatten", nn.Flatten()),
+            ("head", nn.Linear(4 * 3 * 2, 3)),
+        ),
     ),
 }
 

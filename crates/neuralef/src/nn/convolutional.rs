@@ -236,7 +236,7 @@ impl ConvNet {
             if self.pool[l] > 1 {
                 let size = [self.pool[l]; 2];
                 let input = graph.image(last);
-                let pool = Pool { input, kind: self.pool_kind, kernel: size, stride: size };
+                let pool = Pool::new(input, self.pool_kind, size, size);
                 last = graph.pool("pool", last, pool)?;
             }
         }

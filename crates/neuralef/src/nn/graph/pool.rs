@@ -1,5 +1,7 @@
 //! Pooling: the largest or the mean value of each window, channel by channel.
 
+use std::ops::Range;
+
 use super::image::{Image, Stored};
 use crate::error::{Error, Result};
 use crate::simd::{Fuse, Op, dispatch};
@@ -11,20 +13,35 @@ pub(crate) enum PoolKind {
     Average,
 }
 
-/// Windows without padding; those that do not fit at the end are left out.
+/// Windows on an image with a border; those that do not fit at the end are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pool {
     pub(crate) input: Image,
     pub(crate) kind: PoolKind,
     pub(crate) kernel: [usize; 2],
     pub(crate) stride: [usize; 2],
+    /// Pixels of the border on either side, less than the kernel and at most half of it. A maximum is
+    /// of the pixels of the image alone.
+    pub(crate) padding: [usize; 2],
+    /// Whether means count the border as zeros, or are of the pixels of the image alone.
+    pub(crate) counted: bool,
 }
 
 impl Pool {
+    /// Without a border.
+    pub(crate) fn new(
+        input: Image,
+        kind: PoolKind,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+    ) -> Self {
+        Pool { input, kind, kernel, stride, padding: [0; 2], counted: true }
+    }
+
     /// The mean over all pixels.
     pub(crate) fn global(input: Image) -> Self {
         let kernel = [input.height, input.width];
-        Pool { input, kind: PoolKind::Average, kernel, stride: kernel }
+        Pool::new(input, PoolKind::Average, kernel, kernel)
     }
 
     /// The image that comes out.
@@ -33,14 +50,24 @@ impl Pool {
     /// [`Error::InvalidParameter`] when no window fits.
     pub(crate) fn output(&self) -> Result<Image> {
         let sizes = [self.input.height, self.input.width];
-        for ((size, kernel), stride) in sizes.into_iter().zip(self.kernel).zip(self.stride) {
-            if stride == 0 || !(1..=size).contains(&kernel) {
-                let expected = format!("from 1 to the size of the image, {size}");
+        for axis in 0..2 {
+            let (size, kernel, stride) = (sizes[axis], self.kernel[axis], self.stride[axis]);
+            let padding = self.padding[axis];
+            // Every window then has a pixel of the image.
+            let whole =
+                kernel > 0 && padding <= kernel / 2 && kernel <= size.saturating_add(2 * padding);
+            if stride == 0 || !whole {
+                let expected = format!(
+                    "from 1 to the size of the image and its border, {size} + 2·{padding}, the \
+                     border at most half of that"
+                );
                 let got = format!("{kernel}, stride {stride}");
                 return Err(Error::parameter("pool", expected, got));
             }
         }
-        let along = |axis: usize| (sizes[axis] - self.kernel[axis]) / self.stride[axis] + 1;
+        let along = |axis: usize| {
+            (sizes[axis] + 2 * self.padding[axis] - self.kernel[axis]) / self.stride[axis] + 1
+        };
         Ok(Image { height: along(0), width: along(1), channels: self.input.channels })
     }
 }
@@ -48,9 +75,24 @@ impl Pool {
 /// A [`Pool`] laid out for this machine.
 #[derive(Debug)]
 pub(super) struct Pooling {
-    pub(super) shape: Pool,
+    kind: PoolKind,
     input: Stored,
     output: Stored,
+    /// The window of each pixel that comes out.
+    windows: Vec<Spot>,
+    /// Pixels of windows, from the corner on: where they lie in a stored image.
+    taps: Vec<usize>,
+}
+
+/// A window, as far as it is within the image.
+#[derive(Debug, Clone)]
+struct Spot {
+    /// Where its first pixel lies in a stored image.
+    corner: usize,
+    /// Which taps are its pixels.
+    taps: Range<usize>,
+    /// Factor of a sum of its pixels for their mean.
+    scale: f32,
 }
 
 /// What a walk over all windows does.
@@ -65,7 +107,38 @@ enum Walk<'a> {
 
 impl Pooling {
     pub(super) fn new(shape: Pool, input: Stored, output: Stored) -> Self {
-        Pooling { shape, input, output }
+        let at = |y: usize, x: usize| (y * input.image.width + x) * input.stride;
+        // Start and length within the image.
+        let within = |axis: usize, i: usize, size: usize| {
+            let start = i * shape.stride[axis];
+            let (low, high) = (shape.padding[axis], shape.padding[axis] + size);
+            let end = (start + shape.kernel[axis]).min(high).max(low);
+            let start = start.clamp(low, end);
+            (start - low, end - start)
+        };
+        let (mut windows, mut taps) = (Vec::new(), Vec::new());
+        let mut known: Vec<([usize; 2], Range<usize>)> = Vec::new();
+        let (height, width) = (output.image.height, output.image.width);
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let (top, rows) = within(0, y, input.image.height);
+            let (left, columns) = within(1, x, input.image.width);
+            let range = match known.iter().find(|(size, _)| *size == [rows, columns]) {
+                Some((_, range)) => range.clone(),
+                None => {
+                    let from = taps.len();
+                    taps.extend((0..rows).flat_map(|y| (0..columns).map(move |x| at(y, x))));
+                    known.push(([rows, columns], from..taps.len()));
+                    from..taps.len()
+                }
+            };
+            let count = match shape.counted {
+                true => shape.kernel[0] * shape.kernel[1],
+                false => rows * columns,
+            };
+            let scale = 1.0 / count.max(1) as f32;
+            windows.push(Spot { corner: at(top, left), taps: range, scale });
+        }
+        Pooling { kind: shape.kind, input, output, windows, taps }
     }
 
     pub(super) fn forward(&self, x: &[f32], z: &mut [f32]) {
@@ -94,47 +167,40 @@ impl Op for Pass<'_> {
 
     #[inline(always)]
     fn run<F: Fuse>(mut self) {
-        let Pooling { shape, input, output } = self.pool;
+        let Pooling { kind, input, output, windows, taps } = self.pool;
         let width = input.stride.min(output.stride);
-        let scale = 1.0 / (shape.kernel[0] * shape.kernel[1]) as f32;
-        let at = |y: usize, x: usize| (y * input.image.width + x) * input.stride;
-        let taps: Vec<usize> = (0..shape.kernel[0])
-            .flat_map(|y| (0..shape.kernel[1]).map(move |x| at(y, x)))
-            .collect();
         let mut left = vec![0.0f32; width];
         for i in 0..self.x.len() / input.len() {
-            for y in 0..output.image.height {
-                for x in 0..output.image.width {
-                    let start = i * output.len() + (y * output.image.width + x) * output.stride;
-                    let to = start..start + width;
-                    let corner = i * input.len() + at(y * shape.stride[0], x * shape.stride[1]);
-                    let window = Window { numbers: &self.x[corner..], taps: &taps };
-                    match (&mut self.walk, shape.kind) {
-                        (Walk::Values { z }, PoolKind::Max) => fill(&mut z[to], Largest(window)),
-                        (Walk::Values { z }, PoolKind::Average) => {
-                            fill(&mut z[to], Mean(window, scale));
+            for (spot, start) in windows.iter().zip((i * output.len()..).step_by(output.stride)) {
+                let to = start..start + width;
+                let (corner, scale) = (i * input.len() + spot.corner, spot.scale);
+                let taps = &taps[spot.taps.clone()];
+                let window = Window { numbers: &self.x[corner..], taps };
+                match (&mut self.walk, kind) {
+                    (Walk::Values { z }, PoolKind::Max) => fill(&mut z[to], Largest(window)),
+                    (Walk::Values { z }, PoolKind::Average) => {
+                        fill(&mut z[to], Mean(window, scale));
+                    }
+                    (Walk::Tangents { dx, dz, .. }, PoolKind::Average) => {
+                        let window = Window { numbers: &dx[corner..], taps };
+                        fill(&mut dz[to], Mean(window, scale));
+                    }
+                    (Walk::Tangents { z, dx, dz }, PoolKind::Max) => {
+                        let dx = Window { numbers: &dx[corner..], taps };
+                        fill(&mut dz[to.clone()], Chosen(window, &z[to], dx));
+                    }
+                    (Walk::PullBack { dz, dx, .. }, PoolKind::Average) => {
+                        for tap in taps {
+                            let from = dx[corner + tap..][..width].iter_mut();
+                            from.zip(&dz[to.clone()]).for_each(|(dx, dz)| *dx += scale * dz);
                         }
-                        (Walk::Tangents { dx, dz, .. }, PoolKind::Average) => {
-                            let window = Window { numbers: &dx[corner..], taps: &taps };
-                            fill(&mut dz[to], Mean(window, scale));
-                        }
-                        (Walk::Tangents { z, dx, dz }, PoolKind::Max) => {
-                            let dx = Window { numbers: &dx[corner..], taps: &taps };
-                            fill(&mut dz[to.clone()], Chosen(window, &z[to], dx));
-                        }
-                        (Walk::PullBack { dz, dx, .. }, PoolKind::Average) => {
-                            for tap in &taps {
-                                let from = dx[corner + tap..][..width].iter_mut();
-                                from.zip(&dz[to.clone()]).for_each(|(dx, dz)| *dx += scale * dz);
-                            }
-                        }
-                        (Walk::PullBack { z, dz, dx }, PoolKind::Max) => {
-                            left.copy_from_slice(&dz[to.clone()]);
-                            for tap in &taps {
-                                let from = corner + tap..corner + tap + width;
-                                let (dx, x) = (&mut dx[from.clone()], &self.x[from]);
-                                hand_out(dx, x, &z[to.clone()], &mut left);
-                            }
+                    }
+                    (Walk::PullBack { z, dz, dx }, PoolKind::Max) => {
+                        left.copy_from_slice(&dz[to.clone()]);
+                        for tap in taps {
+                            let from = corner + tap..corner + tap + width;
+                            let (dx, x) = (&mut dx[from.clone()], &self.x[from]);
+                            hand_out(dx, x, &z[to.clone()], &mut left);
                         }
                     }
                 }

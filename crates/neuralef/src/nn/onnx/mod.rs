@@ -43,8 +43,8 @@ pub(super) const ONNX: &[Parameter] = &[
 /// batch's fixed) and one output, a vector for each point. Its operators may be `Conv` (two spatial
 /// dimensions, groups, the same padding on either side), `Gemm` and `MatMul` with constant weights,
 /// `BatchNormalization` outside training, `Relu`, `LeakyRelu` (0.01), `Tanh`, `Erf`, GELU and SiLU (as
-/// one operator or in PyTorch's parts), `MaxPool` and `AveragePool` without padding,
-/// `GlobalAveragePool`, `GlobalMaxPool`, `ReduceMean` over pixels, `Add` of values or of a bias,
+/// one operator or in PyTorch's parts), `MaxPool` and `AveragePool` (the same padding on
+/// either side), `GlobalAveragePool`, `GlobalMaxPool`, `ReduceMean` over pixels, `Add` of values or of a bias,
 /// `Flatten` and `Reshape` to rows, `Slice` and `Pad` as shortcuts of option A have them, `Identity`,
 /// `Dropout` (which does nothing outside training), `Constant`, and arithmetic on shapes. Weights are
 /// rounded to single precision. What two layers share is refused for weights, since they would train

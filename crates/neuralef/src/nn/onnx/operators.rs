@@ -330,17 +330,15 @@ impl Converter<'_> {
         let input = self.graph.image(of.value);
         let kernel: [usize; 2] = reader.sizes("kernel_shape", 0)?;
         let stride: [usize; 2] = reader.sizes("strides", 1)?;
-        if padding(reader, input, kernel, stride)? != [0, 0] {
-            return Err(reader.refuse(Some("pads"), "only pools without padding are"));
-        }
+        let padding = padding(reader, input, kernel, stride)?;
         if reader.sizes("dilations", 1)? != [1, 1] {
             return Err(reader.refuse(Some("dilations"), "only 1 is"));
         }
-        // Without padding there is none to count.
-        reader.integer("count_include_pad", 0)?;
+        let counted = reader.integer("count_include_pad", 0)? != 0;
         reader.only("storage_order", 0)?;
         let whole = |size: usize, axis: usize| {
-            let rest = size.checked_sub(kernel[axis]);
+            let size = padding[axis].checked_mul(2).and_then(|both| size.checked_add(both));
+            let rest = size.and_then(|size| size.checked_sub(kernel[axis]));
             rest.and_then(|rest| rest.checked_rem(stride[axis])) == Some(0)
         };
         let even = whole(input.height, 0) && whole(input.width, 1);
@@ -348,7 +346,8 @@ impl Converter<'_> {
             return Err(reader.refuse(Some("ceil_mode"), "only windows within the image are"));
         }
         let name = self.layer_name(reader, None);
-        let value = self.graph.pool(&name, of.value, Pool { input, kind, kernel, stride });
+        let pool = Pool { padding, counted, ..Pool::new(input, kind, kernel, stride) };
+        let value = self.graph.pool(&name, of.value, pool);
         Ok(Self::fresh(value.map_err(|e| reader.refuse(None, e.to_string()))?, false))
     }
 

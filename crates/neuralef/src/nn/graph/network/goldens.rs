@@ -46,7 +46,7 @@ fn usual(channels: usize, stride: usize, bias: bool) -> Conv {
 }
 
 fn pool(kind: PoolKind, kernel: [usize; 2], stride: [usize; 2]) -> Pool {
-    Pool { input: Image::vector(1), kind, kernel, stride }
+    Pool::new(Image::vector(1), kind, kernel, stride)
 }
 
 /// conv, ReLU, conv and a shortcut around both, ReLU, head.
@@ -101,6 +101,17 @@ fn layers(name: &str, image: Image) -> Result<Graph> {
             g.conv("a", 0, usual(3, 1, true))?;
             let a = g.activate(Activation::Tanh)?;
             g.pool("pool", a, pool(PoolKind::Average, [2, 3], [2, 1]))?;
+        }
+        "borders" => {
+            let a = g.conv("a", 0, usual(3, 1, true))?;
+            let p = Pool { padding: [1; 2], ..pool(PoolKind::Max, [3, 2], [2, 1]) };
+            let p = g.pool("pool", a, p)?;
+            g.conv("b", p, conv([1; 2], 4, [1; 2], [0; 2], 1, true))?;
+            let b = g.activate(Activation::Tanh)?;
+            let p = Pool { padding: [1; 2], ..pool(PoolKind::Average, [2, 3], [1, 2]) };
+            let p = g.pool("counted", b, p)?;
+            let own = pool(PoolKind::Average, [3; 2], [2; 2]);
+            g.pool("own", p, Pool { padding: [1; 2], counted: false, ..own })?;
         }
         "global" => {
             g.conv("a", 0, conv([3; 2], 7, [1; 2], [0; 2], 1, true))?;
@@ -192,7 +203,7 @@ fn points(network: &dyn Network, case: &Json) -> Mat {
 fn layers_and_networks_agree_with_pytorch() {
     let golden: Json = serde_json::from_str(include_str!("../../goldens/conv.json")).unwrap();
     let cases = golden["cases"].as_object().unwrap();
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), 14);
     let mut worst = (0.0, "");
     for (name, case) in cases {
         let sides: Vec<usize> = numbers(&case["image"]).iter().map(|v| *v as usize).collect();

@@ -73,7 +73,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let mut g = start(7, 6, 2);
     let a = g.conv("a", 0, conv([3, 3], 4, [1, 1], [1, 1])).unwrap();
     let size = [2, 3];
-    let pool = |kind| Pool { input: Image::vector(1), kind, kernel: size, stride: [2, 1] };
+    let pool = |kind| Pool::new(Image::vector(1), kind, size, [2, 1]);
     let b = g.pool("p", a, pool(PoolKind::Max)).unwrap();
     let b = g.conv("b", b, conv([1, 1], 3, [1, 1], [0, 0])).unwrap();
     g.activate(smooth).unwrap();
@@ -83,6 +83,22 @@ fn cases() -> Vec<(&'static str, Graph)> {
     g.activate(smooth).unwrap();
     g.dense("d", b, 2).unwrap();
     all.push(("pools", g));
+
+    let mut g = start(7, 6, 2);
+    let a = g.conv("a", 0, conv([3, 3], 4, [1, 1], [1, 1])).unwrap();
+    // Largest values switch within a finite difference; PyTorch's gradients test those.
+    let pool = |counted| {
+        let pool = Pool::new(Image::vector(1), PoolKind::Average, [3, 3], [2, 2]);
+        Pool { padding: [1, 1], counted, ..pool }
+    };
+    let b = g.pool("p", a, pool(true)).unwrap();
+    let b = g.conv("b", b, conv([1, 1], 3, [1, 1], [0, 0])).unwrap();
+    g.activate(smooth).unwrap();
+    let c = g.pool("q", b, pool(true)).unwrap();
+    let d = g.pool("r", b, pool(false)).unwrap();
+    let b = g.add("s", c, d).unwrap();
+    g.dense("d", b, 2).unwrap();
+    all.push(("pools with borders", g));
 
     let mut g = start(6, 6, 3);
     let a = g.conv("a", 0, Conv { bias: false, ..conv([3, 3], 4, [1, 1], [1, 1]) }).unwrap();
@@ -107,8 +123,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let c = g.conv("c", n, conv([3, 3], 3, [1, 1], [1, 1])).unwrap();
     let c = g.add("t", c, 0).unwrap();
     g.activate(smooth).unwrap();
-    let p =
-        Pool { input: Image::vector(1), kind: PoolKind::Average, kernel: [2, 2], stride: [2, 2] };
+    let p = Pool::new(Image::vector(1), PoolKind::Average, [2, 2], [2, 2]);
     let z = g.pool("z", 0, p).unwrap();
     let c = g.pool("p", c, p).unwrap();
     let c = g.add("w", c, z).unwrap();

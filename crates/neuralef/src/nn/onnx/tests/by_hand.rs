@@ -179,6 +179,24 @@ fn pools_and_means_are_over_pixels() {
     let corners = |c: usize| [x[6 * c], x[6 * c + 1], x[6 * c + 3], x[6 * c + 4]];
     let pooled = [mean(&corners(0)), mean(&corners(1))];
     close(&values(&flat(node("AveragePool", &["x"], "p", &sides)), &x), &pooled);
+    // With a border of one pixel the window of 2 × 3 at the corner has two pixels of the image.
+    let border = |counted: i64| {
+        [
+            list("kernel_shape", &[2, 3]),
+            list("strides", &[3, 3]),
+            list("pads", &[1, 1, 1, 1]),
+            number("count_include_pad", counted),
+        ]
+    };
+    let corners = [&x[..2], &x[6..8]];
+    let pooled = |of: &dyn Fn(&[f32]) -> f32| corners.map(of);
+    let counted = |v: &[f32]| v.iter().sum::<f32>() / 6.0;
+    let bytes = |op: &str, counted: i64| flat(node(op, &["x"], "p", &border(counted)));
+    close(&values(&bytes("AveragePool", 0), &x), &pooled(&mean));
+    close(&values(&bytes("AveragePool", 1), &x), &pooled(&counted));
+    let mut most = border(0).to_vec();
+    most.pop();
+    close(&values(&flat(node("MaxPool", &["x"], "p", &most)), &x), &pooled(&largest));
 }
 
 #[test]
@@ -328,7 +346,8 @@ fn what_no_layer_computes_is_refused_by_name() {
         (conv(&[word("auto_pad", "SAME_UPPER")]), "the_c", "Conv", Some("auto_pad")),
         (conv(&[number("novelty", 1)]), "the_c", "Conv", Some("novelty")),
         (conv(&[float("group", 1.0)]), "the_c", "Conv", Some("group")),
-        (pool("MaxPool", &[list("pads", &[1, 1, 1, 1])]), "the_p", "MaxPool", Some("pads")),
+        (pool("MaxPool", &[list("pads", &[0, 0, 1, 1])]), "the_p", "MaxPool", Some("pads")),
+        (pool("MaxPool", &[list("pads", &[2, 2, 2, 2])]), "the_p", "MaxPool", None),
         (
             pool("AveragePool", &[number("ceil_mode", 1), list("strides", &[2, 2])]),
             "the_p",
