@@ -20,7 +20,7 @@ mod whitening;
 
 pub(crate) use cholesky::{Cholesky, cholesky_jittered};
 pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
-pub(crate) use product::{matmul_f32, matmul_f64, tr_matmul_f64};
+pub(crate) use product::{ROWS, matmul_f32, matmul_f64, matmul_long_f32, tr_matmul_f64};
 pub(crate) use whitening::Whitening;
 
 use product::Dense;

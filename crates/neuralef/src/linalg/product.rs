@@ -13,9 +13,11 @@ use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
 
 /// Rows of the left factor that go into one call of the GEMM. Shorter blocks are padded with zero
 /// rows, so that every row is computed by the same sequence of operations wherever it stands.
-const ROWS: usize = 128;
+pub(crate) const ROWS: usize = 128;
 /// Rows summed at a time in AᵀB.
 const DEPTH: usize = 1024;
+/// Columns summed at a time in [`matmul_long_f32`].
+const LONG: usize = 1 << 14;
 /// Partial sums of AᵀB held at a time, each the size of the result.
 const GROUP: usize = 8;
 /// Results of AᵀB with more entries than this are split by their rows instead of by the sum.
@@ -99,33 +101,75 @@ fn product<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Result<Arr
     let mut out = vec![T::default(); m * p];
     if m > 0 && p > 0 && n > 0 {
         let (a, b) = (Dense::new(a), Dense::new(b));
-        out.par_chunks_mut(ROWS * p)
-            .enumerate()
-            .for_each(|(i, chunk)| product_block(&a, &b, i * ROWS, chunk));
+        out.par_chunks_mut(ROWS * p).enumerate().for_each(|(i, chunk)| {
+            product_block(a.view(), a.row_major, b.view(), i * ROWS, chunk);
+        });
+    }
+    assemble(m, p, out)
+}
+
+/// A·Bᵀ in single precision, row-major, for many columns: A is m × n, B is p × n; O(m n p). Summed over
+/// fixed blocks of columns, which are multiplied in parallel; rows as in [`matmul_f32`]. Nothing is
+/// copied where m is a multiple of [`ROWS`].
+///
+/// # Errors
+/// [`Error::Shape`] when the inner sizes differ.
+pub(crate) fn matmul_long_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
+    let ((m, n), p) = (a.dim(), b.nrows());
+    if b.ncols() != n {
+        let got = format!("{p} × {}", b.ncols());
+        return Err(Error::shape("right factor of ABᵀ", format!("p × {n}"), got));
+    }
+    let mut out = vec![0.0; m * p];
+    if m == 0 || p == 0 {
+        return assemble(m, p, out);
+    }
+    let (a, b) = (Dense::new(a), Dense::new(b));
+    let starts: Vec<usize> = (0..n).step_by(LONG).collect();
+    let part = |start: &usize| {
+        let columns = LONG.min(n - start);
+        let (lhs, rhs) = (a.view().subcols(*start, columns), b.view().subcols(*start, columns));
+        let mut part = vec![0.0; m * p];
+        for (i, chunk) in part.chunks_mut(ROWS * p).enumerate() {
+            product_block(lhs, a.row_major, rhs.transpose(), i * ROWS, chunk);
+        }
+        part
+    };
+    for group in starts.chunks(GROUP) {
+        let parts: Vec<Vec<f32>> = group.par_iter().map(part).collect();
+        for part in &parts {
+            out.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
     }
     assemble(m, p, out)
 }
 
 /// Rows `first..` of A·B into `out`, at most [`ROWS`] of them.
-fn product_block<T: Element>(a: &Dense<'_, T>, b: &Dense<'_, T>, first: usize, out: &mut [T]) {
-    let (n, p) = (a.columns, b.columns);
+fn product_block<T: Element>(
+    a: FaerRef<'_, T>,
+    row_major: bool,
+    b: FaerRef<'_, T>,
+    first: usize,
+    out: &mut [T],
+) {
+    let (n, p) = (a.ncols(), b.ncols());
     let rows = out.len() / p;
-    let lhs = a.view().subrows(first, rows);
+    let lhs = a.subrows(first, rows);
     if rows == ROWS {
         let dst = FaerMut::from_row_major_slice_mut(out, ROWS, p);
-        matmul(dst, Accum::Replace, lhs, b.view(), T::ONE, Par::Seq);
+        matmul(dst, Accum::Replace, lhs, b, T::ONE, Par::Seq);
         return;
     }
     let mut padded = vec![T::default(); ROWS * n];
     let mut full = vec![T::default(); ROWS * p];
-    let mut whole = if a.row_major {
+    let mut whole = if row_major {
         FaerMut::from_row_major_slice_mut(&mut padded, ROWS, n)
     } else {
         FaerMut::from_column_major_slice_mut(&mut padded, ROWS, n)
     };
     whole.rb_mut().subrows_mut(0, rows).copy_from(lhs);
     let dst = FaerMut::from_row_major_slice_mut(&mut full, ROWS, p);
-    matmul(dst, Accum::Replace, whole.rb(), b.view(), T::ONE, Par::Seq);
+    matmul(dst, Accum::Replace, whole.rb(), b, T::ONE, Par::Seq);
     out.copy_from_slice(&full[..rows * p]);
 }
 
@@ -221,6 +265,23 @@ mod tests {
             let want = slow(strided, b.view());
             assert_close(&matmul_f64(strided, b.view()).unwrap(), &want, 1e-13);
         }
+    }
+
+    #[test]
+    fn long_products_agree_whatever_the_rows_and_threads() {
+        let single = |m, n, seed| random(m, n, seed).mapv(|v| v as f32);
+        for (m, n) in [(1, 1), (130, 40_000), (ROWS, LONG + 1), (3, 0)] {
+            let (a, b) = (single(m, n, 1), single(7, n, 2));
+            let want = slow(a.mapv(f64::from).view(), b.t().mapv(f64::from).view());
+            let got = matmul_long_f32(a.view(), b.view()).unwrap();
+            // Random signs: √n units of rounding, and some.
+            assert_close(&got.mapv(f64::from), &want, 1e-6 * (n as f64).sqrt().max(1.0));
+            let last = matmul_long_f32(a.slice(s![m - 1.., ..]), b.view()).unwrap();
+            assert_eq!(last, got.slice(s![m - 1.., ..]));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            assert_eq!(pool.install(|| matmul_long_f32(a.view(), b.view()).unwrap()), got);
+        }
+        assert!(matmul_long_f32(single(2, 3, 1).view(), single(2, 4, 1).view()).is_err());
     }
 
     #[test]

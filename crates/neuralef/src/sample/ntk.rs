@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use rand::Rng as _;
+use rayon::prelude::*;
 use serde_json::json;
 
 use super::WeightLaw;
@@ -16,12 +17,14 @@ use crate::error::{Error, Result};
 use crate::fit::Observer;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
-use crate::nn::{Network, Parameters, expect_frozen, jacobians, outputs_of};
+use crate::nn::{Network, Parameters, TensorLayout, expect_frozen, finite_jacobians, outputs_of};
 use crate::rng;
 use crate::spec::args::{Entry, Registry};
 
 /// Directions whose derivatives are put into the file together.
 const GROUP: usize = 32;
+/// Of these, directions that are drawn at the same time.
+const AT_A_TIME: usize = 8;
 /// Bytes for each parameter: its value and the direction, each with the engine's packed copy, and the
 /// value kept while finite differences move it.
 const PARAMETER: u64 = 20;
@@ -192,16 +195,22 @@ pub(super) fn factors(
     parameters.layouts().iter().map(|unit| law.deviations(unit)).collect()
 }
 
-struct Directions<'a> {
-    network: &'a mut dyn Network,
+/// The law of directions, with the tensors they are of and their factors.
+struct Law {
     probes: Probes,
+    layouts: Vec<Vec<TensorLayout>>,
     factors: Vec<Vec<f64>>,
     seed: u64,
+}
+
+struct Directions<'a> {
+    network: &'a mut dyn Network,
+    law: Law,
     direction: Parameters,
     difference: Option<Difference>,
     /// With [`Derivative::Reverse`], of each unit: the derivatives of its outputs at the points of
-    /// the block, (point, output) × parameters.
-    jacobians: Option<Vec<Mat>>,
+    /// the block, (point, output) × parameters, and rows of no meaning after them.
+    jacobians: Option<Vec<Vec<f32>>>,
 }
 
 /// What finite differences need.
@@ -211,6 +220,32 @@ struct Difference {
     parameters: Parameters,
     /// g(x, θ) at the points of the block.
     values: Mat,
+}
+
+impl Law {
+    /// Draws direction number `sample`, over all units one after the other.
+    fn draw(&self, sample: usize, direction: &mut [Vec<f32>]) {
+        let mut rng = rng::stream(self.seed, "tangent", sample as u64);
+        for unit in direction.iter_mut() {
+            match self.probes {
+                Probes::Rademacher => {
+                    for chunk in unit.chunks_mut(32) {
+                        let bits = rng.next_u32();
+                        for (i, v) in chunk.iter_mut().enumerate() {
+                            *v = if bits >> i & 1 == 1 { 1.0 } else { -1.0 };
+                        }
+                    }
+                }
+                Probes::Gaussian => rng::fill_normal(&mut rng, unit),
+            }
+        }
+        for ((unit, layout), factors) in direction.iter_mut().zip(&self.layouts).zip(&self.factors)
+        {
+            for (tensor, factor) in layout.iter().zip(factors) {
+                unit[tensor.range()].iter_mut().for_each(|v| *v *= *factor as f32);
+            }
+        }
+    }
 }
 
 impl Drop for Directions<'_> {
@@ -245,7 +280,8 @@ impl<'a> Directions<'a> {
                 Some(Difference { epsilon, parameters, values: Mat::zeros((0, 0)) })
             }
         };
-        let (probes, seed) = (tangents.probes, sampling.seed);
+        let layouts = network.parameters().layouts().to_vec();
+        let law = Law { probes: tangents.probes, layouts, factors, seed: sampling.seed };
         let jacobians = match tangents.derivative {
             Derivative::Reverse => {
                 expect_frozen(network)?;
@@ -253,7 +289,7 @@ impl<'a> Directions<'a> {
             }
             _ => None,
         };
-        Ok(Directions { network, probes, factors, seed, direction, difference, jacobians })
+        Ok(Directions { network, law, direction, difference, jacobians })
     }
 
     /// The derivative with its ε resolved.
@@ -274,51 +310,44 @@ impl<'a> Directions<'a> {
         }
     }
 
-    /// Draws direction number `sample`, over all units one after the other.
-    fn draw_direction(&mut self, sample: usize) {
-        let mut rng = rng::stream(self.seed, "tangent", sample as u64);
-        for unit in self.direction.units_mut() {
-            match self.probes {
-                Probes::Rademacher => {
-                    for chunk in unit.chunks_mut(32) {
-                        let bits = rng.next_u32();
-                        for (i, v) in chunk.iter_mut().enumerate() {
-                            *v = if bits >> i & 1 == 1 { 1.0 } else { -1.0 };
-                        }
-                    }
-                }
-                Probes::Gaussian => rng::fill_normal(&mut rng, unit),
+    /// The directions `samples`, as a matrix for each unit.
+    fn directions(&self, samples: Range<usize>) -> Result<Vec<Mat>> {
+        let sizes: Vec<usize> = self.network.parameters().units().iter().map(Vec::len).collect();
+        let draw = |sample: usize| {
+            let mut direction: Vec<Vec<f32>> = sizes.iter().map(|size| vec![0.0; *size]).collect();
+            self.law.draw(sample, &mut direction);
+            direction
+        };
+        let mut flat: Vec<Vec<f32>> =
+            sizes.iter().map(|size| Vec::with_capacity(size * samples.len())).collect();
+        for start in samples.clone().step_by(AT_A_TIME) {
+            let some = start..(start + AT_A_TIME).min(samples.end);
+            let drawn: Vec<Vec<Vec<f32>>> = some.into_par_iter().map(draw).collect();
+            for direction in &drawn {
+                flat.iter_mut().zip(direction).for_each(|(flat, unit)| flat.extend(unit));
             }
         }
-        if self.factors.is_empty() {
-            return;
-        }
-        let layouts = self.direction.layouts().to_vec();
-        for ((unit, layout), factors) in
-            self.direction.units_mut().iter_mut().zip(&layouts).zip(&self.factors)
-        {
-            for (tensor, factor) in layout.iter().zip(factors) {
-                unit[tensor.range()].iter_mut().for_each(|v| *v *= *factor as f32);
-            }
-        }
+        let matrices = flat.into_iter().zip(sizes);
+        matrices
+            .map(|(flat, size)| {
+                Mat::from_shape_vec((samples.len(), size), flat)
+                    .map_err(|e| Error::shape("directions", "S × P", e))
+            })
+            .collect()
     }
 
     /// The products of the block's Jacobians with the directions `samples`, into the columns of `out`.
-    fn project(&mut self, samples: Range<usize>, out: &mut Mat) -> Result<()> {
-        let sizes: Vec<usize> = self.direction.units().iter().map(Vec::len).collect();
-        let mut directions: Vec<Mat> =
-            sizes.iter().map(|size| Mat::zeros((samples.len(), *size))).collect();
-        for (i, sample) in samples.enumerate() {
-            self.draw_direction(sample);
-            for (matrix, unit) in directions.iter_mut().zip(self.direction.units()) {
-                matrix.row_mut(i).iter_mut().zip(unit).for_each(|(to, v)| *to = *v);
-            }
-        }
-        let c = self.outputs();
+    fn project(&self, samples: Range<usize>, out: &mut Mat) -> Result<()> {
+        let (directions, c) = (self.directions(samples)?, self.outputs());
         for (unit, jacobian) in self.jacobians.iter().flatten().enumerate() {
             let outputs = outputs_of(&*self.network, unit);
-            let values = linalg::matmul_f32(jacobian.view(), directions[unit].t())?;
-            for (row, values) in values.rows().into_iter().enumerate() {
+            let rows = out.nrows() / c * outputs.len();
+            let width = directions[unit].ncols();
+            let shape = (jacobian.len() / width.max(1), width);
+            let jacobian = MatRef::from_shape(shape, jacobian)
+                .map_err(|e| Error::shape("Jacobian", format!("{shape:?}"), e))?;
+            let values = linalg::matmul_long_f32(jacobian, directions[unit].view())?;
+            for (row, values) in values.rows().into_iter().enumerate().take(rows) {
                 let (point, o) = (row / outputs.len(), outputs[row % outputs.len()]);
                 out.row_mut(point * c + o).assign(&values);
             }
@@ -372,7 +401,7 @@ impl Sampler for Directions<'_> {
 
     fn bytes(&self) -> u64 {
         // In reverse mode a group's directions are a matrix.
-        let matrix = if self.jacobians.is_some() { 4 * GROUP as u64 } else { 0 };
+        let matrix = if self.jacobians.is_some() { 4 * (GROUP + AT_A_TIME) as u64 } else { 0 };
         self.network.parameters().len() as u64 * (PARAMETER + matrix)
     }
 
@@ -390,7 +419,13 @@ impl Sampler for Directions<'_> {
     fn begin(&mut self, x: MatRef<'_>) -> Result<()> {
         self.restore();
         if self.jacobians.is_some() {
-            self.jacobians = Some(jacobians(&*self.network, x)?);
+            let jacobians = self.jacobians.get_or_insert_default();
+            finite_jacobians(&*self.network, x, jacobians)?;
+            // Rows that a product takes together: whole groups of them are not copied.
+            for (jacobian, unit) in jacobians.iter_mut().zip(self.network.parameters().units()) {
+                let rows = jacobian.len().checked_div(unit.len()).unwrap_or(0);
+                jacobian.resize(rows.next_multiple_of(linalg::ROWS) * unit.len(), 0.0);
+            }
         }
         let Some(difference) = &mut self.difference else { return Ok(()) };
         difference.values = self.network.forward(x, None)?;
@@ -404,7 +439,7 @@ impl Sampler for Directions<'_> {
             return Ok(out);
         }
         for (column, sample) in samples.enumerate() {
-            self.draw_direction(sample);
+            self.law.draw(sample, self.direction.units_mut());
             let values = self.derivative(x)?;
             // (point, output) by rows, as Φ has it.
             out.column_mut(column).iter_mut().zip(&values).for_each(|(to, v)| *to = *v);

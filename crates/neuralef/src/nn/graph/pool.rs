@@ -49,26 +49,22 @@ impl Pool {
     /// # Errors
     /// [`Error::InvalidParameter`] when no window fits.
     pub(crate) fn output(&self) -> Result<Image> {
-        let sizes = [self.input.height, self.input.width];
-        for axis in 0..2 {
-            let (size, kernel, stride) = (sizes[axis], self.kernel[axis], self.stride[axis]);
+        let along = |axis: usize, size: usize| {
+            let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
             let padding = self.padding[axis];
-            // Every window then has a pixel of the image.
-            let whole =
-                kernel > 0 && padding <= kernel / 2 && kernel <= size.saturating_add(2 * padding);
-            if stride == 0 || !whole {
-                let expected = format!(
-                    "from 1 to the size of the image and its border, {size} + 2·{padding}, the \
-                     border at most half of that"
-                );
-                let got = format!("{kernel}, stride {stride}");
-                return Err(Error::parameter("pool", expected, got));
+            let whole = padding.saturating_mul(2).saturating_add(size);
+            // Every window has a pixel of the image, whose border is at most half of a window.
+            if stride > 0 && (1..=whole).contains(&kernel) && padding <= kernel / 2 {
+                return Ok((whole - kernel) / stride + 1);
             }
-        }
-        let along = |axis: usize| {
-            (sizes[axis] + 2 * self.padding[axis] - self.kernel[axis]) / self.stride[axis] + 1
+            let expected = format!(
+                "from 1 to the size of the image with its border, {size} + 2·{padding}, which is at \
+                 most half of a window"
+            );
+            Err(Error::parameter("pool", expected, format!("{kernel}, stride {stride}")))
         };
-        Ok(Image { height: along(0), width: along(1), channels: self.input.channels })
+        let (height, width) = (along(0, self.input.height)?, along(1, self.input.width)?);
+        Ok(Image { height, width, channels: self.input.channels })
     }
 }
 

@@ -23,7 +23,7 @@ pub(in crate::nn) fn accumulate(
 
 /// From this many columns of dW on, [`accumulate`] copies A into strips of a tile: measured, below it
 /// the copies cost more than the cache misses they save.
-const STRIPS: usize = 96;
+const STRIPS: usize = 48;
 /// From this many rows of dW on it copies dZ into panels, from the second number on only if there are
 /// more rows of dZ than fit into a first-level cache.
 const PANELS: [usize; 2] = [96, 24];
@@ -141,10 +141,24 @@ impl<A: Source> Accumulate<'_, A> {
                 }
                 continue;
             }
-            for (row, to) in rows.clone().zip(strip.chunks_exact_mut(TILE)) {
-                let from = self.a.row(row);
-                to.iter_mut().zip(self.a.places(i..i + TILE)).for_each(|(to, p)| *to = from[p]);
+            let mut places = [0; TILE];
+            places.iter_mut().zip(self.a.places(i..i + TILE)).for_each(|(to, p)| *to = p);
+            let (strip, _) = strip.as_chunks_mut::<TILE>();
+            if places[TILE - 1] == places[0] + TILE - 1 {
+                // Channels of one pixel lie side by side.
+                let data = &self.a.data()[places[0]..];
+                for (base, to) in self.a.bases(rows.clone()).zip(strip.iter_mut()) {
+                    if let Some(from) = data[base..].first_chunk::<TILE>() {
+                        *to = *from;
+                    }
+                }
+            } else {
+                for (base, to) in self.a.bases(rows.clone()).zip(strip.iter_mut()) {
+                    let from = &self.a.data()[base..];
+                    *to = places.map(|p| from[p]);
+                }
             }
+            let strip = strip.as_flattened();
             let a = Rows { data: strip, stride: TILE, count };
             let at = Place { rows: 0..count, start: 0, row: i };
             for (panel, column) in panels {

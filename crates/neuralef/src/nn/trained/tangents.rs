@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::{Axis, s};
-use rayon::prelude::*;
 
 use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
 use crate::error::{Error, Result};
@@ -25,11 +24,9 @@ use crate::nn::{
 use crate::rng;
 use crate::spec::args::Args;
 
-/// Rows of Jacobians that are held at a time: those that a product takes together.
-const ROWS: usize = 128;
-/// Numbers that these may be at most: 512 MiB.
+/// Numbers of Jacobians that are held at a time, at most: 512 MiB.
 const HELD: usize = 1 << 27;
-/// Parameters that a product sums over at a time.
+/// Parameters that are summed over at a time.
 const DEPTH: usize = 1 << 14;
 /// Directions beyond k that `auto` takes, at least.
 const BEYOND: usize = 10;
@@ -176,7 +173,7 @@ impl Tangents {
         mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
     ) -> Result<()> {
         let (width, c) = (self.width(), self.outputs);
-        let held = (HELD / width.max(1)).min(ROWS);
+        let held = (HELD / width.max(1)).min(linalg::ROWS);
         let points = (held / c).max(1);
         let mut jacobians = Vec::new();
         for start in (0..x.nrows()).step_by(points) {
@@ -201,18 +198,10 @@ impl Tangents {
         let v = Mat::from_shape_vec((count, self.width()), flat)
             .map_err(|e| Error::shape("directions", format!("{count} × {}", self.width()), e))?;
         let mut out = Mat::zeros((x.nrows() * self.outputs, count));
-        let starts: Vec<usize> = (0..self.width()).step_by(DEPTH).collect();
         self.blocks(x, |rows, jacobian| {
-            let part = |start: &usize| {
-                let columns = *start..(start + DEPTH).min(self.width());
-                let (j, v) = (jacobian.slice(s![.., columns.clone()]), v.slice(s![.., columns]));
-                linalg::matmul_f32(j, v.t())
-            };
-            let parts: Vec<Mat> = starts.par_iter().map(part).collect::<Result<_>>()?;
-            let mut out = out.slice_mut(s![rows, ..]);
-            for part in &parts {
-                out += &part.slice(s![..out.nrows(), ..]);
-            }
+            let product = linalg::matmul_long_f32(jacobian, v.view())?;
+            let count = rows.len();
+            out.slice_mut(s![rows, ..]).assign(&product.slice(s![..count, ..]));
             Ok(())
         })?;
         finite("derivative along a direction", out)
