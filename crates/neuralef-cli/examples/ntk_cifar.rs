@@ -16,7 +16,7 @@
 //! | random features | Φ at the test images |
 //! | heads | NeuralEF with perceptrons on the pooled layers of the network itself |
 //! | tangents | NeuralEF with derivatives of the network along directions in its parameters |
-//! | exact | the exact first eigenpairs on all training points |
+//! | Nyström | with all training points as landmarks: the exact first eigenpairs there |
 //!
 //! Data: resnet/ and cifar10/ in DIR ($NEURALEF_DATA, or ../shared/data).
 
@@ -242,7 +242,11 @@ impl Run<'_> {
         let started = Instant::now();
         let exact = Nystrom::fit(Arc::new(kernel), x, K)?;
         let phi = exact.transform(test.view())?.mapv(f64::from);
-        print("exact on the training points", &phi, started.elapsed().as_secs_f64())?;
+        print(
+            "Nyström on all training points (exact there)",
+            &phi,
+            started.elapsed().as_secs_f64(),
+        )?;
 
         let exact = exact.eigenvalues().unwrap_or_default();
         let names = found.iter().map(|(name, _)| format!("{name} / exact"));

@@ -12,7 +12,7 @@ use crate::fit::checkpoint::{get_parameters, put_parameters};
 use crate::fit::outputs::{Assembly, Layout};
 use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
-use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
 use crate::nn::Network;
 use crate::persist::Archive;
 
@@ -88,7 +88,8 @@ impl Eigenfunctions {
         let conditioner = Standardizer::new(mean, archive.f64_vector("conditioner.scale")?)?;
         let (functions, outputs) = (spec.n_components, spec.network_outputs());
         let inputs = conditioner.width();
-        if archive.shape("network.file").is_some() {
+        // What the file does not hold is not looked for elsewhere.
+        if spec.network.takes_raw_inputs() || archive.shape("network.file").is_some() {
             spec.network.keep(archive.bytes("network.file")?)?;
         }
         archive.expect_room(spec.network.size(inputs, functions, outputs))?;
@@ -146,12 +147,16 @@ impl Eigenfunctions {
         let c = self.outputs;
         let mut out = Mat64::zeros((x.nrows() * c, self.components()));
         let mut blocks: Vec<_> = out.axis_chunks_iter_mut(Axis(0), ROWS * c).enumerate().collect();
-        blocks.par_iter_mut().try_for_each(|(b, out)| -> Result<()> {
+        let fill = |(b, out): &mut (usize, Mat64Mut<'_>)| -> Result<()> {
             let start = *b * ROWS;
             let rows = x.slice(s![start..start + out.nrows() / c, ..]);
             out.assign(&self.block(rows, scale)?);
             Ok(())
-        })?;
+        };
+        match self.network.is_heavy() {
+            true => blocks.iter_mut().try_for_each(fill)?,
+            false => blocks.par_iter_mut().try_for_each(fill)?,
+        }
         Ok(out)
     }
 }

@@ -148,6 +148,7 @@ impl Problem {
         let batch = (spec.batch_size as u64).saturating_mul(size.activations);
         let needed = size.parameters.saturating_mul(PARAMETER);
         let needed = needed.saturating_add(jacobian.saturating_mul(10));
+        let needed = needed.saturating_add(size.working.saturating_mul(4));
         // Rayleigh quotients and inner products of all pairs of functions.
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::learner::Learner;
 use super::observer::{Control, Event, Observer};
-use super::problem::{Problem, every};
+use super::problem::Problem;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::objective::OBJECTIVES;
@@ -42,11 +42,15 @@ impl<'a> Trainer<'a> {
             true if !spec.network.takes_raw_inputs() => problem.conditioner()?,
             _ => Standardizer::identity(problem.data.width()),
         };
+        if spec.standardize && spec.network.takes_raw_inputs() {
+            let expected = "false with a network that was trained on points as they are";
+            return Err(Error::parameter("standardize", expected, true));
+        }
         let mut network =
             spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
         let wanted = network.start_points();
         if fresh && wanted > 0 {
-            let points = problem.batch(&every(&problem.train, wanted))?.x;
+            let points = problem.batch(&problem.training_sample(wanted))?.x;
             network.start(conditioner.apply(points.view())?.view())?;
         }
         let optimizer = spec.optimizer.build(network.parameters());

@@ -110,7 +110,7 @@ fn product<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Result<Arr
 
 /// A·Bᵀ in single precision, row-major, for many columns: A is m × n, B is p × n; O(m n p). Summed over
 /// fixed blocks of columns, which are multiplied in parallel; rows as in [`matmul_f32`]. Nothing is
-/// copied where m is a multiple of [`ROWS`].
+/// copied where the factors lie in one piece each and m is a multiple of [`ROWS`].
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.

@@ -7,6 +7,9 @@ use super::{Network, Tape};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 
+/// Points whose derivatives are found at the same time.
+const POINTS: usize = 32;
+
 /// Fails when derivatives at a point would depend on the points beside it.
 pub(crate) fn expect_frozen(network: &(impl Network + ?Sized)) -> Result<()> {
     match network.uses_batch_statistics() {
@@ -76,19 +79,26 @@ pub(super) fn by_points(
 ) -> Result<()> {
     expect_frozen(network)?;
     let each = Mat::eye(network.outputs());
-    let rows: Vec<usize> = (0..x.nrows()).collect();
-    let jacobian = |tape: &mut Tape, i: &usize| {
-        network.forward(x.slice(s![*i..*i + 1, ..]), Some(tape))?;
+    let jacobian = |tape: &mut Tape, i: usize| {
+        network.forward(x.slice(s![i..i + 1, ..]), Some(tape))?;
         network.jacobian(tape, each.view())
     };
-    let found: Vec<Vec<Vec<f32>>> =
-        rows.par_iter().map_init(Tape::default, jacobian).collect::<Result<_>>()?;
-    out.resize_with(network.parameters().units().len(), Vec::new);
-    for (unit, out) in out.iter_mut().enumerate() {
-        let outputs = outputs_of(network, unit);
+    let units = network.parameters().units();
+    let outputs: Vec<Vec<usize>> = (0..units.len()).map(|unit| outputs_of(network, unit)).collect();
+    out.resize_with(units.len(), Vec::new);
+    for ((out, outputs), unit) in out.iter_mut().zip(&outputs).zip(units) {
         out.clear();
-        for point in &found {
-            outputs.iter().for_each(|o| out.extend_from_slice(&point[*o]));
+        out.reserve_exact(x.nrows() * outputs.len() * unit.len());
+    }
+    // Some points at a time, whose derivatives are held twice.
+    for start in (0..x.nrows()).step_by(POINTS) {
+        let points = start..(start + POINTS).min(x.nrows());
+        let found: Vec<Vec<Vec<f32>>> =
+            points.into_par_iter().map_init(Tape::default, jacobian).collect::<Result<_>>()?;
+        for (out, outputs) in out.iter_mut().zip(&outputs) {
+            for point in &found {
+                outputs.iter().for_each(|o| out.extend_from_slice(&point[*o]));
+            }
         }
     }
     Ok(())

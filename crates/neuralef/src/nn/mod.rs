@@ -157,6 +157,12 @@ pub trait Network: Send + Sync {
     /// Shape errors.
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat>;
 
+    /// Whether a pass is parallel within and holds much memory, so that one should follow another
+    /// instead of running beside it.
+    fn is_heavy(&self) -> bool {
+        false
+    }
+
     /// How many training points [`start`](Network::start) wants; none for networks whose start is
     /// their weights alone.
     fn start_points(&self) -> usize {
@@ -211,6 +217,8 @@ pub struct NetworkSize {
     pub activations: u64,
     /// Numbers in the [`jacobian`](Network::jacobian) for k weights.
     pub jacobian: u64,
+    /// Numbers that a pass holds beside these, whatever the batch.
+    pub working: u64,
 }
 
 /// A description of a network that is not built yet, as the text form gives it.

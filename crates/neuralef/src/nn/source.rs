@@ -1,5 +1,7 @@
 //! Files that networks are made from: read when first needed, or kept in a model file.
 
+use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -7,18 +9,26 @@ use crate::error::{Error, Result};
 use crate::spec::args::Args;
 use crate::spec::text;
 
-/// Largest file that is read, in bytes: what messages of ONNX's wire format can be, and twice the
-/// most parameters a network may have.
+/// Largest file that is read, in bytes: what messages of ONNX's wire format can be.
 const MOST: u64 = 1 << 31;
 
 /// A file, whole, with the checksum by which it is known again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Source {
     /// The path as users wrote it.
     path: String,
     /// CRC-32 that is asked for.
     expected: Option<u32>,
     content: OnceLock<(Arc<[u8]>, u32)>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.content.get().map(|(bytes, _)| bytes.len());
+        let mut out = f.debug_struct("Source");
+        out.field("path", &self.path).field("expected", &self.expected);
+        out.field("bytes", &length).finish()
+    }
 }
 
 impl Source {
@@ -54,12 +64,17 @@ impl Source {
             return Ok(Arc::clone(bytes));
         }
         let path = Path::new(&self.path);
-        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        if !metadata.is_file() || metadata.len() > MOST {
+        let (fault, mut bytes) = (|e| Error::io(path, e), Vec::new());
+        let is_file = std::fs::metadata(path).map_err(fault)?.is_file();
+        if is_file {
+            let file = std::fs::File::open(path).map_err(fault)?;
+            file.take(MOST + 1).read_to_end(&mut bytes).map_err(fault)?;
+        }
+        if !is_file || bytes.len() as u64 > MOST {
             let message = format!("expected a file of at most {MOST} bytes");
             return Err(Error::data(self.path.as_str(), message));
         }
-        self.keep(std::fs::read(path).map_err(|e| Error::io(path, e))?)
+        self.keep(bytes)
     }
 
     /// Takes `bytes` for what is in the file, from now on.

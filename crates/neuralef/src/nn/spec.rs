@@ -140,6 +140,32 @@ pub(super) fn units_and_heads(shared: bool, functions: usize, outputs: usize) ->
     if shared { (1, functions.saturating_mul(outputs)) } else { (functions, outputs) }
 }
 
+/// The size of perceptrons with hidden layers of these widths.
+pub(super) fn dense_size(
+    inputs: usize,
+    (units, heads): (usize, usize),
+    hidden: &[usize],
+    functions: usize,
+) -> NetworkSize {
+    let (units, mut inner) = (units as u64, inputs as u64);
+    let (mut parameters, mut activations) = (0u64, 0u64);
+    for outer in hidden.iter().chain([&heads]).map(|w| *w as u64) {
+        let layer = inner.saturating_add(1).saturating_mul(outer);
+        parameters = parameters.saturating_add(layer);
+        activations = activations.saturating_add(outer);
+        inner = outer;
+    }
+    let hidden = hidden.last().map_or(inputs as u64, |w| units.saturating_mul(*w as u64));
+    let functions = functions as u64;
+    NetworkSize {
+        jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
+        parameters: parameters.saturating_mul(units),
+        hidden,
+        activations: activations.saturating_mul(units),
+        working: 0,
+    }
+}
+
 impl Architecture for Perceptron {
     fn build(
         &self,
@@ -161,23 +187,8 @@ impl Architecture for Perceptron {
     }
 
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
-        let (units, heads) = units_and_heads(self.shared, functions, outputs);
-        let (units, mut inner) = (units as u64, inputs as u64);
-        let (mut parameters, mut activations) = (0u64, 0u64);
-        for outer in self.hidden.iter().chain([&heads]).map(|w| *w as u64) {
-            let layer = inner.saturating_add(1).saturating_mul(outer);
-            parameters = parameters.saturating_add(layer);
-            activations = activations.saturating_add(outer);
-            inner = outer;
-        }
-        let hidden = self.hidden.last().map_or(inputs as u64, |w| units.saturating_mul(*w as u64));
-        let functions = functions as u64;
-        NetworkSize {
-            jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
-            parameters: parameters.saturating_mul(units),
-            hidden,
-            activations: activations.saturating_mul(units),
-        }
+        let units_and_heads = units_and_heads(self.shared, functions, outputs);
+        dense_size(inputs, units_and_heads, &self.hidden, functions)
     }
 
     fn text(&self) -> String {

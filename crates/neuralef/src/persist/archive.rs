@@ -138,6 +138,12 @@ impl Archive {
         Ok(())
     }
 
+    /// Takes a tensor away.
+    #[cfg(test)]
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+    }
+
     /// The `f32` tensor `name`, which must have `shape`.
     ///
     /// # Errors

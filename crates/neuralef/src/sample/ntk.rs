@@ -400,8 +400,9 @@ impl Sampler for Directions<'_> {
     }
 
     fn bytes(&self) -> u64 {
-        // In reverse mode a group's directions are a matrix.
-        let matrix = if self.jacobians.is_some() { 4 * (GROUP + AT_A_TIME) as u64 } else { 0 };
+        // In reverse mode a group's directions are a matrix, and rows of Jacobians fill whole groups.
+        let rows = GROUP + AT_A_TIME + linalg::ROWS;
+        let matrix = if self.jacobians.is_some() { 4 * rows as u64 } else { 0 };
         self.network.parameters().len() as u64 * (PARAMETER + matrix)
     }
 

@@ -242,6 +242,7 @@ impl Graph {
             parameters: parameters.saturating_mul(units),
             hidden: hidden.saturating_mul(units),
             activations: self.activations().saturating_mul(units),
+            working: 0,
         }
     }
 

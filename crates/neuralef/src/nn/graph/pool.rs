@@ -1,7 +1,5 @@
 //! Pooling: the largest or the mean value of each window, channel by channel.
 
-use std::ops::Range;
-
 use super::image::{Image, Stored};
 use crate::error::{Error, Result};
 use crate::simd::{Fuse, Op, dispatch};
@@ -71,24 +69,11 @@ impl Pool {
 /// A [`Pool`] laid out for this machine.
 #[derive(Debug)]
 pub(super) struct Pooling {
-    kind: PoolKind,
+    shape: Pool,
     input: Stored,
     output: Stored,
-    /// The window of each pixel that comes out.
-    windows: Vec<Spot>,
-    /// Pixels of windows, from the corner on: where they lie in a stored image.
-    taps: Vec<usize>,
-}
-
-/// A window, as far as it is within the image.
-#[derive(Debug, Clone)]
-struct Spot {
-    /// Where its first pixel lies in a stored image.
-    corner: usize,
-    /// Which taps are its pixels.
-    taps: Range<usize>,
-    /// Factor of a sum of its pixels for their mean.
-    scale: f32,
+    /// Of every row and column that comes out, the first one of its window in the image, and how many.
+    spans: [Vec<(usize, usize)>; 2],
 }
 
 /// What a walk over all windows does.
@@ -103,38 +88,28 @@ enum Walk<'a> {
 
 impl Pooling {
     pub(super) fn new(shape: Pool, input: Stored, output: Stored) -> Self {
-        let at = |y: usize, x: usize| (y * input.image.width + x) * input.stride;
-        // Start and length within the image.
-        let within = |axis: usize, i: usize, size: usize| {
+        let span = |axis: usize, size: usize, i: usize| {
             let start = i * shape.stride[axis];
             let (low, high) = (shape.padding[axis], shape.padding[axis] + size);
             let end = (start + shape.kernel[axis]).min(high).max(low);
             let start = start.clamp(low, end);
             (start - low, end - start)
         };
-        let (mut windows, mut taps) = (Vec::new(), Vec::new());
-        let mut known: Vec<([usize; 2], Range<usize>)> = Vec::new();
-        let (height, width) = (output.image.height, output.image.width);
-        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-            let (top, rows) = within(0, y, input.image.height);
-            let (left, columns) = within(1, x, input.image.width);
-            let range = match known.iter().find(|(size, _)| *size == [rows, columns]) {
-                Some((_, range)) => range.clone(),
-                None => {
-                    let from = taps.len();
-                    taps.extend((0..rows).flat_map(|y| (0..columns).map(move |x| at(y, x))));
-                    known.push(([rows, columns], from..taps.len()));
-                    from..taps.len()
-                }
-            };
-            let count = match shape.counted {
-                true => shape.kernel[0] * shape.kernel[1],
-                false => rows * columns,
-            };
-            let scale = 1.0 / count.max(1) as f32;
-            windows.push(Spot { corner: at(top, left), taps: range, scale });
-        }
-        Pooling { kind: shape.kind, input, output, windows, taps }
+        let (rows, columns) = (0..output.image.height, 0..output.image.width);
+        let spans = [
+            rows.map(|i| span(0, input.image.height, i)).collect(),
+            columns.map(|i| span(1, input.image.width, i)).collect(),
+        ];
+        Pooling { shape, input, output, spans }
+    }
+
+    /// What makes a mean of the sum over a window of this many pixels of the image.
+    fn scale(&self, rows: usize, columns: usize) -> f32 {
+        let count = match self.shape.counted {
+            true => self.shape.kernel[0] as f64 * self.shape.kernel[1] as f64,
+            false => (rows * columns) as f64,
+        };
+        (1.0 / count.max(1.0)) as f32
     }
 
     pub(super) fn forward(&self, x: &[f32], z: &mut [f32]) {
@@ -163,37 +138,48 @@ impl Op for Pass<'_> {
 
     #[inline(always)]
     fn run<F: Fuse>(mut self) {
-        let Pooling { kind, input, output, windows, taps } = self.pool;
+        let Pooling { shape, input, output, spans: [rows, columns] } = self.pool;
         let width = input.stride.min(output.stride);
+        let at = |y: usize, x: usize| (y * input.image.width + x) * input.stride;
+        // Where the pixels of a window lie from its first on; most windows are of one size.
+        let (mut size, mut taps) = ((0, 0), Vec::new());
         let mut left = vec![0.0f32; width];
+        let windows =
+            || rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
         for i in 0..self.x.len() / input.len() {
-            for (spot, start) in windows.iter().zip((i * output.len()..).step_by(output.stride)) {
+            let starts = (i * output.len()..).step_by(output.stride);
+            for ((row, column), start) in windows().zip(starts) {
+                if size != (row.1, column.1) {
+                    size = (row.1, column.1);
+                    taps.clear();
+                    taps.extend((0..row.1).flat_map(|y| (0..column.1).map(move |x| at(y, x))));
+                }
                 let to = start..start + width;
-                let (corner, scale) = (i * input.len() + spot.corner, spot.scale);
-                let taps = &taps[spot.taps.clone()];
-                let window = Window { numbers: &self.x[corner..], taps };
-                match (&mut self.walk, kind) {
+                let corner = i * input.len() + at(row.0, column.0);
+                let scale = self.pool.scale(row.1, column.1);
+                let window = Window { numbers: &self.x[corner..], taps: &taps };
+                match (&mut self.walk, shape.kind) {
                     (Walk::Values { z }, PoolKind::Max) => fill(&mut z[to], Largest(window)),
                     (Walk::Values { z }, PoolKind::Average) => {
                         fill(&mut z[to], Mean(window, scale));
                     }
                     (Walk::Tangents { dx, dz, .. }, PoolKind::Average) => {
-                        let window = Window { numbers: &dx[corner..], taps };
+                        let window = Window { numbers: &dx[corner..], taps: &taps };
                         fill(&mut dz[to], Mean(window, scale));
                     }
                     (Walk::Tangents { z, dx, dz }, PoolKind::Max) => {
-                        let dx = Window { numbers: &dx[corner..], taps };
+                        let dx = Window { numbers: &dx[corner..], taps: &taps };
                         fill(&mut dz[to.clone()], Chosen(window, &z[to], dx));
                     }
                     (Walk::PullBack { dz, dx, .. }, PoolKind::Average) => {
-                        for tap in taps {
+                        for tap in &taps {
                             let from = dx[corner + tap..][..width].iter_mut();
                             from.zip(&dz[to.clone()]).for_each(|(dx, dz)| *dx += scale * dz);
                         }
                     }
                     (Walk::PullBack { z, dz, dx }, PoolKind::Max) => {
                         left.copy_from_slice(&dz[to.clone()]);
-                        for tap in taps {
+                        for tap in &taps {
                             let from = corner + tap..corner + tap + width;
                             let (dx, x) = (&mut dx[from.clone()], &self.x[from]);
                             hand_out(dx, x, &z[to.clone()], &mut left);

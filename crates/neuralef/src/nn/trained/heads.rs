@@ -9,9 +9,10 @@ use crate::nn::activation::Activation;
 use crate::nn::convolutional::ORDER;
 use crate::nn::dense::{Dense, Shape};
 use crate::nn::init::Init;
-use crate::nn::spec::{read_hidden, units_and_heads};
+use crate::nn::spec::{dense_size, read_hidden, units_and_heads};
 use crate::nn::{Architecture, LayerInfo, Network, NetworkSize, Parameters, Tape};
 use crate::spec::args::Args;
+use crate::spec::text;
 
 pub(in crate::nn) const HEADS: &[Parameter] = &[
     OF,
@@ -59,21 +60,19 @@ impl HeadsOn {
         names
             .iter()
             .map(|name| {
-                layers.iter().rposition(|layer| is_called(&layer.name, name)).ok_or_else(|| {
+                // The layer of that name, or the last of a module. Exporters begin paths with a slash.
+                let exact = layers.iter().position(|layer| layer.name == *name);
+                let within = |layer: &LayerInfo| {
+                    let rest = layer.name.trim_start_matches('/').strip_prefix(name.as_str());
+                    rest.is_some_and(|rest| rest.starts_with(['.', '/']))
+                };
+                exact.or_else(|| layers.iter().rposition(within)).ok_or_else(|| {
                     let all: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
                     Error::unknown("layer", name, &all)
                 })
             })
             .collect()
     }
-}
-
-/// Whether `name` is the layer's name, or a module that the layer is in.
-fn is_called(layer: &str, name: &str) -> bool {
-    let within = |rest: &str| rest.is_empty() || rest.starts_with(['.', '/']);
-    let starts = layer.match_indices(name);
-    let mut starts = starts.filter(|(at, _)| *at == 0 || layer[..*at].ends_with(['.', '/']));
-    starts.any(|(at, _)| within(&layer[at + name.len()..]))
 }
 
 /// The last layer at each image size. A vector that is as wide as the last image is taken for the mean
@@ -91,14 +90,9 @@ fn last_of_each_size(layers: &[LayerInfo]) -> Vec<usize> {
     chosen
 }
 
-impl Architecture for HeadsOn {
-    fn build(
-        &self,
-        inputs: usize,
-        functions: usize,
-        outputs: usize,
-        seed: u64,
-    ) -> Result<Box<dyn Network>> {
+impl HeadsOn {
+    /// The trained network, the layers that heads see, and how many numbers these are for a point.
+    fn trunk(&self, inputs: usize) -> Result<(Box<dyn Network>, Vec<usize>, usize)> {
         let trunk = self.trained.network(inputs)?;
         let all = trunk.layers();
         let layers = self.chosen(&all)?;
@@ -107,6 +101,19 @@ impl Architecture for HeadsOn {
             return Err(Error::parameter("of", expected, self.trained.source().path()));
         }
         let features = layers.iter().map(|layer| all[*layer].channels).sum();
+        Ok((trunk, layers, features))
+    }
+}
+
+impl Architecture for HeadsOn {
+    fn build(
+        &self,
+        inputs: usize,
+        functions: usize,
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Box<dyn Network>> {
+        let (trunk, layers, features) = self.trunk(inputs)?;
         let (units, heads) = units_and_heads(self.shared, functions, outputs);
         let shape = Shape {
             inputs: features,
@@ -121,26 +128,20 @@ impl Architecture for HeadsOn {
     }
 
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize {
-        // What cannot be built has no size, and says why when it is built.
-        let Ok(network) = self.build(inputs, functions, outputs, 0) else {
-            return NetworkSize::default();
-        };
-        let parameters = network.parameters().len() as u64;
-        let functions = functions as u64;
-        let units = network.parameters().units().len().max(1) as u64;
-        NetworkSize {
-            parameters,
-            hidden: network.hidden_width() as u64,
-            activations: self.hidden.iter().map(|w| *w as u64).sum::<u64>().saturating_mul(units),
-            jacobian: functions.saturating_mul(functions).saturating_mul(parameters / units),
-        }
+        // What cannot be built has no size, and says why when it is built. The trunk is no larger
+        // than its file.
+        let Ok((_, _, features)) = self.trunk(inputs) else { return NetworkSize::default() };
+        let (units, heads) = units_and_heads(self.shared, functions, outputs);
+        let size = dense_size(features, (units, heads), &self.hidden, functions);
+        let hidden = if self.hidden.is_empty() { 0 } else { size.hidden };
+        NetworkSize { hidden: hidden.saturating_add(features as u64), ..size }
     }
 
     fn text(&self) -> String {
         let layers = match &self.layers {
             None => "auto".to_string(),
             Some(names) => {
-                let quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
+                let quoted: Vec<String> = names.iter().map(|name| text::path(name)).collect();
                 format!("[{}]", quoted.join(", "))
             }
         };

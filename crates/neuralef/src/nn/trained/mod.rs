@@ -51,6 +51,10 @@ impl Trained {
             return Err(args.fault("order", message));
         }
         let spec = NETWORKS.build(args.text(), network).map(NetworkSpec::of)?;
+        if spec.takes_raw_inputs() {
+            let message = "`network` must be an architecture that is made from no file itself";
+            return Err(args.fault("network", message));
+        }
         Ok(Trained::Weights { source, spec })
     }
 
@@ -67,8 +71,8 @@ impl Trained {
             Trained::Onnx(onnx) => onnx.single()?,
             Trained::Weights { source, spec } => {
                 let bytes = source.bytes()?;
-                let outputs = self.outputs(&bytes, source, spec, inputs)?;
-                let mut network = spec.build(inputs, 1, outputs, 0)?;
+                let outputs = outputs(&bytes, source, spec, inputs)?;
+                let mut network = bounded(&bytes, source, spec, inputs, outputs)?;
                 weights_from(&mut *network, &bytes, source.path())?;
                 network
             }
@@ -85,28 +89,14 @@ impl Trained {
         Ok(network)
     }
 
-    /// How many outputs the weights in a file are for: as many as its last layer has biases.
-    fn outputs(
-        &self,
-        bytes: &[u8],
-        source: &Source,
-        spec: &NetworkSpec,
-        inputs: usize,
-    ) -> Result<usize> {
-        let network = spec.build(inputs, 1, 1, 0)?;
-        match network.parameters().layouts() {
-            [unit] => {
-                unit.last().map_or(Ok(1), |last| size_of_tensor(bytes, source.path(), &last.name))
-            }
-            units => Err(Error::parameter("network", "a single network", units.len())),
-        }
-    }
-
     /// The size of the network; nothing when it cannot be read, which building it finds.
     fn size(&self, inputs: usize) -> NetworkSize {
         match self {
             Trained::Onnx(onnx) => onnx.single_size().unwrap_or_default(),
-            Trained::Weights { spec, .. } => spec.size(inputs, 1, 1),
+            Trained::Weights { source, spec } => {
+                let found = source.bytes().and_then(|bytes| outputs(&bytes, source, spec, inputs));
+                found.map_or_else(|_| NetworkSize::default(), |c| spec.size(inputs, 1, c))
+            }
         }
     }
 
@@ -130,5 +120,34 @@ impl Trained {
 
     fn keep(&self, file: Vec<u8>) -> Result<()> {
         self.source().keep(file).map(|_| ())
+    }
+}
+
+/// The network of `spec`, if a file of these bytes can have its weights: a small file must not make its
+/// reader take much memory.
+fn bounded(
+    bytes: &[u8],
+    source: &Source,
+    spec: &NetworkSpec,
+    inputs: usize,
+    outputs: usize,
+) -> Result<Box<dyn Network>> {
+    let parameters = spec.size(inputs, 1, outputs).parameters;
+    // The shortest numbers have two bytes.
+    if parameters > bytes.len() as u64 / 2 {
+        let message = format!("{} bytes, for a network of {parameters} parameters", bytes.len());
+        return Err(Error::data(source.path(), message));
+    }
+    spec.build(inputs, 1, outputs, 0)
+}
+
+/// How many outputs the weights in a file are for: as many as its last layer has biases.
+fn outputs(bytes: &[u8], source: &Source, spec: &NetworkSpec, inputs: usize) -> Result<usize> {
+    let network = bounded(bytes, source, spec, inputs, 1)?;
+    match network.parameters().layouts() {
+        [unit] => {
+            unit.last().map_or(Ok(1), |last| size_of_tensor(bytes, source.path(), &last.name))
+        }
+        units => Err(Error::parameter("network", "a single network", units.len())),
     }
 }

@@ -24,8 +24,8 @@ use crate::nn::{
 use crate::rng;
 use crate::spec::args::Args;
 
-/// Numbers of Jacobians that are held at a time, at most: 512 MiB.
-const HELD: usize = 1 << 27;
+/// Numbers of Jacobians that are held at a time, at most: 256 MiB.
+const HELD: u64 = 1 << 26;
 /// Parameters that are summed over at a time.
 const DEPTH: usize = 1 << 14;
 /// Directions beyond k that `auto` takes, at least.
@@ -81,7 +81,10 @@ impl Architecture for TangentsOf {
     ) -> Result<Box<dyn Network>> {
         let trunk = self.trained.network(inputs)?;
         if trunk.outputs() != outputs {
-            let expected = format!("{}, as the network has", trunk.outputs());
+            let expected = format!(
+                "{}, as the trained network has, with output_form = joint",
+                trunk.outputs()
+            );
             return Err(Error::parameter("outputs", expected, outputs));
         }
         let count = self.count(functions);
@@ -112,6 +115,7 @@ impl Architecture for TangentsOf {
             parameters: trunk.parameters.saturating_mul(count),
             hidden: count,
             activations: inputs as u64,
+            working: held(trunk.parameters).saturating_mul(trunk.parameters),
             jacobian: functions.saturating_mul(functions).saturating_mul(trunk.parameters),
         }
     }
@@ -173,14 +177,14 @@ impl Tangents {
         mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
     ) -> Result<()> {
         let (width, c) = (self.width(), self.outputs);
-        let held = (HELD / width.max(1)).min(linalg::ROWS);
+        let held = held(width as u64) as usize;
         let points = (held / c).max(1);
         let mut jacobians = Vec::new();
         for start in (0..x.nrows()).step_by(points) {
             let end = (start + points).min(x.nrows());
             finite_jacobians(&*self.trunk, x.slice(s![start..end, ..]), &mut jacobians)?;
             let jacobian = &mut jacobians[0];
-            // Whole blocks are not copied to be multiplied.
+            // Blocks of as many rows as a product takes together are not copied for it.
             let rows = held.max((end - start) * c);
             jacobian.resize(rows * width, 0.0);
             let jacobian = MatRef::from_shape((rows, width), jacobian)
@@ -295,6 +299,10 @@ impl Network for Tangents {
         columns_of_outputs(out, self.outputs)
     }
 
+    fn is_heavy(&self) -> bool {
+        true
+    }
+
     fn start_points(&self) -> usize {
         self.points
     }
@@ -313,6 +321,7 @@ impl Network for Tangents {
         let mut q = Mat::zeros((rows, count));
         let mut rng = rng::stream(self.seed, "subspace", 0);
         rng::fill_normal(&mut rng, q.as_slice_mut().unwrap_or_default());
+        q = orthonormal(&q.mapv(f64::from))?.mapv(|v| v as f32);
         let mut v = self.pulled_back(x, q.view())?;
         for _ in 0..self.iterations {
             self.set(&v);
@@ -337,6 +346,12 @@ impl Network for Tangents {
         self.set(&v);
         Ok(())
     }
+}
+
+/// Rows of P numbers that are held at a time: as many as a product takes together, if they are not too
+/// many numbers.
+fn held(width: u64) -> u64 {
+    (HELD / width.max(1)).clamp(1, linalg::ROWS as u64)
 }
 
 /// VᵀV in double precision.

@@ -7,7 +7,9 @@ use crate::error::Error;
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, Tape, rows_of_outputs, write_weights};
 use crate::sample::exact_ntk;
-use crate::{Dataset, Fit, FitSpec, Model, ReadoutKind, Steps, linalg, rng};
+use crate::{
+    Checkpoint, Control, Dataset, Event, Fit, FitSpec, Model, ReadoutKind, Steps, linalg, rng,
+};
 
 const TRUNK: &str = "shared_convnet(channels=[4, 6], kernel=3, pool=[2, 1])";
 
@@ -121,6 +123,26 @@ fn heads_take_layers_of_perceptrons_and_of_residual_networks() {
     assert_eq!(see("auto"), all);
     let last = ground.network.hidden(x.view()).unwrap();
     assert!(apart(&see("[layer3]"), &last) < 1e-6);
+    // The stem, not the last layer of that name within a module.
+    assert_eq!(see("[conv1]").ncols(), 4);
+    assert_eq!(see("[\"layer3.0.conv1\"]").ncols(), 16);
+}
+
+/// PyTorch's exporter names layers by paths; values are those of the same network from safetensors.
+#[test]
+fn heads_take_layers_of_onnx_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    std::fs::write(&path, include_bytes!("../goldens/resnet.onnx")).unwrap();
+    let whole = crate::nn::read_onnx(&path).unwrap();
+    let x = draw(5, 192, 3);
+    let see = |layers: &str| {
+        let text = format!("heads(of=\"{}\", layers={layers}, hidden=[])", path.display());
+        build(&text, 192, 2, 1).unwrap().hidden(x.view()).unwrap()
+    };
+    let last = whole.hidden(x.view()).unwrap();
+    assert!(apart(&see("[layer3]"), &last) < 1e-6);
+    assert_eq!(see("auto"), see("[layer1, layer2, layer3]"));
 }
 
 #[test]
@@ -173,8 +195,9 @@ fn derivatives_of_heads_and_tangents_are_adjoint_and_right() {
         let units = gradient.units().iter().zip(tangent.units());
         let right: f64 = units.map(|(g, t)| inner(g, t)).sum();
         assert!((left - right).abs() < 1e-4 * left.abs(), "{name}: {left} is not {right}");
-        // Central differences, whose error is of third order.
-        let step = 1e-3f32;
+        // Central differences, whose error is of third order; tangents are linear, so any step does,
+        // and rounding is some units of 6e-8 over it.
+        let (step, line) = if name == "tangents" { (0.1f32, 1e-5) } else { (1e-3, 1e-3) };
         let mut moved = |sign: f32| {
             let units = network.parameters_mut().units_mut().iter_mut();
             for (unit, t) in units.zip(tangent.units()) {
@@ -184,7 +207,8 @@ fn derivatives_of_heads_and_tangents_are_adjoint_and_right() {
         };
         let (up, down) = (moved(step), moved(-2.0 * step));
         let difference = (up - down) / (2.0 * step);
-        assert!(apart(&difference, &rate) < 5e-3, "{name}");
+        let error = apart(&difference, &rate);
+        assert!(error < line, "{name}: {error}");
     }
 }
 
@@ -263,6 +287,64 @@ fn fits_of_tangents_find_the_spectrum_and_models_carry_their_network() {
     }
 }
 
+/// Bits of a resumed fit, whose start is in its checkpoint, and of any number of threads.
+#[test]
+fn fits_end_in_the_same_bits_resumed_or_not() {
+    struct StopAt(u64);
+    impl crate::Observer for StopAt {
+        fn observe(&mut self, event: &Event<'_>) -> Control {
+            match event {
+                Event::Step { step, .. } if *step >= self.0 => Control::Stop,
+                _ => Control::Continue,
+            }
+        }
+    }
+    let net = "shared_mlp(hidden=[8], activation=tanh)";
+    let ground = trained(net, 3, 1);
+    let data = Dataset::from_array("points", draw(80, 3, 9)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["heads", "tangents"] {
+        let spec = || FitSpec {
+            network: text(name, &ground.path, net, "").parse().unwrap(),
+            steps: Steps::Exactly(6),
+            ..FitSpec::new("rbf(lengthscale=1)", 3).unwrap()
+        };
+        let path = folder.path().join(name);
+        let saved = |model: &Model| {
+            model.save(&path).unwrap();
+            std::fs::read(&path).unwrap()
+        };
+        let (whole, _) = Fit::new(spec()).run(&data).unwrap();
+        let whole = saved(&whole);
+        let checkpoint = folder.path().join("checkpoint");
+        let stopped =
+            Fit::new(spec()).observer(&mut StopAt(3)).checkpoint(&checkpoint, 0).run(&data);
+        assert!(matches!(stopped, Err(Error::Interrupted { step: 3, .. })), "{name}");
+        let resumed = Fit::resume(Checkpoint::read(&checkpoint).unwrap());
+        let (resumed, _) = resumed.run(&data).unwrap();
+        assert!(saved(&resumed) == whole, "{name}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (alone, _) = pool.install(|| Fit::new(spec()).run(&data)).unwrap();
+        assert!(saved(&alone) == whole, "{name}");
+        let spec = FitSpec { standardize: true, ..spec() };
+        let message = Fit::new(spec).run(&data).err().unwrap().to_string();
+        assert!(message.contains("standardize"), "{message}");
+
+        // Without its network, or with another one, a model file is refused; nothing else is read.
+        let mut archive = crate::persist::Archive::from_bytes(&whole).unwrap();
+        let file = archive.bytes("network.file").unwrap();
+        assert_eq!(file, std::fs::read(&ground.path).unwrap());
+        for other in [None, Some([&file[..], b" "].concat()), Some(Vec::new())] {
+            archive.remove("network.file");
+            if let Some(other) = &other {
+                archive.put_bytes("network.file", other).unwrap();
+            }
+            let bytes = archive.to_bytes().unwrap();
+            assert!(matches!(Model::from_bytes(&bytes), Err(Error::ModelFile { .. })), "{name}");
+        }
+    }
+}
+
 #[test]
 fn texts_round_trip_and_bad_ones_say_what_is_wrong() {
     let ground = trained(TRUNK, 64, 3);
@@ -277,13 +359,12 @@ fn texts_round_trip_and_bad_ones_say_what_is_wrong() {
         let again: NetworkSpec = full.parse().unwrap();
         assert_eq!((again.to_string(), &again), (full, &spec));
         for c in [1, 3] {
-            let (size, network) = (spec.size(64, 4, c), spec.build(64, 4, c, 0));
-            if let Ok(network) = network {
-                assert_eq!(size.hidden, network.hidden_width() as u64, "{name}");
-                if name != "tangents" {
-                    assert_eq!(size.parameters, network.parameters().len() as u64, "{name}");
-                }
+            if (name, c) == ("tangents", 1) {
+                continue;
             }
+            let (size, network) = (spec.size(64, 4, c), spec.build(64, 4, c, 0).unwrap());
+            assert_eq!(size.hidden, network.hidden_width() as u64, "{name}");
+            assert_eq!(size.parameters, network.parameters().len() as u64, "{name}");
         }
     }
     let message = |name: &str, rest: &str, inputs: usize, k: usize, c: usize| {
@@ -312,6 +393,15 @@ fn texts_round_trip_and_bad_ones_say_what_is_wrong() {
     assert!(build(&onnx, 64, 2, 1).is_err(), "safetensors are no ONNX file");
     let other = text("heads", &ground.path, "shared_convnet(channels=[4, 7], kernel=3)", "");
     assert!(build(&other, 64, 2, 1).err().unwrap().to_string().contains("shape"));
+    let nested = format!("heads(of=\"{}\")", ground.path.display());
+    let nested = text("heads", &ground.path, &nested, "");
+    assert!(build(&nested, 64, 2, 1).err().unwrap().to_string().contains("no file itself"));
+    // Neither heads nor a trunk are drawn to find that they are too large.
+    let wide = text("heads", &ground.path, TRUNK, ", hidden=[65536, 65536, 65536]");
+    let wide: NetworkSpec = wide.parse().unwrap();
+    assert!(wide.size(64, 4, 1).parameters > 4 << 33);
+    let wide = text("heads", &ground.path, "shared_mlp(hidden=[65536, 16000])", "");
+    assert!(build(&wide, 64, 2, 1).err().unwrap().to_string().contains("bytes, for a network"));
     let several = text("heads", &ground.path, "no_such_network", "");
     assert!(build(&several, 64, 2, 1).err().unwrap().to_string().contains("network"));
 }

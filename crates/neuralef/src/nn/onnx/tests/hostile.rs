@@ -198,3 +198,30 @@ fn long_chains_of_equal_names_are_read_in_no_time() {
     let message = open(&file(&[-1, 1], &[], &nodes)).unwrap_err().to_string();
     assert!(message.contains("20000 nodes"), "{message}");
 }
+
+/// Windows as large as the image, at every pixel: what is laid out grows with its sides alone.
+#[test]
+fn large_pools_are_laid_out_by_their_sides() {
+    let attributes = |kernel: i64, pads: i64| {
+        [
+            list("kernel_shape", &[kernel; 2]),
+            list("pads", &[pads; 4]),
+            number("count_include_pad", 1),
+        ]
+    };
+    let bytes = |side: i64, kernel: i64, pads: i64| {
+        let nodes = [
+            node("AveragePool", &["x"], "p", &attributes(kernel, pads)),
+            node("GlobalAveragePool", &["p"], "y", &[]),
+        ];
+        file(&[-1, 1, side, side], &[], &nodes)
+    };
+    build(&bytes(512, 512, 256)).unwrap();
+    // The window's size is more than can be counted.
+    let (side, kernel) = (3, 1 << 40);
+    let network = build(&bytes(side, kernel, kernel / 2));
+    let Ok(mut network) = network else { return };
+    network.freeze(true);
+    let y = network.forward(Mat::ones((1, 9)).view(), None).unwrap();
+    assert!(y[[0, 0]].abs() < 1e-20, "{y}");
+}
