@@ -3,8 +3,9 @@
 
     python benches/peers/networks.py [--repeats 3] [--threads 2]
 
-Every PyTorch row is its own variant: eager, and channels-last. Medians of `repeats` runs after one that
-is not counted.
+Every PyTorch row is its own variant: eager, and channels-last. All of them take turns, so that they
+meet the same machine: medians of `repeats` rounds, and medians of the ratios within a round, each
+measurement after one that is not counted.
 """
 
 import argparse
@@ -62,14 +63,30 @@ class ResNet20(nn.Module):
         return self.linear(self.blocks(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
 
 
-def median(work, repeats):
+def seconds(work):
     work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def variant(layout):
+    """A training step and a forward pass of ResNet-20."""
+    torch.manual_seed(0)
+    networks = [convnet().to(memory_format=layout) for _ in range(10)]
+    x = torch.randn(256, 1, 28, 28).to(memory_format=layout)
+    resnet = ResNet20().eval().to(memory_format=layout)
+    images = torch.randn(256, 3, 32, 32).to(memory_format=layout)
+
+    def step():
+        h = torch.cat([network(x) for network in networks], 1)
+        h.backward(torch.cos(h))
+
+    def forward():
+        with torch.no_grad():
+            resnet(images)
+
+    return step, forward
 
 
 def main():
@@ -80,34 +97,34 @@ def main():
     torch.set_num_threads(args.threads)
     environment = dict(os.environ, RAYON_NUM_THREADS=str(args.threads))
     command = ["cargo", "run", "--release", "--quiet", "-p", "neuralef", "--example", "networks"]
-    out = subprocess.run(
-        [*command, "--", str(args.repeats)], env=environment, check=True, capture_output=True
-    )
-    ours = json.loads(out.stdout)
-    rows = [("neuralef", ours["convnet_step"], ours["resnet20_images_per_second"])]
-    for name, layout in [
-        ("PyTorch eager", torch.contiguous_format),
-        ("PyTorch channels-last", torch.channels_last),
-    ]:
-        torch.manual_seed(0)
-        networks = [convnet().to(memory_format=layout) for _ in range(10)]
-        x = torch.randn(256, 1, 28, 28).to(memory_format=layout)
+    subprocess.run([*command, "--", "1"], env=environment, check=True, capture_output=True)
 
-        def step():
-            h = torch.cat([network(x) for network in networks], 1)
-            h.backward(torch.cos(h))
+    def ours():
+        out = subprocess.run(
+            [*command, "--", "1"], env=environment, check=True, capture_output=True
+        )
+        found = json.loads(out.stdout)
+        return found["convnet_step"], 256 / found["resnet20_images_per_second"]
 
-        seconds = median(step, args.repeats)
-        resnet = ResNet20().eval().to(memory_format=layout)
-        images = torch.randn(256, 3, 32, 32).to(memory_format=layout)
-        with torch.no_grad():
-            rows.append((name, seconds, 256 / median(lambda: resnet(images), args.repeats)))
+    variants = {
+        "PyTorch eager": variant(torch.contiguous_format),
+        "PyTorch channels-last": variant(torch.channels_last),
+    }
+    rounds = []
+    for _ in range(args.repeats):
+        times = {"neuralef": ours()}
+        for name, works in variants.items():
+            times[name] = tuple(seconds(work) for work in works)
+        rounds.append(times)
     print("| | convnet step, s | ratio | ResNet-20, images/s | ratio |")
     print("|---|--:|--:|--:|--:|")
-    for name, seconds, rate in rows:
+    for name in rounds[0]:
+        step, forward = (statistics.median(r[name][i] for r in rounds) for i in range(2))
+        ratios = [
+            statistics.median(r[name][i] / r["neuralef"][i] for r in rounds) for i in range(2)
+        ]
         print(
-            f"| {name} | {seconds:.2f} | {seconds / rows[0][1]:.2f} "
-            f"| {rate:.0f} | {rows[0][2] / rate:.2f} |"
+            f"| {name} | {step:.2f} | {ratios[0]:.2f} | {256 / forward:.0f} | {ratios[1]:.2f} |"
         )
 
 
