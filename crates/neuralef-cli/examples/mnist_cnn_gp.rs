@@ -198,7 +198,7 @@ fn run(
     let print = |k: usize, row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         let (train, test) = (first(values.0, k), first(values.1, k));
         let accuracy = format!("{:.2}", probe(images, &train, &test)?);
-        let share = format!("{:.3}", share(&test, &first(&exact.1, k))?);
+        let share = format!("{:.3}", share(&test, &first(&exact.1, k)));
         let [seed, k, steps] = [seed, k as u64, steps].map(|v| v.to_string());
         table.row([seed, k, row.into(), steps, accuracy, share, format!("{seconds:.0}")])
     };
@@ -286,13 +286,13 @@ fn probe(images: &Images, train: &Mat64, test: &Mat64) -> Result<f64> {
 
 /// The mean over functions of the share of E ψ² that lies in the span of the exact eigenfunctions,
 /// which are orthonormal but for sampling.
-fn share(psi: &Mat64, exact: &Mat64) -> Result<f64> {
+fn share(psi: &Mat64, exact: &Mat64) -> f64 {
     let n = psi.nrows() as f64;
     let products = exact.t().dot(psi) / n;
     let shares = psi.columns().into_iter().zip(products.columns()).map(|(psi, products)| {
         products.iter().map(|v| v * v).sum::<f64>() / (psi.iter().map(|v| v * v).sum::<f64>() / n)
     });
-    Ok(shares.sum::<f64>() / psi.ncols() as f64)
+    shares.sum::<f64>() / psi.ncols() as f64
 }
 
 fn read(folder: &Path, setting: &Setting) -> Result<Images> {

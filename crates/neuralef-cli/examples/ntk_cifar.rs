@@ -21,7 +21,7 @@
 //! Data: resnet/ and cifar10/ in DIR ($NEURALEF_DATA, or ../shared/data).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Axis, s};
@@ -47,7 +47,7 @@ const BUDGET: u64 = 6144;
 
 /// The tangent kernel of a network as a kernel: gram matrices from Jacobians.
 struct Tangent {
-    network: Mutex<Box<dyn Network>>,
+    network: Box<dyn Network>,
 }
 
 impl std::fmt::Debug for Tangent {
@@ -58,11 +58,7 @@ impl std::fmt::Debug for Tangent {
 
 impl Tangent {
     fn of(&self, x: MatRef<'_>, y: Option<MatRef<'_>>) -> Result<Mat64> {
-        let network = self.network.lock().map_err(|e| Error::Numerical {
-            what: "tangent kernel".into(),
-            message: e.to_string(),
-        })?;
-        exact_ntk(&**network, x, y, None, BUDGET)
+        exact_ntk(&*self.network, x, y, None, BUDGET)
     }
 }
 
@@ -192,7 +188,7 @@ impl Run<'_> {
 
         println!("{train} images of two classes, S = {samples}, k = {K}, seed {}", self.seed);
         let started = Instant::now();
-        let kernel = Tangent { network: Mutex::new(difference(&self.weights())?) };
+        let kernel = Tangent { network: difference(&self.weights())? };
         let truth = kernel.of(test.view(), None)?;
         println!("exact test kernel: {:.1} s", started.elapsed().as_secs_f64());
         let columns =

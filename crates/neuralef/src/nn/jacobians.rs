@@ -3,6 +3,7 @@
 use ndarray::s;
 use rayon::prelude::*;
 
+use super::rows::all_finite;
 use super::{Network, Tape};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
@@ -37,15 +38,7 @@ pub(crate) fn finite_jacobians(
     network.jacobians(x, out)?;
     for (unit, jacobian) in out.iter().enumerate() {
         let width = network.parameters().units()[unit].len().max(1);
-        // A sum of zero products is NaN exactly when some factor is not finite, and it vectorises.
-        let bad = |rows: &[f32]| {
-            let lanes =
-                |sums: [f32; 8], v: &[f32; 8]| std::array::from_fn(|i| sums[i] + v[i] * 0.0);
-            let (chunks, tail) = rows.as_chunks::<8>();
-            let sums = chunks.iter().fold([0.0f32; 8], lanes);
-            !sums.iter().chain(tail).all(|v| v.is_finite())
-        };
-        if jacobian.par_chunks(width).any(bad)
+        if !jacobian.par_chunks(width).all(all_finite)
             && let Some((at, value)) = jacobian.iter().enumerate().find(|(_, v)| !v.is_finite())
         {
             let outputs = outputs_of(network, unit);

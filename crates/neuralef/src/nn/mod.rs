@@ -1,7 +1,5 @@
 //! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 
@@ -37,6 +35,7 @@ pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
 pub use parameters::{Parameters, Role, TensorLayout};
 pub use schedule::{SCHEDULES, Schedule};
+pub use source::NetworkFile;
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;
 pub use weights::{read_weights, write_weights};
@@ -242,34 +241,15 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
     /// The text form; parsing it gives this architecture back.
     fn text(&self) -> String;
 
-    /// Whether x must come as the user has it, since weights were trained on such: other networks see
-    /// centred points of one scale.
-    fn takes_raw_inputs(&self) -> bool {
-        false
-    }
-
     /// Whether [`Network::hidden`] gives every feature C outputs of its own.
     fn hidden_has_outputs(&self) -> bool {
         false
     }
 
-    /// The whole file that the network is made from, for a model file to keep; none for others.
-    ///
-    /// # Errors
-    /// [`Error::Io`](crate::Error::Io), [`Error::Data`](crate::Error::Data).
-    fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        Ok(None)
-    }
-
-    /// Gives it that file as a model file kept it, instead of the one at its path.
-    ///
-    /// # Errors
-    /// [`Error::Data`](crate::Error::Data) for another file, [`Error::Unsupported`] for architectures
-    /// without one.
-    fn keep(&self, _file: Vec<u8>) -> Result<()> {
-        Err(Error::Unsupported {
-            what: format!("a file for {}", self.text()),
-            reason: "it is made from no file".into(),
-        })
+    /// The file that the network is made from; none for others. Its weights were trained on x as the
+    /// user has it, so such networks see that, where others see centred points of one scale; and a
+    /// model file keeps the whole file.
+    fn file(&self) -> Option<&NetworkFile> {
+        None
     }
 }

@@ -58,15 +58,19 @@ pub(super) fn matrix(rows: usize, columns: usize, data: Vec<f32>) -> Result<Mat>
         .map_err(|_| Error::shape("network output", format!("{rows} × {columns}"), got))
 }
 
-/// Fails with the place of the first number that is not finite.
-pub(super) fn finite(what: &str, x: Mat) -> Result<Mat> {
+/// Whether all numbers are finite.
+pub(super) fn all_finite(numbers: &[f32]) -> bool {
     // A sum of zero products is NaN exactly when some factor is not finite, and it vectorises.
-    let Some(numbers) = x.as_slice() else { return Ok(x) };
     let lanes =
         |sums: [f32; 8], chunk: &[f32; 8]| std::array::from_fn(|i| sums[i] + chunk[i] * 0.0);
     let (chunks, tail) = numbers.as_chunks::<8>();
     let sums = chunks.iter().fold([0.0f32; 8], lanes);
-    if sums.iter().all(|s| s.is_finite()) && tail.iter().all(|v| v.is_finite()) {
+    sums.iter().chain(tail).all(|v| v.is_finite())
+}
+
+/// Fails with the place of the first number that is not finite.
+pub(super) fn finite(what: &str, x: Mat) -> Result<Mat> {
+    if x.as_slice().is_none_or(all_finite) {
         return Ok(x);
     }
     match x.indexed_iter().find(|(_, v)| !v.is_finite()) {

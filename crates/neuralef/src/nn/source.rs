@@ -12,9 +12,10 @@ use crate::spec::text;
 /// Largest file that is read, in bytes: what messages of ONNX's wire format can be.
 const MOST: u64 = 1 << 31;
 
-/// A file, whole, with the checksum by which it is known again.
+/// A file that a network is made from, with the checksum by which it is known again. Read when it is
+/// first needed, or taken from a model file.
 #[derive(Clone)]
-pub(super) struct Source {
+pub struct NetworkFile {
     /// The path as users wrote it.
     path: String,
     /// CRC-32 that is asked for.
@@ -22,16 +23,16 @@ pub(super) struct Source {
     content: OnceLock<(Arc<[u8]>, u32)>,
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for NetworkFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = self.content.get().map(|(bytes, _)| bytes.len());
-        let mut out = f.debug_struct("Source");
+        let mut out = f.debug_struct("NetworkFile");
         out.field("path", &self.path).field("expected", &self.expected);
         out.field("bytes", &length).finish()
     }
 }
 
-impl Source {
+impl NetworkFile {
     /// The file of parameter `key`, with the `checksum` that the call gives.
     pub(super) fn read(args: &mut Args<'_>, key: &str) -> Result<Self> {
         let path = args.path(key)?.to_string();
@@ -40,13 +41,13 @@ impl Source {
             Ok(other) => return Err(Error::unknown("checksum", other, &["auto"])),
             Err(_) => Some(args.integer("checksum", 0..=u64::from(u32::MAX), 0)? as u32),
         };
-        Ok(Source { path, expected, content: OnceLock::new() })
+        Ok(NetworkFile { path, expected, content: OnceLock::new() })
     }
 
     /// The file at `path`, whatever it is.
     pub(super) fn at(path: &Path) -> Self {
         let path = path.display().to_string();
-        Source { path, expected: None, content: OnceLock::new() }
+        NetworkFile { path, expected: None, content: OnceLock::new() }
     }
 
     /// The path as users wrote it.

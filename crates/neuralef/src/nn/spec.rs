@@ -11,6 +11,7 @@ use super::convolutional::{CONVNET, Convolutional, RESNET};
 use super::dense::{Dense, Shape};
 use super::init::Init;
 use super::onnx::{ONNX, Onnx};
+use super::source::NetworkFile;
 use super::trained::{HEADS, HeadsOn, TANGENTS, TangentsOf};
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
@@ -221,9 +222,9 @@ impl NetworkSpec {
         NetworkSpec(architecture)
     }
 
-    /// Whether x must come as the user has it.
+    /// Whether x must come as the user has it: weights of a file were trained on such.
     pub(crate) fn takes_raw_inputs(&self) -> bool {
-        self.0.takes_raw_inputs()
+        self.0.file().is_some()
     }
 
     /// Whether hidden features have outputs of their own.
@@ -231,14 +232,20 @@ impl NetworkSpec {
         self.0.hidden_has_outputs()
     }
 
-    /// The file that it is made from, where there is one.
+    /// What is in the file that it is made from, where there is one.
     pub(crate) fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        self.0.file()
+        self.0.file().map(NetworkFile::bytes).transpose()
     }
 
     /// Gives it that file as a model file kept it.
-    pub(crate) fn keep(&self, file: Vec<u8>) -> Result<()> {
-        self.0.keep(file)
+    pub(crate) fn keep(&self, bytes: Vec<u8>) -> Result<()> {
+        let Some(file) = self.0.file() else {
+            return Err(Error::Unsupported {
+                what: format!("a file for {self}"),
+                reason: "it is made from no file".into(),
+            });
+        };
+        file.keep(bytes).map(|_| ())
     }
 
     /// Builds the network for `inputs` columns and `functions` functions of `outputs` outputs each,

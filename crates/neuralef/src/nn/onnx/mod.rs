@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::dense::MAX_PARAMETERS;
 use super::graph::{Layered, Order};
-use super::source::Source;
+use super::source::NetworkFile;
 use super::spec::units_and_heads;
 use super::weights::Layout;
 use super::{Architecture, Network, NetworkSize};
@@ -43,12 +43,13 @@ pub(super) const ONNX: &[Parameter] = &[
 /// batch's fixed) and one output, a vector for each point. Its operators may be `Conv` (two spatial
 /// dimensions, groups, the same padding on either side), `Gemm` and `MatMul` with constant weights,
 /// `BatchNormalization` outside training, `Relu`, `LeakyRelu` (0.01), `Tanh`, `Erf`, GELU and SiLU (as
-/// one operator or in PyTorch's parts), `MaxPool` and `AveragePool` (the same padding on
-/// either side), `GlobalAveragePool`, `GlobalMaxPool`, `ReduceMean` over pixels, `Add` of values or of a bias,
-/// `Flatten` and `Reshape` to rows, `Slice` and `Pad` as shortcuts of option A have them, `Identity`,
-/// `Dropout` (which does nothing outside training), `Constant`, and arithmetic on shapes. Weights are
-/// rounded to single precision. What two layers share is refused for weights, since they would train
-/// apart, and copied for biases and normalisation, which exporters merge where they are equal.
+/// one operator or in PyTorch's parts), `MaxPool` and `AveragePool` (the same padding on either
+/// side), `GlobalAveragePool`, `GlobalMaxPool`, `ReduceMean` over pixels, `Add` of values or of a
+/// bias, `Flatten` and `Reshape` to rows, `Slice` and `Pad` as shortcuts of option A have them,
+/// `Identity`, `Dropout` (which does nothing outside training), `Constant`, and arithmetic on
+/// shapes. Weights are rounded to single precision. What two layers share is refused for weights,
+/// since they would train apart, and copied for biases and normalisation, which exporters merge
+/// where they are equal.
 ///
 /// Layers have PyTorch's names where the file tells them. A network whose normalisation the exporter
 /// folded into convolutions has the same values as before, but other parameters, and so another tangent
@@ -67,7 +68,7 @@ pub(super) const ONNX: &[Parameter] = &[
 /// [`Error::UnsupportedNode`] naming the first node that no layer computes and its attribute at fault,
 /// [`Error::Data`] for damaged files, [`Error::Io`].
 pub fn read_onnx(path: impl AsRef<Path>) -> Result<Box<dyn Network>> {
-    Onnx::of(Source::at(path.as_ref()), Order::Chw).single()
+    Onnx::of(NetworkFile::at(path.as_ref()), Order::Chw).single()
 }
 
 /// A network of a file as an architecture, with its weights.
@@ -76,22 +77,22 @@ pub(super) struct Onnx {
     /// One network whose outputs are the functions, instead of a copy for each function.
     shared: bool,
     order: Order,
-    source: Source,
+    source: NetworkFile,
     content: OnceLock<Arc<Converted>>,
 }
 
 impl Onnx {
     pub(super) fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
         let order = Order::from_name(args.name("order", "chw")?)?;
-        Ok(Onnx { shared, ..Onnx::of(Source::read(args, "file")?, order) })
+        Ok(Onnx { shared, ..Onnx::of(NetworkFile::read(args, "file")?, order) })
     }
 
     /// The network of a file, to be taken once.
-    pub(super) fn of(source: Source, order: Order) -> Self {
+    pub(super) fn of(source: NetworkFile, order: Order) -> Self {
         Onnx { shared: true, order, source, content: OnceLock::new() }
     }
 
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &NetworkFile {
         &self.source
     }
 
@@ -196,15 +197,7 @@ impl Architecture for Onnx {
         format!("{shared}onnx(file={file}, order={}, checksum={checksum})", self.order.name())
     }
 
-    fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        self.source.bytes().map(Some)
-    }
-
-    fn keep(&self, file: Vec<u8>) -> Result<()> {
-        self.source.keep(file).map(|_| ())
-    }
-
-    fn takes_raw_inputs(&self) -> bool {
-        true
+    fn file(&self) -> Option<&NetworkFile> {
+        Some(&self.source)
     }
 }

@@ -1,7 +1,5 @@
 //! `heads(of=..)`: eigenfunctions that are small networks on the values of layers of a trained network.
 
-use std::sync::Arc;
-
 use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
@@ -9,6 +7,7 @@ use crate::nn::activation::Activation;
 use crate::nn::convolutional::ORDER;
 use crate::nn::dense::{Dense, Shape};
 use crate::nn::init::Init;
+use crate::nn::source::NetworkFile;
 use crate::nn::spec::{dense_size, read_hidden, units_and_heads};
 use crate::nn::{Architecture, LayerInfo, Network, NetworkSize, Parameters, Tape};
 use crate::spec::args::Args;
@@ -155,16 +154,8 @@ impl Architecture for HeadsOn {
         )
     }
 
-    fn takes_raw_inputs(&self) -> bool {
-        true
-    }
-
-    fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        self.trained.file()
-    }
-
-    fn keep(&self, file: Vec<u8>) -> Result<()> {
-        self.trained.keep(file)
+    fn file(&self) -> Option<&NetworkFile> {
+        Some(self.trained.source())
     }
 }
 

@@ -1,11 +1,9 @@
 //! Networks made of a trained one, which stays as it is: small heads on the values of its layers, and
 //! directions in its parameters.
 
-use std::sync::Arc;
-
 use super::graph::Order;
 use super::onnx::Onnx;
-use super::source::Source;
+use super::source::NetworkFile;
 use super::weights::{size_of_tensor, weights_from};
 use super::{NETWORKS, Network, NetworkSize, NetworkSpec};
 use crate::error::{Error, Result};
@@ -36,13 +34,13 @@ const CHECKSUM: Parameter = ("checksum", "auto", "CRC-32 of the file; auto: what
 #[derive(Debug)]
 enum Trained {
     Onnx(Onnx),
-    Weights { source: Source, spec: NetworkSpec },
+    Weights { source: NetworkFile, spec: NetworkSpec },
 }
 
 impl Trained {
     fn read(args: &mut Args<'_>) -> Result<Self> {
         let order = Order::from_name(args.name("order", "chw")?)?;
-        let source = Source::read(args, "of")?;
+        let source = NetworkFile::read(args, "of")?;
         let Some(network) = args.get("network") else {
             return Ok(Trained::Onnx(Onnx::of(source, order)));
         };
@@ -58,7 +56,7 @@ impl Trained {
         Ok(Trained::Weights { source, spec })
     }
 
-    fn source(&self) -> &Source {
+    fn source(&self) -> &NetworkFile {
         match self {
             Trained::Onnx(onnx) => onnx.source(),
             Trained::Weights { source, .. } => source,
@@ -113,21 +111,13 @@ impl Trained {
             }
         }
     }
-
-    fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        self.source().bytes().map(Some)
-    }
-
-    fn keep(&self, file: Vec<u8>) -> Result<()> {
-        self.source().keep(file).map(|_| ())
-    }
 }
 
 /// The network of `spec`, if a file of these bytes can have its weights: a small file must not make its
 /// reader take much memory.
 fn bounded(
     bytes: &[u8],
-    source: &Source,
+    source: &NetworkFile,
     spec: &NetworkSpec,
     inputs: usize,
     outputs: usize,
@@ -142,7 +132,7 @@ fn bounded(
 }
 
 /// How many outputs the weights in a file are for: as many as its last layer has biases.
-fn outputs(bytes: &[u8], source: &Source, spec: &NetworkSpec, inputs: usize) -> Result<usize> {
+fn outputs(bytes: &[u8], source: &NetworkFile, spec: &NetworkSpec, inputs: usize) -> Result<usize> {
     let network = bounded(bytes, source, spec, inputs, 1)?;
     match network.parameters().layouts() {
         [unit] => {

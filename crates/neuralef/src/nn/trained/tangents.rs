@@ -6,7 +6,6 @@
 //! (Deng et al. 2022, NeurIPS) evaluates the Nyström method this way.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use ndarray::{Axis, s};
 
@@ -17,6 +16,7 @@ use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::convolutional::ORDER;
 use crate::nn::dense::MAX_PARAMETERS;
 use crate::nn::rows::{expect_cotangent, finite};
+use crate::nn::source::NetworkFile;
 use crate::nn::{
     Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, finite_jacobians,
     rows_of_outputs,
@@ -130,20 +130,12 @@ impl Architecture for TangentsOf {
         )
     }
 
-    fn takes_raw_inputs(&self) -> bool {
-        true
-    }
-
     fn hidden_has_outputs(&self) -> bool {
         true
     }
 
-    fn file(&self) -> Result<Option<Arc<[u8]>>> {
-        self.trained.file()
-    }
-
-    fn keep(&self, file: Vec<u8>) -> Result<()> {
-        self.trained.keep(file)
+    fn file(&self) -> Option<&NetworkFile> {
+        Some(self.trained.source())
     }
 }
 

@@ -17,15 +17,15 @@ const FILES: [(&str, &[u8]); 3] = [
 ];
 
 fn open(bytes: &[u8]) -> Result<Arc<Converted>> {
-    let onnx = Onnx::of(Source::at(Path::new("net.onnx")), Order::Chw);
-    onnx.keep(bytes.to_vec())?;
+    let onnx = Onnx::of(NetworkFile::at(Path::new("net.onnx")), Order::Chw);
+    onnx.source.keep(bytes.to_vec())?;
     onnx.content()
 }
 
 /// One network of the file.
 fn build(bytes: &[u8]) -> Result<Box<dyn Network>> {
-    let onnx = Onnx::of(Source::at(Path::new("net.onnx")), Order::Chw);
-    onnx.keep(bytes.to_vec())?;
+    let onnx = Onnx::of(NetworkFile::at(Path::new("net.onnx")), Order::Chw);
+    onnx.source.keep(bytes.to_vec())?;
     onnx.single()
 }
 
