@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::approx::METHODS;
+use crate::bayes::{PREDICTIVES, SOURCES};
 use crate::compare::{CONTENDERS, Contender};
 use crate::data::SYNTHETIC;
 use crate::kernel::KERNELS;
@@ -51,6 +52,8 @@ pub fn catalogue() -> Vec<Section> {
         section("schedules", &SCHEDULES),
         section("methods", &METHODS),
         section("data", &SYNTHETIC),
+        section("sources", &SOURCES),
+        section("predictives", &PREDICTIVES),
         Section { kind: "contenders", entries: CONTENDERS.iter().map(contender).collect() },
     ]
 }

@@ -5,11 +5,14 @@ pub(crate) mod completions;
 pub(crate) mod eval;
 pub(crate) mod fit;
 pub(crate) mod inspect;
+pub(crate) mod laplace;
 pub(crate) mod list;
 pub(crate) mod plot;
+pub(crate) mod predict;
 pub(crate) mod probe;
 pub(crate) mod sample;
 pub(crate) mod synth;
+mod targets;
 pub(crate) mod transform;
 
 use neuralef::{Dataset, Error, Model};

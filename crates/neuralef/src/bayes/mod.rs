@@ -1,0 +1,17 @@
+//! Bayesian predictions of trained networks, without training them again.
+//!
+//! A method gives the Gaussian distribution of the outputs at a point, [`Outputs`]: their mean and
+//! their C × C covariance. [`Predictive`] turns it into probabilities, whose quality
+//! [`calibration`](crate::calibration) measures.
+
+mod laplace;
+mod predictive;
+#[cfg(test)]
+mod predictive_tests;
+
+pub(crate) use laplace::SOURCES;
+pub use laplace::{
+    Criterion, Laplace, LaplaceInfo, LaplaceSpec, Likelihood, PointFeatures, SourceSpec, Targets,
+    Tuning,
+};
+pub use predictive::{Outputs, PREDICTIVES, Predictive};
