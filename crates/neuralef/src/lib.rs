@@ -46,6 +46,7 @@ mod model;
 mod nn;
 mod objective;
 mod operator;
+mod optimize;
 mod persist;
 pub mod probe;
 mod rng;

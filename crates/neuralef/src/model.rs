@@ -101,6 +101,15 @@ impl Model {
         self.map.eigenfunctions(self.prepare(x)?.view())
     }
 
+    /// V, k × P, when the features are derivatives of a trained network along directions in its
+    /// parameters, at points as they are.
+    pub(crate) fn tangent_directions(&self) -> Result<Option<Mat>> {
+        match self.standardizer {
+            Some(_) => Ok(None),
+            None => self.map.tangent_directions(),
+        }
+    }
+
     /// x as the kernel sees it.
     pub(crate) fn prepare(&self, x: MatRef<'_>) -> Result<Mat> {
         expect_columns("x", x, self.info.n_features)?;

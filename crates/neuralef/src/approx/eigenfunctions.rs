@@ -12,6 +12,7 @@ use crate::fit::checkpoint::{get_parameters, put_parameters};
 use crate::fit::outputs::{Assembly, Layout};
 use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
+use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
 use crate::nn::Network;
 use crate::persist::Archive;
@@ -177,6 +178,22 @@ impl FeatureMap for Eigenfunctions {
     fn transform(&self, x: MatRef<'_>) -> Result<Mat> {
         let scale: Vec<f64> = self.eigenvalues.iter().map(|m| m.max(0.0).sqrt()).collect();
         Ok(self.evaluate(x, &scale)?.mapv(|v| v as f32))
+    }
+
+    fn tangent_directions(&self) -> Result<Option<Mat>> {
+        let Some(all) =
+            self.network.directions().filter(|_| matches!(self.assembly, Assembly::Own))
+        else {
+            return Ok(None);
+        };
+        // A basis of the functions alone is of the first directions; a constant is along none.
+        let count = self.weights.nrows().min(all.nrows());
+        let mut weights = self.weights.slice(s![..count, ..]).to_owned();
+        for (mut column, mu) in weights.columns_mut().into_iter().zip(&self.eigenvalues) {
+            column *= mu.max(0.0).sqrt();
+        }
+        let weights = weights.mapv(|v| v as f32);
+        linalg::matmul_f32(weights.t(), all.slice(s![..count, ..])).map(Some)
     }
 
     fn eigenvalues(&self) -> Option<&[f64]> {

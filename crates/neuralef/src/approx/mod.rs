@@ -65,6 +65,15 @@ pub trait FeatureMap: Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) when x is not n × d.
     fn transform(&self, x: MatRef<'_>) -> Result<Mat>;
 
+    /// V, k × P, when φ(x) = J(x)Vᵀ are derivatives of a trained network along directions in its P
+    /// parameters, but for constants.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape).
+    fn tangent_directions(&self) -> Result<Option<Mat>> {
+        Ok(None)
+    }
+
     /// Eigenvalues μ of the integral operator, descending, when the method has them.
     fn eigenvalues(&self) -> Option<&[f64]>;
 

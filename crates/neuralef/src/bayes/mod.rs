@@ -11,7 +11,7 @@ mod predictive_tests;
 
 pub(crate) use laplace::SOURCES;
 pub use laplace::{
-    Criterion, Laplace, LaplaceInfo, LaplaceSpec, Likelihood, PointFeatures, SourceSpec, Targets,
-    Tuning,
+    Criterion, Laplace, LaplaceInfo, LaplaceSeconds, LaplaceSpec, Likelihood, PointFeatures,
+    SourceSpec, Targets, Tuning, fit_laplace,
 };
 pub use predictive::{Outputs, PREDICTIVES, Predictive};

@@ -29,7 +29,7 @@ mod trained;
 mod weights;
 
 pub(crate) use activation::LEAK;
-pub(crate) use directional::{along, expect_one, jacobian_blocks};
+pub(crate) use directional::{expect_one, jacobian_blocks};
 pub(crate) use graph::Order;
 pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
@@ -185,6 +185,12 @@ pub trait Network: Send + Sync {
     /// instead of running beside it.
     fn is_heavy(&self) -> bool {
         false
+    }
+
+    /// The directions in the parameters of a trained network, one in each row, along which the last
+    /// hidden features are derivatives of it; none for networks that are something else.
+    fn directions(&self) -> Option<Mat> {
+        None
     }
 
     /// How many training points [`start`](Network::start) wants; none for networks whose start is
