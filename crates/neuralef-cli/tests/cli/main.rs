@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_models;
 mod common;
 mod compare;
+mod laplace;
 mod outputs;
 mod probe;
 mod random_features;
