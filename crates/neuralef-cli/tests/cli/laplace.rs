@@ -56,6 +56,9 @@ fn sources_in_one_table_files_and_predictions() {
     let saved = dir.json(&format!("{line} --source ella(components=4,landmarks=50) -o p.nef"));
     assert_eq!(saved["sources"][0]["eval"], rows[5]["eval"]);
     std::fs::remove_file(dir.path("net.safetensors")).unwrap();
+    let text = dir.ok("inspect p.nef").stdout;
+    assert!(text.contains("ella(components=4, landmarks=50)"), "{text}");
+    assert_eq!(dir.json("inspect p.nef")["n_samples"], 300);
     dir.npy("x.npy", &points(30, 2));
     dir.ok("predict p.nef x.npy -o p.npy --variances v.npy");
     let (p, v) = (dir.array("p.npy"), dir.array("v.npy"));

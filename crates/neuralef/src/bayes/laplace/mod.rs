@@ -73,9 +73,6 @@ pub(crate) use source::SOURCES;
 pub use source::SourceSpec;
 pub use tune::{Criterion, Tuning};
 
-/// Kind of archive that a posterior's file is.
-const KIND: &str = "laplace";
-
 /// What a Laplace approximation is asked to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaplaceSpec {
@@ -393,6 +390,9 @@ fn expect_positive(name: &str, value: f64) -> Result<()> {
 }
 
 impl Laplace {
+    /// The kind of archive that its file is.
+    pub const KIND: &str = "laplace";
+
     /// What is known about it.
     pub fn info(&self) -> &LaplaceInfo {
         &self.info
@@ -598,7 +598,7 @@ impl Laplace {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut archive = Archive::with_header(KIND, &self.info)?;
+        let mut archive = Archive::with_header(Self::KIND, &self.info)?;
         archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
         if let Some(p) = &self.preprocessing {
             archive.put_f64("preprocessing.mean", &[p.width()], p.mean().to_vec())?;
@@ -614,7 +614,7 @@ impl Laplace {
     /// [`Error::Io`], [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let archive = Archive::read(path)?;
-        archive.expect_kind(KIND)?;
+        archive.expect_kind(Self::KIND)?;
         let info: LaplaceInfo = archive.header_as()?;
         Self::from_parts(&archive, info).map_err(|e| match e {
             Error::ModelFile { .. } => e,
