@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use ndarray::{Array3, ArrayView2, Axis, s};
+use ndarray::{Array1, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::likelihood::weighted;
@@ -107,23 +107,22 @@ pub(super) fn with_jacobians(
 }
 
 /// F diag(variances) Fᵀ of each point, for features with the `c` outputs of a point in consecutive
-/// rows. O(n C² p).
+/// rows: GGᵀ with G = F diag(√variances). O(n C² p).
 pub(super) fn covariances(features: Mat64Ref<'_>, c: usize, variances: &[f64]) -> Array3<f64> {
     let points: Vec<ArrayView2<'_, f64>> = features.axis_chunks_iter(Axis(0), c).collect();
+    let deviations = Array1::from_iter(variances.iter().map(|v| v.sqrt()));
     let mut out = Array3::zeros((points.len(), c, c));
-    let each = |(mut to, f): (ndarray::ArrayViewMut2<'_, f64>, &ArrayView2<'_, f64>)| {
+    let mut pairs: Vec<_> = out.outer_iter_mut().zip(&points).collect();
+    pairs.par_iter_mut().for_each(|(to, f)| {
+        let g = *f * &deviations;
+        let product = g.dot(&g.t());
         for a in 0..c {
             for b in 0..=a {
-                let (x, y) = (f.row(a), f.row(b));
-                let terms = x.iter().zip(y).zip(variances);
-                let sum = terms.map(|((x, y), v)| x * y * v).sum::<f64>();
-                to[[a, b]] = sum;
-                to[[b, a]] = sum;
+                to[[a, b]] = product[[a, b]];
+                to[[b, a]] = product[[a, b]];
             }
         }
-    };
-    let mut pairs: Vec<_> = out.outer_iter_mut().zip(&points).collect();
-    pairs.par_iter_mut().for_each(|(to, f)| each((to.view_mut(), f)));
+    });
     out
 }
 
@@ -232,8 +231,7 @@ impl Sums for GaussNewton {
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
-        let mut features = self.space.at(block)?;
-        weighted(&mut features, roots);
+        let features = weighted(self.space.at(block)?.view(), roots);
         self.sum += &tr_matmul_f64(features.view(), features.view())?;
         Ok(())
     }

@@ -15,9 +15,8 @@ use crate::error::{Error, Result};
 use crate::matrix::Mat64;
 use crate::optimize::golden_section;
 
-/// Powers of ten that are tried, and how many for each factor of ten.
+/// Powers of ten that are tried.
 const DECADES: std::ops::RangeInclusive<i32> = -8..=8;
-const PER_DECADE: i32 = 2;
 /// The same for temperatures.
 const TEMPERATURES: std::ops::RangeInclusive<i32> = -2..=6;
 /// Of the logarithms to base ten, in the golden sections after the grid.
@@ -53,7 +52,7 @@ pub struct Tuning {
 impl Laplace {
     /// Takes the prior precision, and with `temperature` the temperature (the noise variance, for real
     /// targets) too, with the smallest `criterion` on validation points, by the given kind of predictions: on a
-    /// grid of two to a factor of ten from 1e-8 to 1e8 (1e-2 to 1e6 for temperatures), then for the
+    /// grid of powers of ten from 1e-8 to 1e8 (1e-2 to 1e6 for temperatures), then for the
     /// likelihood by golden sections between its neighbours. The points should be ones that the network
     /// was not trained on; it is too sure of those. O(n C p) for each value that is tried.
     ///
@@ -86,10 +85,7 @@ impl Laplace {
         let cost = |delta: f64, scale: f64| self.cost(&task, delta, scale);
         let (delta, scale) = (self.info.prior_precision, self.info.scale);
         let before = cost(delta, scale)?;
-        let grid = |decades: std::ops::RangeInclusive<i32>| {
-            (decades.start() * PER_DECADE..=decades.end() * PER_DECADE)
-                .map(|i| f64::from(i) / f64::from(PER_DECADE))
-        };
+        let grid = |decades: std::ops::RangeInclusive<i32>| decades.map(f64::from);
         let scales: Vec<f64> = match temperature {
             true => grid(TEMPERATURES).collect(),
             false => vec![scale.log10()],
@@ -104,13 +100,12 @@ impl Laplace {
         let best = (0..pairs.len()).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
         let ((mut d, mut s), mut after) = (pairs[best], costs[best]);
         if criterion == Criterion::Nll {
-            let step = 1.0 / f64::from(PER_DECADE);
             for _ in 0..if temperature { 3 } else { 1 } {
-                d = golden_section((d - step, d + step), ACCURACY, |d| {
+                d = golden_section((d - 1.0, d + 1.0), ACCURACY, |d| {
                     cost(10f64.powf(d), 10f64.powf(s))
                 })?;
                 if temperature {
-                    s = golden_section((s - step, s + step), ACCURACY, |s| {
+                    s = golden_section((s - 1.0, s + 1.0), ACCURACY, |s| {
                         cost(10f64.powf(d), 10f64.powf(s))
                     })?;
                 }
