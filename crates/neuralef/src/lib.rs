@@ -74,7 +74,7 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, LayerInfo, NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec,
     OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters, Role, RunningScale,
-    SCHEDULES, Schedule, Tape, TensorLayout, clip, l2_normalise, read_onnx, read_weights,
+    SCHEDULES, Schedule, Stage, Tape, TensorLayout, clip, l2_normalise, read_onnx, read_weights,
     write_weights,
 };
 pub use objective::{
