@@ -101,6 +101,22 @@ impl Model {
         self.map.eigenfunctions(self.prepare(x)?.view())
     }
 
+    /// Gradients of eigenfunctions by the coordinates of x as the user has them, n·d × k: ∂ψ_j/∂x_c at
+    /// point i in row i·d + c. x is n × d.
+    ///
+    /// # Errors
+    /// As [`eigenfunctions`](Model::eigenfunctions), and [`Error::Unsupported`] for convolutional
+    /// networks, kernels without a gradient and kernels of several outputs.
+    pub fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        let mut out = self.map.eigenfunction_gradients(self.prepare(x)?.view())?;
+        if let Some(s) = &self.standardizer {
+            for (row, scale) in out.outer_iter_mut().zip(s.scale().iter().cycle()) {
+                row.into_iter().for_each(|v| *v /= scale);
+            }
+        }
+        Ok(out)
+    }
+
     /// x as the kernel sees it.
     pub(crate) fn prepare(&self, x: MatRef<'_>) -> Result<Mat> {
         expect_columns("x", x, self.info.n_features)?;
@@ -116,13 +132,18 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] naming the path.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.archive()?.write(path.as_ref())
+    }
+
+    /// What the model file holds.
+    pub(crate) fn archive(&self) -> Result<Archive> {
         let mut archive = Archive::with_header(KIND, &self.info)?;
         if let Some(s) = &self.standardizer {
             archive.put_f64("standardizer.mean", &[s.mean().len()], s.mean().to_vec())?;
             archive.put_f64("standardizer.scale", &[s.scale().len()], s.scale().to_vec())?;
         }
         self.map.save(&mut archive)?;
-        archive.write(path.as_ref())
+        Ok(archive)
     }
 
     /// Reads a model file.
