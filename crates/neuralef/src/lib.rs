@@ -60,7 +60,8 @@ pub use approx::{
 };
 pub use catalogue::{Item, Parameter, Section, catalogue};
 pub use data::{
-    Dataset, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
+    Dataset, Density, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv,
+    write_npy,
 };
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
