@@ -49,6 +49,7 @@ mod persist;
 pub mod probe;
 mod rng;
 pub mod sample;
+pub mod score;
 mod simd;
 mod spec;
 #[cfg(test)]

@@ -30,6 +30,7 @@ use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
+pub(crate) use nystrom_method::load as load_nystrom;
 
 /// Every method, by name.
 pub static METHODS: Registry<Box<dyn Method>> = Registry {
