@@ -61,6 +61,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Transform(args) => commands::transform::run(args, arguments.json),
         Command::Eval(args) => commands::eval::run(args, arguments.json),
         Command::Probe(args) => commands::probe::run(args, arguments.json),
+        Command::Score(args) => commands::score::run(args, arguments.json),
         Command::Compare(args) => commands::compare::run(args, arguments.json),
         Command::Inspect(args) => commands::inspect::run(args, arguments.json),
         Command::Plot(args) => commands::plot::run(args, arguments.json),

@@ -9,6 +9,7 @@ pub(crate) mod list;
 pub(crate) mod plot;
 pub(crate) mod probe;
 pub(crate) mod sample;
+pub(crate) mod score;
 pub(crate) mod synth;
 pub(crate) mod transform;
 
