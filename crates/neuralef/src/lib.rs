@@ -51,6 +51,7 @@ mod persist;
 pub mod probe;
 mod rng;
 pub mod sample;
+pub mod score;
 mod simd;
 mod spec;
 #[cfg(test)]
@@ -62,7 +63,8 @@ pub use approx::{
 };
 pub use catalogue::{Item, Parameter, Section, catalogue};
 pub use data::{
-    Dataset, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
+    Dataset, Density, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv,
+    write_npy,
 };
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
@@ -76,8 +78,8 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, LayerInfo, LayerMoments, NETWORKS, Network, NetworkFile, NetworkSize,
     NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters, Role,
-    RunningScale, SCHEDULES, Schedule, Tape, TensorLayout, TrainedNetwork, clip, l2_normalise,
-    read_onnx, read_weights, write_weights,
+    RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork, clip,
+    l2_normalise, read_onnx, read_weights, write_weights,
 };
 pub use objective::{
     EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,

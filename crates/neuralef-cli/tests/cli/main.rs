@@ -12,4 +12,5 @@ mod probe;
 mod random_features;
 mod resume;
 mod sample;
+mod score;
 mod workflow;

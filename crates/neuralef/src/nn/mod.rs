@@ -1,7 +1,7 @@
 //! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, Mat64, MatRef};
+use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
 
 mod activation;
 mod convolutional;
@@ -208,6 +208,24 @@ pub trait Network: Send + Sync {
         Ok(())
     }
 
+    /// Gradients by x of the combinations f(x)ᵀW, where f are the values of `stage` and `weights` is
+    /// W, p × k: n·d × k, the derivative by coordinate c at point i in row i·d + c. Dense networks
+    /// take min(d, k) passes for each row, forward or reverse.
+    ///
+    /// # Errors
+    /// Shape errors, [`Error::Unsupported`] for networks that do not give them.
+    fn input_gradients(
+        &self,
+        _x: MatRef<'_>,
+        _stage: Stage,
+        _weights: Mat64Ref<'_>,
+    ) -> Result<Mat64> {
+        Err(Error::Unsupported {
+            what: "derivatives by the inputs of this network".into(),
+            reason: "dense networks (mlp, shared_mlp) give them".into(),
+        })
+    }
+
     /// Layers whose values [`features`](Network::features) gives, in order, the outputs last.
     fn layers(&self) -> Vec<LayerInfo> {
         Vec::new()
@@ -223,6 +241,15 @@ pub trait Network: Send + Sync {
             reason: "this network does not give them".into(),
         })
     }
+}
+
+/// Values of a network that can be differentiated by its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The functions, as [`Network::forward`] gives them.
+    Functions,
+    /// The features of the last hidden layers, as [`Network::hidden`] gives them.
+    Hidden,
 }
 
 /// A layer of a network.

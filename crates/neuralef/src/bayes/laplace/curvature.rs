@@ -191,6 +191,11 @@ pub(super) trait FeatureSpace: Send + Sync {
     /// F, n·C × k.
     fn at(&self, block: &Block<'_>) -> Result<Mat64>;
 
+    /// FQ for Q of k × p.
+    fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
+        matmul_f64(self.at(block)?.view(), rotation)
+    }
+
     /// Stores it in a model file.
     fn save(&self, archive: &mut Archive) -> Result<()>;
 }
@@ -254,7 +259,7 @@ impl Curvature for InFeatures {
     }
 
     fn features(&self, block: &Block<'_>) -> Result<Mat64> {
-        matmul_f64(self.space.at(block)?.view(), self.rotation.view())
+        self.space.rotated(block, self.rotation.view())
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

@@ -8,8 +8,8 @@ use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, 
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
-use crate::linalg::{eigh, tr_matmul_f64};
-use crate::matrix::Mat64;
+use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
+use crate::matrix::{Mat64, Mat64Ref};
 use crate::nn::{Network, Role};
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
@@ -152,6 +152,17 @@ impl FeatureSpace for Hidden {
             for o in 0..c {
                 out.slice_mut(s![i * c + o, o * p..(o + 1) * p]).assign(&row);
             }
+        }
+        Ok(out)
+    }
+
+    /// Each row has the numbers of one output: the others are not multiplied.
+    fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
+        let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
+        let mut out = Mat64::zeros((values.nrows() * c, rotation.ncols()));
+        for o in 0..c {
+            let found = matmul_f64(values.view(), rotation.slice(s![o * p..(o + 1) * p, ..]))?;
+            out.slice_mut(s![o..;c, ..]).assign(&found);
         }
         Ok(out)
     }
