@@ -6,7 +6,7 @@ use neuralef::probe::{GpModel, GpRegression, LogisticRegression, unit_norm_rows}
 use neuralef::{Dataset, Error, Mat, Mat64, Model};
 use serde_json::{Value, json};
 
-use super::expect_width;
+use super::{expect_width, labels, rows_for_points};
 use crate::args::{ProbeArgs, ProbeTask};
 use crate::output::say;
 use crate::report::table;
@@ -123,25 +123,11 @@ fn from_data(args: &ProbeArgs, data: &Dataset) -> Result<Targets> {
 
 /// Targets in the rows of a file; labels are one column of whole numbers.
 fn from_file(args: &ProbeArgs, location: &str, points: usize) -> Result<Targets> {
-    let data = Dataset::open(location, 0)?;
-    if data.len() != points {
-        let expected = format!("{points} rows, one for each point");
-        return Err(Error::shape(location, expected, data.len()).into());
-    }
-    let values = data.range(0..points)?;
+    let values = rows_for_points(location, points)?;
     if args.task == ProbeTask::Regression {
         return Ok(Targets::Values(values.mapv(f64::from)));
     }
-    if values.ncols() != 1 {
-        return Err(Error::shape(location, "one column of labels", values.ncols()).into());
-    }
-    // Single precision holds every whole number up to 2²⁴.
-    let whole = |v: &f32| v.fract() == 0.0 && v.abs() <= 16_777_216.0;
-    if let Some(bad) = values.iter().find(|v| !whole(v)) {
-        let expected = "whole numbers of at most 2^24 as labels";
-        return Err(Error::parameter(location, expected, bad).into());
-    }
-    Ok(Targets::Labels(values.iter().map(|v| *v as i64).collect()))
+    Ok(Targets::Labels(labels(location, values.view())?))
 }
 
 fn classification(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Result<Value> {

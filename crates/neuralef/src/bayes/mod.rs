@@ -1,0 +1,4 @@
+//! Bayesian deep learning by learned eigenfunctions: Gaussian processes whose kernels come from
+//! networks and their training.
+
+pub mod trajectory;
