@@ -61,6 +61,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Transform(args) => commands::transform::run(args, arguments.json),
         Command::Eval(args) => commands::eval::run(args, arguments.json),
         Command::Probe(args) => commands::probe::run(args, arguments.json),
+        Command::Laplace(args) => commands::laplace::run(args, arguments.json),
+        Command::Predict(args) => commands::predict::run(args, arguments.json),
         Command::Compare(args) => commands::compare::run(args, arguments.json),
         Command::Inspect(args) => commands::inspect::run(args, arguments.json),
         Command::Plot(args) => commands::plot::run(args, arguments.json),

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use crate::approx::METHODS;
+use crate::bayes::trajectory::AUGMENTATIONS;
+use crate::bayes::{PREDICTIVES, SOURCES};
 use crate::compare::{CONTENDERS, Contender};
 use crate::data::SYNTHETIC;
 use crate::kernel::KERNELS;
@@ -51,6 +53,9 @@ pub fn catalogue() -> Vec<Section> {
         section("schedules", &SCHEDULES),
         section("methods", &METHODS),
         section("data", &SYNTHETIC),
+        section("sources", &SOURCES),
+        section("predictives", &PREDICTIVES),
+        section("augmentations", &AUGMENTATIONS),
         Section { kind: "contenders", entries: CONTENDERS.iter().map(contender).collect() },
     ]
 }

@@ -116,13 +116,25 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] naming the path.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.archive()?.write(path.as_ref())
+    }
+
+    /// The bytes of the model file.
+    ///
+    /// # Errors
+    /// As [`save`](Model::save).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.archive()?.to_bytes()
+    }
+
+    fn archive(&self) -> Result<Archive> {
         let mut archive = Archive::with_header(KIND, &self.info)?;
         if let Some(s) = &self.standardizer {
             archive.put_f64("standardizer.mean", &[s.mean().len()], s.mean().to_vec())?;
             archive.put_f64("standardizer.scale", &[s.scale().len()], s.scale().to_vec())?;
         }
         self.map.save(&mut archive)?;
-        archive.write(path.as_ref())
+        Ok(archive)
     }
 
     /// Reads a model file.

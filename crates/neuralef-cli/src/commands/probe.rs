@@ -6,7 +6,8 @@ use neuralef::probe::{GpModel, GpRegression, LogisticRegression, unit_norm_rows}
 use neuralef::{Dataset, Error, Mat, Mat64, Model};
 use serde_json::{Value, json};
 
-use super::{expect_width, labels, rows_for_points};
+use super::expect_width;
+use super::targets::Targets;
 use crate::args::{ProbeArgs, ProbeTask};
 use crate::output::say;
 use crate::report::table;
@@ -55,11 +56,6 @@ struct Sample {
     targets: Targets,
 }
 
-enum Targets {
-    Labels(Vec<i64>),
-    Values(Mat64),
-}
-
 impl Sample {
     fn open(
         args: &ProbeArgs,
@@ -70,10 +66,8 @@ impl Sample {
     ) -> Result<Self> {
         let data = Dataset::open(location, seed)?;
         expect_width(model, &data)?;
-        let targets = match targets {
-            Some(file) => from_file(args, file, data.len())?,
-            None => from_data(args, &data)?,
-        };
+        let regression = args.task == ProbeTask::Regression;
+        let targets = Targets::read(&data, targets, regression, "--targets and --test-targets")?;
         Ok(Sample { name: data.name().into(), features: features(args, model, &data)?, targets })
     }
 
@@ -106,28 +100,6 @@ fn features(args: &ProbeArgs, model: &Model, data: &Dataset) -> Result<Mat> {
     }
     let features = Mat::from_shape_vec((data.len(), width), all).context("features")?;
     Ok(if args.unit_norm { unit_norm_rows(features.view())? } else { features })
-}
-
-fn from_data(args: &ProbeArgs, data: &Dataset) -> Result<Targets> {
-    let Some(labels) = data.labels() else {
-        let name = data.name();
-        bail!("{name}: comes without labels; give them with --targets and --test-targets");
-    };
-    Ok(match args.task {
-        ProbeTask::Classification => Targets::Labels(labels.to_vec()),
-        ProbeTask::Regression => {
-            Targets::Values(Mat64::from_shape_fn((labels.len(), 1), |(i, _)| labels[i] as f64))
-        }
-    })
-}
-
-/// Targets in the rows of a file; labels are one column of whole numbers.
-fn from_file(args: &ProbeArgs, location: &str, points: usize) -> Result<Targets> {
-    let values = rows_for_points(location, points)?;
-    if args.task == ProbeTask::Regression {
-        return Ok(Targets::Values(values.mapv(f64::from)));
-    }
-    Ok(Targets::Labels(labels(location, values.view())?))
 }
 
 fn classification(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Result<Value> {

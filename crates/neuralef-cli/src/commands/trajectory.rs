@@ -1,20 +1,19 @@
 //! `neuralef trajectory`: a classifier, the states of its training, and the Gaussian process of these.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use ndarray::ArrayView2;
 use neuralef::bayes::trajectory::{
-    MeanSoftmax, StatesWriter, Targets, Training, Trajectory, centred_features, covariances,
-    outputs,
+    MeanSoftmax, StatesWriter, Training, Trajectory, centred_features, covariances, logits,
 };
-use neuralef::calibration::{self, Bins, reliability, softmax};
+use neuralef::calibration::{assess, softmax};
 use neuralef::{
-    Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, read_weights, write_weights,
+    Dataset, Error, Fit, FitSpec, Mat64, Mat64Ref, Model, NetworkSpec, read_weights, write_weights,
 };
 use serde_json::{Value, json};
 
-use super::{labels, rows_for_points};
+use super::laplace::{Sample, preprocessing};
 use crate::args::TrajectoryArgs;
 use crate::interrupt::Interrupt;
 use crate::output::{distinct, file, say, writable};
@@ -27,12 +26,13 @@ const SCALE: f64 = 0.5;
 pub(crate) fn run(args: &TrajectoryArgs, json: bool) -> Result<()> {
     let places = Places::new(&args.output);
     check_files(args, &places)?;
-    let data = Dataset::open(&args.data, args.seed)?;
-    let evaluation = Evaluation::open(args, data.width())?;
+    // Another seed: with the same one a synthetic set would be the training points again.
+    let open = |location| sample(args, location, args.eval_targets.as_deref(), 1);
+    let points = args.eval.as_deref().map(open).transpose()?;
     let mut display = Display::new(args.progress, Interrupt::install()?);
     let found = match &args.states {
-        Some(states) => given(args, &places, &data, states, evaluation.as_ref(), &mut display),
-        None => trained(args, &places, &data, evaluation.as_ref(), &mut display),
+        Some(states) => given(args, &places, states, points.as_ref(), &mut display),
+        None => trained(args, &places, points.as_ref(), &mut display),
     };
     display.finish();
     let found = found?;
@@ -69,34 +69,23 @@ fn check_files(args: &TrajectoryArgs, places: &Places) -> Result<()> {
     distinct(&results, read.chain(args.weights.as_deref()))
 }
 
-/// Points to measure on, with their labels.
-struct Evaluation {
-    data: Dataset,
-    labels: Vec<i64>,
+/// Labelled points as the network sees them.
+fn sample(
+    args: &TrajectoryArgs,
+    location: &str,
+    targets: Option<&str>,
+    offset: u64,
+) -> Result<Sample> {
+    let (seed, options) = (args.seed.wrapping_add(offset), "--targets and --eval-targets");
+    let mut sample = Sample::open(location, targets, false, seed, options)?;
+    sample.data = prepared(args, sample.data)?;
+    Ok(sample)
 }
 
-impl Evaluation {
-    fn open(args: &TrajectoryArgs, width: usize) -> Result<Option<Self>> {
-        let Some(location) = &args.eval else { return Ok(None) };
-        // Another seed: with the same one a synthetic set would be the training points again.
-        let data = Dataset::open(location, args.seed.wrapping_add(1))?;
-        if data.width() != width {
-            let got = format!("{} × {}", data.len(), data.width());
-            return Err(Error::shape(data.name(), format!("n × {width}"), got).into());
-        }
-        let labels = labels_of(&data, args.eval_targets.as_deref(), "--eval-targets")?;
-        Ok(Some(Evaluation { data, labels }))
-    }
-}
-
-fn labels_of(data: &Dataset, targets: Option<&str>, option: &str) -> Result<Vec<i64>> {
-    match targets {
-        Some(location) => Ok(labels(location, rows_for_points(location, data.len())?.view())?),
-        None => match data.labels() {
-            Some(labels) => Ok(labels.to_vec()),
-            None => bail!("{}: comes without labels; give them with {option}", data.name()),
-        },
-    }
+fn prepared(args: &TrajectoryArgs, data: Dataset) -> Result<Dataset> {
+    let Some(standardizer) = preprocessing(&args.input, data.width())? else { return Ok(data) };
+    let x = standardizer.apply(data.range(0..data.len())?.view())?;
+    Ok(Dataset::from_array(data.name(), x)?)
 }
 
 fn training(args: &TrajectoryArgs) -> Result<Training> {
@@ -124,88 +113,87 @@ fn training(args: &TrajectoryArgs) -> Result<Training> {
 fn trained(
     args: &TrajectoryArgs,
     places: &Places,
-    data: &Dataset,
-    evaluation: Option<&Evaluation>,
+    points: Option<&Sample>,
     display: &mut Display,
 ) -> Result<Value> {
     let spec = training(args)?;
     let architecture: NetworkSpec = args.network.as_deref().unwrap_or_default().parse()?;
-    let known = labels_of(data, args.targets.as_deref(), "--targets")?;
-    let (targets, classes) = Targets::of_labels(&known)?;
-    let eigen = match &args.eigen_network {
-        Some(text) => text.clone(),
-        None => format!("heads(of={:?}, network={architecture}, hidden=[])", places.swa),
-    };
-    let eigen: NetworkSpec = eigen.parse().context("--eigen-network")?;
-    let eval = evaluation.map(|e| indices(e, &classes)).transpose()?;
-    let mut network = architecture.build(data.width(), 1, classes.len(), args.seed)?;
+    let swa = places.swa.display();
+    let eigen = args.eigen_network.clone();
+    let eigen: NetworkSpec = eigen
+        .unwrap_or_else(|| format!("heads(of=\"{swa}\", network={architecture}, hidden=[])"))
+        .parse()
+        .context("--eigen-network")?;
+    let train = sample(args, &args.data, args.targets.as_deref(), 0)?;
+    let (data, classes) = (&train.data, 1 + train.labels().iter().max().copied().unwrap_or(0));
+    if let Some(points) = points {
+        expect_like(points, data.width(), classes)?;
+    }
+    let mut network = architecture.build(data.width(), 1, classes, args.seed)?;
     if let Some(path) = &args.weights {
         read_weights(&mut *network, path)?;
     }
     let parent = places.phi.parent().filter(|p| !p.as_os_str().is_empty());
     let scratch = tempfile::tempdir_in(parent.unwrap_or(Path::new(".")))?;
     let states = scratch.path().join("states.npy");
-    let mut writers = [StatesWriter::create(&states, data.clone(), classes.len())?];
-    let mut run = spec.run(network, data, &targets, &mut writers, display)?;
+    let mut writers = [StatesWriter::create(&states, data.clone(), classes)?];
+    let mut run = spec.run(network, data, &train.targets, &mut writers, display)?;
     writers.into_iter().try_for_each(|writer| writer.finish().map(|_| ()))?;
     write_weights(run.base(), &places.base)?;
     write_weights(run.swa(), &places.swa)?;
-    // Features of an earlier run are replaced as the other files are.
-    for ending in ["", ".json", ".partial"] {
-        let mut name = places.phi.clone().into_os_string();
-        name.push(ending);
-        match std::fs::remove_file(&name) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(name, e).into());
-            }
-            _ => {}
-        }
-    }
+    remove_features(&places.phi)?;
     let states = Dataset::open(&states.to_string_lossy(), 0)?;
-    let model = fit(args, places, data, &states, classes.len(), eigen, display)?;
-    drop(scratch);
-    let rows = match evaluation.zip(eval.as_deref()) {
-        Some((points, truth)) => {
-            compare(args, &mut run, &spec, data, &model, points, truth, display)?
-        }
+    let model = fit(args, places, data, &states, classes, eigen, display)?;
+    let rows = match points {
+        Some(points) => compare(args, &mut run, &spec, data, &model, points, display)?,
         None => Vec::new(),
     };
-    let mut found = report(args, places, &model, evaluation, rows);
+    let mut found = report(args, places, &model, points, rows);
     found["base"] = places.base.to_string_lossy().into();
     found["swa"] = places.swa.to_string_lossy().into();
     found["network"] = architecture.to_string().into();
-    found["classes"] = classes.into();
     found["training"] = serde_json::to_value(&spec)?;
     found["record"] = serde_json::to_value(run.record())?;
     Ok(found)
+}
+
+/// Features of an earlier run are replaced as its other files are.
+fn remove_features(phi: &Path) -> Result<()> {
+    for ending in ["", ".json", ".partial"] {
+        let mut name = phi.as_os_str().to_os_string();
+        name.push(ending);
+        match std::fs::remove_file(&name) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(name, e).into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Learns the eigenfunctions of states that the user has.
 fn given(
     args: &TrajectoryArgs,
     places: &Places,
-    data: &Dataset,
     states: &str,
-    evaluation: Option<&Evaluation>,
+    points: Option<&Sample>,
     display: &mut Display,
 ) -> Result<Value> {
     let classes = args.outputs.unwrap_or_default();
-    let eigen = match &args.eigen_network {
-        Some(text) => text.parse().context("--eigen-network")?,
-        None => NetworkSpec::default(),
-    };
-    let around = match (evaluation, &args.eval_outputs) {
+    let data = &prepared(args, Dataset::open(&args.data, args.seed)?)?;
+    let eigen = args.eigen_network.as_deref().map(str::parse).transpose();
+    let eigen: NetworkSpec = eigen.context("--eigen-network")?.unwrap_or_default();
+    let around = match (points, &args.eval_outputs) {
         (Some(points), Some(location)) => {
-            let logits = rows_for_points(location, points.data.len())?.mapv(f64::from);
-            if logits.ncols() != classes {
-                let expected = format!("{} × {classes}", points.data.len());
-                return Err(Error::shape(location, expected, logits.ncols()).into());
+            expect_like(points, data.width(), classes)?;
+            let (rows, n) = (Dataset::open(location, 0)?, points.data.len());
+            if (rows.len(), rows.width()) != (n, classes) {
+                let got = format!("{} × {}", rows.len(), rows.width());
+                return Err(Error::shape(location, format!("{n} × {classes}"), got).into());
             }
-            let truth = indices(points, &(0..classes as i64).collect::<Vec<_>>())?;
-            Some((points, logits, truth))
+            Some((points, rows.range(0..n)?.mapv(f64::from)))
         }
         (Some(_), None) => {
-            bail!("--eval: --states need --eval-outputs too, logits to predict around")
+            bail!("--eval: with --states it needs --eval-outputs, logits to predict around")
         }
         _ => None,
     };
@@ -213,16 +201,16 @@ fn given(
     let model = fit(args, places, data, &states, classes, eigen, display)?;
     let rows = match around {
         None => Vec::new(),
-        Some((points, logits, truth)) => {
+        Some((points, logits)) => {
             let covariance = covariances(&model, &points.data)?;
             let p = args.predictive.probabilities(logits.view(), covariance.view(), args.seed)?;
             vec![
-                measure("given", softmax(logits.view())?.view(), &truth)?,
-                measure("given + NeuralEF", p.view(), &truth)?,
+                measure("given", softmax(logits.view())?.view(), points)?,
+                measure("given + NeuralEF", p.view(), points)?,
             ]
         }
     };
-    Ok(report(args, places, &model, evaluation, rows))
+    Ok(report(args, places, &model, points, rows))
 }
 
 /// Centres the states and learns the eigenfunctions of their kernel.
@@ -253,64 +241,63 @@ fn fit(
 }
 
 /// Every way to predict with a trajectory.
-#[expect(clippy::too_many_arguments, reason = "one table of everything there is")]
 fn compare(
     args: &TrajectoryArgs,
     run: &mut Trajectory,
     spec: &Training,
     data: &Dataset,
     model: &Model,
-    points: &Evaluation,
-    truth: &[usize],
+    points: &Sample,
     display: &mut Display,
 ) -> Result<Vec<Value>> {
-    let base = outputs(run.base(), &points.data)?;
-    let swa = outputs(run.swa(), &points.data)?;
+    let base = logits(run.base(), &points.data)?;
+    let swa = logits(run.swa(), &points.data)?;
     let mut rows = vec![
-        measure("base", softmax(base.view())?.view(), truth)?,
-        measure("SWA", softmax(swa.view())?.view(), truth)?,
+        measure("base", softmax(base.view())?.view(), points)?,
+        measure("SWA", softmax(swa.view())?.view(), points)?,
     ];
-    if args.swag_samples > 0 && spec.rank >= 2 {
+    if args.swag_samples > 0 && run.moments().deviations() >= 2 {
         let mut mean = MeanSoftmax::default();
         run.swag(args.swag_samples, SCALE, data, display, |network| {
-            mean.add(outputs(network, &points.data)?.view())
+            mean.add(logits(network, &points.data)?.view())
         })?;
-        rows.push(measure("SWAG", mean.probabilities().view(), truth)?);
+        rows.push(measure("SWAG", mean.probabilities().view(), points)?);
     }
     let covariance = covariances(model, &points.data)?;
     let predict =
-        |logits: &Mat64| args.predictive.probabilities(logits.view(), covariance.view(), args.seed);
-    rows.push(measure("base + NeuralEF", predict(&base)?.view(), truth)?);
-    rows.push(measure("SWA + NeuralEF", predict(&swa)?.view(), truth)?);
+        |mean: &Mat64| args.predictive.probabilities(mean.view(), covariance.view(), spec.seed);
+    rows.push(measure("base + NeuralEF", predict(&base)?.view(), points)?);
+    rows.push(measure("SWA + NeuralEF", predict(&swa)?.view(), points)?);
     Ok(rows)
 }
 
-/// Places of the labels among the classes of the training.
-fn indices(points: &Evaluation, classes: &[i64]) -> Result<Vec<usize>> {
-    let find = |label: &i64| {
-        classes.binary_search(label).map_err(|_| {
-            let expected = format!("one of the {} classes of the training", classes.len());
-            Error::parameter(format!("{}: labels", points.data.name()), expected, label)
-        })
-    };
-    Ok(points.labels.iter().map(find).collect::<neuralef::Result<_>>()?)
+/// Fails unless points are as wide as those of the training, and their labels among its classes.
+fn expect_like(points: &Sample, width: usize, classes: usize) -> Result<()> {
+    let (n, d, name) = (points.data.len(), points.data.width(), points.data.name());
+    if d != width {
+        let (expected, got) = (format!("n × {width}"), format!("{n} × {d}"));
+        return Err(Error::shape(name, expected, got).into());
+    }
+    match points.labels().iter().find(|label| **label >= classes) {
+        Some(bad) => {
+            let expected = format!("one of the {classes} classes of the training");
+            Err(Error::parameter(format!("{name}: labels"), expected, bad).into())
+        }
+        None => Ok(()),
+    }
 }
 
-fn measure(name: &str, p: ArrayView2<'_, f64>, truth: &[usize]) -> Result<Value> {
-    Ok(json!({
-        "method": name,
-        "accuracy": calibration::accuracy(p, truth)?,
-        "nll": calibration::nll(p, truth)?,
-        "brier": calibration::brier(p, truth)?,
-        "ece": reliability(p, truth, Bins::default())?.ece,
-    }))
+fn measure(name: &str, p: Mat64Ref<'_>, points: &Sample) -> Result<Value> {
+    let mut row = serde_json::to_value(assess(p, points.labels())?)?;
+    row["method"] = name.into();
+    Ok(row)
 }
 
 fn report(
     args: &TrajectoryArgs,
     places: &Places,
     model: &Model,
-    evaluation: Option<&Evaluation>,
+    points: Option<&Sample>,
     rows: Vec<Value>,
 ) -> Value {
     let info = model.info();
@@ -322,7 +309,7 @@ fn report(
         "captured_trace": info.certificate.captured_trace,
         "predictive": args.predictive.to_string(),
         "warnings": info.warnings,
-        "eval": evaluation.map(|points| json!({
+        "eval": points.map(|points| json!({
             "data": points.data.name(), "points": points.data.len(), "rows": rows,
         })),
     })
@@ -330,6 +317,7 @@ fn report(
 
 fn text(found: &Value) -> String {
     let number = |value: &Value| value.as_f64().map_or_else(|| "–".into(), |v| format!("{v:.4}"));
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
     let mut lines = Vec::new();
     if found["record"].is_object() {
         let record = &found["record"];
@@ -348,26 +336,22 @@ fn text(found: &Value) -> String {
         100.0 * found["captured_trace"].as_f64().unwrap_or(f64::NAN)
     ));
     if let Some(rows) = found["eval"]["rows"].as_array() {
-        let header = ["", "accuracy", "NLL", "Brier", "ECE (15 bins)"];
+        let (points, data) = (&found["eval"]["points"], word(&found["eval"]["data"]));
+        lines.push(format!("{points} points of {data}, {}", word(&found["predictive"])));
+        let header = ["", "accuracy", "NLL", "Brier", "ECE", "adaptive ECE"];
         let rows = rows.iter().map(|row| {
-            let name = row["method"].as_str().unwrap_or_default().to_string();
-            let values = ["accuracy", "nll", "brier", "ece"].map(|key| number(&row[key]));
-            [name].into_iter().chain(values).collect()
+            let values =
+                header[1..].iter().map(|name| number(&row[name.to_lowercase().replace(' ', "_")]));
+            [word(&row["method"])].into_iter().chain(values).collect()
         });
-        lines.push(format!(
-            "{} points of {}, {}",
-            found["eval"]["points"],
-            found["eval"]["data"].as_str().unwrap_or_default(),
-            found["predictive"].as_str().unwrap_or_default()
-        ));
         lines.push(table(&header, rows).to_string());
     }
     for warning in found["warnings"].as_array().into_iter().flatten() {
-        lines.push(format!("warning: {}", warning.as_str().unwrap_or_default()));
+        lines.push(format!("warning: {}", word(warning)));
     }
     for key in ["model", "features", "base", "swa"] {
-        if let Some(path) = found[key].as_str() {
-            lines.push(format!("{key:<8} {path}"));
+        if found[key].is_string() {
+            lines.push(format!("{key:<8} {}", word(&found[key])));
         }
     }
     lines.join("\n")

@@ -10,6 +10,7 @@ mod curves;
 mod grid;
 mod heat_maps;
 mod page;
+mod reliability;
 mod scatter;
 mod spectrum;
 mod style;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use grid::{Entry, Grid, Line, Panel};
 use page::page;
 use plotters::drawing::DrawingAreaErrorKind;
+pub use reliability::reliability;
 use style::UNIT;
 
 /// Why a figure could not be made.

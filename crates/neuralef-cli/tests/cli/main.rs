@@ -11,4 +11,5 @@ mod probe;
 mod random_features;
 mod resume;
 mod sample;
+mod trajectory;
 mod workflow;

@@ -1,4 +1,18 @@
-//! Bayesian deep learning by learned eigenfunctions: Gaussian processes whose kernels come from
-//! networks and their training.
+//! Bayesian predictions of trained networks, without training them again.
+//!
+//! A method gives the Gaussian distribution of the outputs at a point, [`Outputs`]: their mean and
+//! their C × C covariance. [`Predictive`] turns it into probabilities, whose quality
+//! [`calibration`](crate::calibration) measures.
 
+mod laplace;
+mod predictive;
+#[cfg(test)]
+mod predictive_tests;
 pub mod trajectory;
+
+pub(crate) use laplace::SOURCES;
+pub use laplace::{
+    Criterion, Laplace, LaplaceInfo, LaplaceSpec, Likelihood, PointFeatures, SourceSpec, Targets,
+    Tuning,
+};
+pub use predictive::{Outputs, PREDICTIVES, Predictive};

@@ -19,12 +19,14 @@ use crate::error::{Error, Result};
 use crate::linalg::expect_finite_f64;
 use crate::matrix::{Mat64, Mat64Ref};
 
+mod assessment;
 mod bins;
 mod detection;
 mod temperature;
 #[cfg(test)]
 mod tests;
 
+pub use assessment::{Assessment, Detection, assess, detect};
 pub use bins::{Bin, Bins, Reliability, reliability, reliability_of};
 pub use detection::{DetectionPanel, auroc, average_precision, detection_panel, fpr_at_tpr};
 pub use temperature::TemperatureScaling;

@@ -51,6 +51,27 @@ impl Standardizer {
         Ok(Standardizer { mean, scale })
     }
 
+    /// The same for all pixels of a channel, for images of `width` numbers that lie channel by channel:
+    /// one mean and one scale for each channel.
+    ///
+    /// # Errors
+    /// As [`new`](Standardizer::new), and [`Error::InvalidParameter`] when the channels do not divide
+    /// `width`.
+    pub fn by_channel(width: usize, mean: &[f64], scale: &[f64]) -> Result<Self> {
+        let channels = mean.len();
+        if channels == 0 || !width.is_multiple_of(channels) {
+            let expected = format!("a number of channels that divides {width} columns");
+            return Err(Error::parameter("channels", expected, channels));
+        }
+        let spread = |values: &[f64]| -> Vec<f64> {
+            values.iter().flat_map(|v| std::iter::repeat_n(*v, width / channels)).collect()
+        };
+        if mean.len() != scale.len() {
+            return Err(Error::shape("standardiser scale", mean.len(), scale.len()));
+        }
+        Standardizer::new(spread(mean), spread(scale))
+    }
+
     /// The identity on `width` features.
     pub fn identity(width: usize) -> Self {
         Standardizer { mean: vec![0.0; width], scale: vec![1.0; width] }

@@ -16,9 +16,11 @@ use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
 use super::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use super::tape::{Record, Tape};
-use super::{LayerInfo, Network};
+use super::{LayerInfo, LayerMoments, Network};
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef, expect_columns};
+use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+
+mod moments;
 
 /// Rows that go through all layers together. A multiple of the register tile; 96 rows of a layer 64
 /// wide are 24 KiB.
@@ -532,6 +534,15 @@ impl Network for Dense {
         let views: Vec<MatRef<'_>> = parts.iter().map(|part| part.view()).collect();
         ndarray::concatenate(ndarray::Axis(1), &views)
             .map_err(|e| Error::shape("values of layers", "at least one layer", e))
+    }
+
+    fn layer_moments(
+        &self,
+        x: MatRef<'_>,
+        roots: &[Mat64],
+        _squares: &mut [f64],
+    ) -> Result<Vec<LayerMoments>> {
+        self.moments(x, roots)
     }
 
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {

@@ -1,16 +1,18 @@
 //! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef};
+use crate::matrix::{Mat, Mat64, MatRef};
 
 mod activation;
 mod convolutional;
 mod dense;
+mod directional;
 mod graph;
 mod init;
 mod jacobians;
 mod l2bn;
 mod math;
+mod moments;
 mod onnx;
 mod optim;
 mod outputs;
@@ -28,10 +30,12 @@ mod weights;
 
 pub(crate) use activation::LEAK;
 pub(crate) use convolutional::{IMAGE, ORDER, image_of, read_image};
+pub(crate) use directional::{along, expect_one, jacobian_blocks};
 pub use graph::MOMENTUM;
 pub(crate) use graph::{Image, Order};
 pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
+pub use moments::LayerMoments;
 pub use onnx::read_onnx;
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
@@ -40,6 +44,7 @@ pub use schedule::{SCHEDULES, Schedule};
 pub use source::NetworkFile;
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;
+pub use trained::TrainedNetwork;
 pub use weights::{read_weights, write_weights};
 
 /// A family of k functions of x with parameters: an ensemble of k networks, or a trunk with k heads.
@@ -134,6 +139,26 @@ pub trait Network: Send + Sync {
     /// [frozen](Network::freeze).
     fn jacobians(&self, x: MatRef<'_>, out: &mut Vec<Vec<f32>>) -> Result<()> {
         jacobians::by_points(self, x, out)
+    }
+
+    /// Second moments at each layer with weights of a single network, summed over the points `x` (n × d)
+    /// and, for those of cotangents, over the columns of the C × C matrices `roots`, one for each point,
+    /// which are pulled back. Squares of the derivatives by parameters of other layers (scales and
+    /// shifts of normalisation) are added to `squares`, as long as all parameters.
+    ///
+    /// # Errors
+    /// Shape errors; [`Error::Unsupported`] for networks without such layers, grouped convolutions and
+    /// batch normalisation that is not [frozen](Network::freeze).
+    fn layer_moments(
+        &self,
+        _x: MatRef<'_>,
+        _roots: &[Mat64],
+        _squares: &mut [f64],
+    ) -> Result<Vec<LayerMoments>> {
+        Err(Error::Unsupported {
+            what: "second moments at layers".into(),
+            reason: "this network does not give them".into(),
+        })
     }
 
     /// Takes the batch statistics of a recorded training step into the running statistics of batch

@@ -60,7 +60,7 @@ impl NetworkFile {
     /// # Errors
     /// [`Error::Io`]; [`Error::Data`] for something else than a file, one that is too large, and one
     /// of another checksum than was asked for.
-    pub(super) fn bytes(&self) -> Result<Arc<[u8]>> {
+    pub(crate) fn bytes(&self) -> Result<Arc<[u8]>> {
         if let Some((bytes, _)) = self.content.get() {
             return Ok(Arc::clone(bytes));
         }
@@ -82,7 +82,7 @@ impl NetworkFile {
     ///
     /// # Errors
     /// [`Error::Data`] when that has another checksum than was asked for.
-    pub(super) fn keep(&self, bytes: Vec<u8>) -> Result<Arc<[u8]>> {
+    pub(crate) fn keep(&self, bytes: Vec<u8>) -> Result<Arc<[u8]>> {
         let mut crc = flate2::Crc::new();
         crc.update(&bytes);
         let sum = crc.sum();

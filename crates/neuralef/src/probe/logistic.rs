@@ -82,7 +82,13 @@ impl LogisticRegression {
             return Err(Error::parameter("tol", "a number from 0", self.tol));
         }
         check_features(x, labels.len(), None)?;
-        let classes = distinct(labels)?;
+        let mut classes = labels.to_vec();
+        classes.sort_unstable();
+        classes.dedup();
+        if classes.len() < 2 {
+            let got = format!("the label {} only", classes[0]);
+            return Err(Error::parameter("labels", "at least two classes", got));
+        }
         let indices = indices(&classes, labels)?;
         let x = x.as_standard_layout();
         let task = Task::new(x.view(), &indices, classes.len(), self);
@@ -224,29 +230,7 @@ fn log_sum_exp(z: impl Iterator<Item = f64> + Clone) -> f64 {
     largest + z.map(|v| (v - largest).exp()).sum::<f64>().ln()
 }
 
-/// The labels there are, ascending.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] for fewer than two.
-pub(crate) fn distinct(labels: &[i64]) -> Result<Vec<i64>> {
-    let mut classes = labels.to_vec();
-    classes.sort_unstable();
-    classes.dedup();
-    if classes.len() < 2 {
-        let got = match classes.first() {
-            Some(label) => format!("the label {label} only"),
-            None => "none".into(),
-        };
-        return Err(Error::parameter("labels", "at least two classes", got));
-    }
-    Ok(classes)
-}
-
-/// The places of `labels` among `classes`, which ascend.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] for a label that is not there.
-pub(crate) fn indices(classes: &[i64], labels: &[i64]) -> Result<Vec<usize>> {
+fn indices(classes: &[i64], labels: &[i64]) -> Result<Vec<usize>> {
     let find = |label: &i64| {
         classes.binary_search(label).map_err(|_| {
             let expected = format!("one of the {} classes of the fit", classes.len());

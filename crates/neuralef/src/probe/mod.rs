@@ -43,7 +43,6 @@ mod tests;
 pub use gp::{GpModel, GpRegression};
 pub use kmeans::{KMeans, KMeansModel};
 pub use logistic::{LogisticModel, LogisticRecord, LogisticRegression};
-pub(crate) use logistic::{distinct, indices};
 
 /// Rows worked on together; fixed, because sums over rows are sums over blocks.
 const BLOCK: usize = 1024;

@@ -8,7 +8,7 @@
 //! (Deng, Shi and Zhu, ICML 2022, section 6): the posterior of f ~ GP(mean, κ) says where the
 //! states disagree. Its eigenfunctions are learned from the centred outputs at the training points as
 //! features Φ, (N·C) × M, by a [`Fit`](crate::Fit) with `features` and `outputs`, and a new point then
-//! costs one pass instead of M: its logits are N([`outputs`] of one network, [`covariances`]).
+//! costs one pass instead of M: [`predict`] gives the outputs of one network with that covariance.
 //!
 //! | | weights | predicts with |
 //! |---|---|---|
@@ -25,18 +25,20 @@
 //! [`OutputForm::Factorized`](crate::OutputForm) has scalar functions times vectors of outputs.
 //!
 //! ```
-//! use neuralef::bayes::trajectory::{StatesWriter, Targets, Training, centred_features, covariances};
+//! use neuralef::bayes::trajectory::{StatesWriter, Training, centred_features, predict};
+//! use neuralef::bayes::{Predictive, Targets};
 //! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec, Silent};
 //! # let dir = tempfile::tempdir().map_err(|e| neuralef::Error::io("temporary", e))?;
 //! # let (states, phi) = (dir.path().join("states.npy"), dir.path().join("phi.npy"));
 //!
 //! let data = Dataset::open("two_moons(n=200, noise=0.2)", 0)?;
-//! let (targets, classes) = Targets::of_labels(data.labels().unwrap_or_default())?;
+//! let labels = data.labels().unwrap_or_default();
+//! let targets = Targets::Labels(labels.iter().map(|label| *label as usize).collect());
 //! let network: NetworkSpec = "mlp(hidden=[16])".parse()?;
 //! let training = Training { steps: 200, tail_steps: 100, every: 10, ..Training::default() };
-//! let mut writers = [StatesWriter::create(&states, data.clone(), classes.len())?];
-//! let network = network.build(2, 1, classes.len(), 0)?;
-//! let trajectory = training.run(network, &data, &targets, &mut writers, &mut Silent)?;
+//! let mut writers = [StatesWriter::create(&states, data.clone(), 2)?];
+//! let network = network.build(2, 1, 2, 0)?;
+//! let mut trajectory = training.run(network, &data, &targets, &mut writers, &mut Silent)?;
 //! writers.into_iter().try_for_each(|w| w.finish().map(|_| ()))?;
 //! assert_eq!(trajectory.record().states, 10);
 //!
@@ -44,7 +46,9 @@
 //! centred_features(&states, 200, 2, &phi, 256, &mut Silent)?; // 400 × 10
 //! let spec = FitSpec { features: Some(phi), outputs: 2, n_components: 3, ..FitSpec::default() };
 //! let (kernel, _) = Fit::new(spec).run(&data)?;
-//! assert_eq!(covariances(&kernel, &data)?.dim(), (200, 2, 2));
+//! let outputs = predict(trajectory.swa(), &kernel, &data)?;
+//! let p = outputs.probabilities(Predictive::MonteCarlo { samples: 100 }, 0)?;
+//! assert_eq!(p.dim(), (200, 2));
 //! # Ok::<(), neuralef::Error>(())
 //! ```
 
@@ -56,21 +60,20 @@ use crate::fit::{Control, Event, Observer};
 use crate::nn::{Network, Parameters};
 
 mod augment;
+mod loss;
 mod moments;
 mod predict;
 mod refresh;
 mod states;
-mod targets;
 #[cfg(test)]
 mod tests;
 mod train;
 
 pub use augment::{AUGMENTATIONS, Augmentation};
 pub use moments::WeightMoments;
-pub use predict::{MeanSoftmax, covariances, covariances_of_features, outputs};
+pub use predict::{MeanSoftmax, covariances, covariances_of_features, logits, predict};
 pub use refresh::refresh;
 pub use states::{StatesWriter, centred_features};
-pub use targets::Targets;
 pub use train::Training;
 
 /// How the training of a [`Trajectory`] went.

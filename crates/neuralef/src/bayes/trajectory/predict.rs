@@ -2,6 +2,7 @@
 
 use ndarray::{Array3, ArrayView2, Axis};
 
+use crate::bayes::Outputs;
 use crate::calibration::softmax;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -27,7 +28,7 @@ pub(super) fn for_blocks(
 ///
 /// # Errors
 /// What reading the data and the network report.
-pub fn outputs(network: &dyn Network, data: &Dataset) -> Result<Mat64> {
+pub fn logits(network: &dyn Network, data: &Dataset) -> Result<Mat64> {
     let c = network.functions() * network.outputs();
     let mut all = Vec::with_capacity(data.len() * c);
     for_blocks(data, |x| {
@@ -57,6 +58,19 @@ pub fn covariances(model: &Model, data: &Dataset) -> Result<Array3<f64>> {
         Ok(())
     })?;
     Ok(out)
+}
+
+/// The Gaussian process at `data`: the outputs of `network` with the covariances of `kernel`, whose
+/// probabilities are those of [`Outputs::probabilities`].
+///
+/// # Errors
+/// Those of [`logits`] and [`covariances`], [`Error::Shape`] when they have other outputs.
+pub fn predict(network: &dyn Network, kernel: &Model, data: &Dataset) -> Result<Outputs> {
+    let c = network.functions() * network.outputs();
+    if c != kernel.outputs() {
+        return Err(Error::shape("outputs of the network", kernel.outputs(), c));
+    }
+    Ok(Outputs { mean: logits(network, data)?, covariance: covariances(kernel, data)? })
 }
 
 /// The same from features as they are, (n·C) × S: ΦΦᵀ/S, point by point. Of centred outputs of the

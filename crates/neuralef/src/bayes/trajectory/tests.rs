@@ -6,7 +6,9 @@ use ndarray::{Axis, s};
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 
+use super::loss::loss;
 use super::*;
+use crate::bayes::Targets;
 use crate::fit::{Fit, FitSpec, Silent, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::NetworkSpec;
@@ -35,40 +37,41 @@ fn parameters_of(seed: u64) -> Parameters {
 fn losses_and_their_derivatives_are_those_of_double_precision() {
     let outputs = draw(4, 3, 0) * 3.0;
     let rows = [2usize, 0, 5, 4];
-    let classes = Targets::Classes { indices: vec![1, 0, 2, 0, 1, 2], classes: 3 };
-    let values = Targets::Values(draw(6, 3, 1));
-    let loss = |targets: &Targets, h: &Mat64| -> f64 {
+    let classes = Targets::Labels(vec![1, 0, 2, 0, 1, 2]);
+    let values = Targets::Values(draw(6, 3, 1).mapv(f64::from));
+    let value = |targets: &Targets, h: &Mat64| -> f64 {
         let of = |(row, h): (&usize, ndarray::ArrayView1<'_, f64>)| match targets {
-            Targets::Classes { indices, .. } => {
-                h.iter().map(|v| v.exp()).sum::<f64>().ln() - h[indices[*row]]
+            Targets::Labels(labels) => {
+                h.iter().map(|v| v.exp()).sum::<f64>().ln() - h[labels[*row]]
             }
             Targets::Values(y) => {
-                h.iter().zip(y.row(*row)).map(|(h, y)| 0.5 * (h - f64::from(*y)).powi(2)).sum()
+                h.iter().zip(y.row(*row)).map(|(h, y)| 0.5 * (h - y).powi(2)).sum()
             }
         };
         rows.iter().zip(h.rows()).map(of).sum::<f64>() / 4.0
     };
     for targets in [classes, values] {
-        let (found, cotangent) = targets.loss(&rows, outputs.view()).unwrap();
+        let (found, cotangent) = loss(&targets, &rows, outputs.view()).unwrap();
         let at = outputs.mapv(f64::from);
-        assert!((found - loss(&targets, &at)).abs() < 1e-12);
+        assert!((found - value(&targets, &at)).abs() < 1e-12);
         for (place, got) in cotangent.indexed_iter() {
             let moved = |by: f64| {
                 let mut h = at.clone();
                 h[place] += by;
-                loss(&targets, &h)
+                value(&targets, &h)
             };
             let slope = (moved(1e-4) - moved(-1e-4)) / 2e-4;
             // A third derivative below 1 leaves 1e-8/6; single precision 6e-8 of a number below 1.
             assert!((f64::from(*got) - slope).abs() < 1e-7, "{place:?}: {got} {slope}");
         }
-        assert!(targets.loss(&rows, draw(4, 2, 0).view()).is_err());
-        assert!(targets.loss(&[6], draw(1, 3, 0).view()).is_err());
+        assert!(loss(&targets, &rows[..3], draw(4, 3, 0).view()).is_err());
+        assert!(loss(&targets, &[6], draw(1, 3, 0).view()).is_err());
     }
     // Logits that overflow exp.
-    let targets = Targets::Classes { indices: vec![0], classes: 2 };
-    let (found, _) = targets.loss(&[0], ndarray::array![[0.0f32, 1e4]].view()).unwrap();
+    let targets = Targets::Labels(vec![0]);
+    let (found, _) = loss(&targets, &[0], ndarray::array![[0.0f32, 1e4]].view()).unwrap();
     assert_eq!(found, 1e4);
+    assert!(loss(&Targets::Labels(vec![3]), &[0], draw(1, 3, 0).view()).is_err());
 }
 
 #[test]
@@ -176,9 +179,10 @@ fn real_targets_are_learned_to_least_squares() {
         ..Training::default()
     };
     let network = build("mlp(hidden=[])", 2, 1);
-    let mut found =
-        training.run(network, &data, &Targets::Values(y.clone()), &mut [], &mut Silent).unwrap();
-    let fitted = outputs(found.base(), &data).unwrap();
+    let mut found = training
+        .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut [], &mut Silent)
+        .unwrap();
+    let fitted = logits(found.base(), &data).unwrap();
     // Residuals are orthogonal to the columns (x, 1).
     let residual = Mat64::from_shape_fn((50, 1), |p| f64::from(y[p]) - fitted[p]);
     for column in x.columns() {
@@ -214,7 +218,9 @@ fn a_linear_trajectory_has_the_stationary_covariance() {
     let point = Dataset::from_array("one", Mat::ones((1, 1))).unwrap();
     let mut writers = [StatesWriter::create(&path, point, 1).unwrap()];
     let network = build("mlp(hidden=[])", 1, 1);
-    training.run(network, &data, &Targets::Values(y), &mut writers, &mut Silent).unwrap();
+    training
+        .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut writers, &mut Silent)
+        .unwrap();
     writers.map(|w| w.finish().unwrap());
     let states = Dataset::open(&path.to_string_lossy(), 0).unwrap();
     assert_eq!((states.len(), states.width()), (4000, 1));
@@ -236,8 +242,7 @@ fn the_kernel_of_linear_classifiers_is_learned_exactly() {
     let at = |name: &str| dir.path().join(name);
     let data = Dataset::open("two_moons(n=300, noise=0.3)", 0).unwrap();
     let fresh = Dataset::open("two_moons(n=40, noise=0.3)", 1).unwrap();
-    let (targets, classes) = Targets::of_labels(data.labels().unwrap()).unwrap();
-    assert_eq!(classes, [0, 1]);
+    let targets = labels_of(&data);
     let training = Training { steps: 100, tail_steps: 200, tail_lr: 0.3, every: 5, ..tiny() };
     let mut writers = [
         StatesWriter::create(at("train.npy"), data.clone(), 2).unwrap(),
@@ -271,6 +276,10 @@ fn the_kernel_of_linear_classifiers_is_learned_exactly() {
     }
 }
 
+fn labels_of(data: &Dataset) -> Targets {
+    Targets::Labels(data.labels().unwrap().iter().map(|label| *label as usize).collect())
+}
+
 fn tiny() -> Training {
     Training { steps: 20, tail_steps: 12, every: 4, batch_size: 16, rank: 3, ..Training::default() }
 }
@@ -280,7 +289,7 @@ fn streamed_features_are_the_centred_outputs() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = Dataset::open("two_moons(n=70)", 0).unwrap();
-    let (targets, _) = Targets::of_labels(data.labels().unwrap()).unwrap();
+    let targets = labels_of(&data);
     // A trajectory of t states ends where its state number t is.
     let ends: Vec<Mat64> = [8, 12]
         .map(|tail_steps| {
@@ -325,7 +334,7 @@ fn streamed_features_are_the_centred_outputs() {
 fn an_interrupted_run_is_a_typed_error_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let data = Dataset::open("two_moons(n=70)", 0).unwrap();
-    let (targets, _) = Targets::of_labels(data.labels().unwrap()).unwrap();
+    let targets = labels_of(&data);
     let mut stop = |event: &Event<'_>| match event {
         Event::Step { step: 25, .. } => Control::Stop,
         _ => Control::Continue,
@@ -365,7 +374,7 @@ fn an_interrupted_run_is_a_typed_error_and_leaves_no_file() {
 fn everything(threads: usize, dir: &Path) -> (Vec<u8>, Vec<Parameters>) {
     let x = draw(40, 3 * 36, 5);
     let data = Dataset::from_array("x", x).unwrap();
-    let targets = Targets::Classes { indices: (0..40).map(|i| i % 3).collect(), classes: 3 };
+    let targets = Targets::Labels((0..40).map(|i| i % 3).collect());
     let training = Training {
         augmentation: "shift_flip(pixels=1)".parse().unwrap(),
         steps: 4,
@@ -412,7 +421,7 @@ fn rates_and_ranges_are_checked() {
         assert!((got - want).abs() < 1e-12, "{step}: {got} {want}");
     }
     let data = Dataset::open("two_moons(n=70)", 0).unwrap();
-    let (targets, _) = Targets::of_labels(data.labels().unwrap()).unwrap();
+    let targets = labels_of(&data);
     let named = |training: Training, name: &str| {
         let run = training.run(build("mlp", 2, 2), &data, &targets, &mut [], &mut Silent);
         let message = run.err().unwrap().to_string();
@@ -429,14 +438,12 @@ fn rates_and_ranges_are_checked() {
         let run = tiny().run(network, &data, targets, &mut [], &mut Silent);
         run.err().unwrap().to_string()
     };
-    assert!(run(build("mlp", 2, 3), &targets).contains("2 inputs and 2 outputs"));
-    assert!(run(build("mlp", 3, 2), &targets).contains("3 and 2"));
-    let bad = Targets::Classes { indices: vec![2; 70], classes: 2 };
-    assert!(run(build("mlp", 2, 2), &bad).contains("classes below 2"));
-    let bad = Targets::Values(Mat::from_elem((70, 2), f32::NAN));
+    assert!(run(build("mlp", 3, 2), &targets).contains("expected shape 3, got 2"));
+    let bad = Targets::Labels(vec![2; 70]);
+    assert!(run(build("mlp", 2, 2), &bad).contains("classes from 0 to 1"));
+    let bad = Targets::Values(Mat64::from_elem((70, 2), f64::NAN));
     assert!(run(build("mlp", 2, 2), &bad).contains("targets"));
-    assert!(run(build("mlp", 2, 2), &Targets::Values(Mat::zeros((3, 2)))).contains("70"));
-    assert!(Targets::of_labels(&[4, 4]).is_err() && Targets::of_labels(&[]).is_err());
+    assert!(run(build("mlp", 2, 2), &Targets::Values(Mat64::zeros((3, 2)))).contains("70"));
     let text = serde_json::to_string(&training).unwrap();
     assert_eq!(serde_json::from_str::<Training>(&text).unwrap(), training);
 }

@@ -6,11 +6,12 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::augment::Augmentation;
+use super::loss::loss;
 use super::moments::WeightMoments;
 use super::refresh::refresh;
 use super::states::StatesWriter;
-use super::targets::Targets;
 use super::{Trajectory, TrajectoryRecord};
+use crate::bayes::Targets;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, Observer};
@@ -138,15 +139,13 @@ impl Training {
         observer: &mut dyn Observer,
     ) -> Result<Trajectory> {
         self.check()?;
-        targets.check(data.len())?;
+        let outputs = network.functions() * network.outputs();
+        if network.inputs() != data.width() {
+            return Err(Error::shape(data.name(), network.inputs(), data.width()));
+        }
+        targets.check(data.len(), outputs)?;
         self.augmentation.check(data.width())?;
         data.check_finite()?;
-        let outputs = network.functions() * network.outputs();
-        if outputs != targets.outputs() || network.inputs() != data.width() {
-            let expected = format!("{} inputs and {} outputs", data.width(), targets.outputs());
-            let got = format!("{} and {outputs}", network.inputs());
-            return Err(Error::shape("network", expected, got));
-        }
         let started = Instant::now();
         let mut trainer = Trainer::new(self, network, data, targets);
         let total = self.steps.saturating_add(self.tail_steps);
@@ -259,7 +258,7 @@ impl<'a> Trainer<'a> {
             Error::NonFinite { .. } => self.diverged("a network output"),
             other => other,
         })?;
-        let (loss, cotangent) = self.targets.loss(&rows, outputs.view())?;
+        let (loss, cotangent) = loss(self.targets, &rows, outputs.view())?;
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
         self.network.settle(&self.tape, MOMENTUM);
         let limit = (self.spec.clip_norm > 0.0).then_some(self.spec.clip_norm);

@@ -10,6 +10,7 @@ use pulp::Arch;
 use super::super::product::{self, Panels, Rows, Start, Windows, accumulate, multiply};
 use super::image::{Image, Stored};
 use crate::error::{Error, Result};
+use crate::matrix::MatMut;
 
 /// A convolution as the architecture has it. Weights are kernel height × kernel width × channels in
 /// (of a group) × channels out.
@@ -362,6 +363,16 @@ impl Convolution {
             for (to, from) in rows.zip(other.chunks_exact(out)) {
                 to[own.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
+        }
+    }
+
+    /// The windows of the one image `x`, pixels × fan-in, for a single group.
+    pub(super) fn patches(&self, x: &[f32], mut to: MatMut<'_>) {
+        let mut padded = Vec::new();
+        let data = self.padded(x, &mut padded);
+        for (mut row, base) in to.rows_mut().into_iter().zip(&self.forward.bases) {
+            let places = self.forward.places[0].iter();
+            row.iter_mut().zip(places).for_each(|(to, place)| *to = data[base + place]);
         }
     }
 

@@ -16,16 +16,17 @@ use super::norm::{Moments, add_sums};
 use super::plan::Plan;
 use super::{Graph, Layer};
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef, expect_columns};
+use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::parameters::Parameters;
 use crate::nn::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use crate::nn::tape::Tape;
-use crate::nn::{LayerInfo, Network, expect_frozen};
+use crate::nn::{LayerInfo, LayerMoments, Network, expect_frozen};
 
 mod backward;
 mod forward;
 #[cfg(test)]
 mod goldens;
+mod moments;
 mod tangent;
 #[cfg(test)]
 mod tests;
@@ -382,6 +383,15 @@ impl Network for Layered {
             );
         }
         Ok(())
+    }
+
+    fn layer_moments(
+        &self,
+        x: MatRef<'_>,
+        roots: &[Mat64],
+        squares: &mut [f64],
+    ) -> Result<Vec<LayerMoments>> {
+        self.moments(x, roots, squares)
     }
 
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {

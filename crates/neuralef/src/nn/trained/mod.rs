@@ -10,11 +10,13 @@ use crate::error::{Error, Result};
 use crate::spec::args::Args;
 
 mod heads;
+mod network;
 mod tangents;
 #[cfg(test)]
 mod tests;
 
 pub(super) use heads::{HEADS, HeadsOn};
+pub use network::TrainedNetwork;
 pub(super) use tangents::{TANGENTS, TangentsOf};
 
 type Parameter = (&'static str, &'static str, &'static str);

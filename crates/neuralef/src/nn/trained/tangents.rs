@@ -5,8 +5,6 @@
 //! v_j = E[J(x)ᵀψ_j(x)]/μ_j: P numbers for each, and no training point, whatever their number. ELLA
 //! (Deng et al. 2022, NeurIPS) evaluates the Nyström method this way.
 
-use std::ops::Range;
-
 use ndarray::{Axis, s};
 
 use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
@@ -15,17 +13,15 @@ use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::convolutional::ORDER;
 use crate::nn::dense::MAX_PARAMETERS;
-use crate::nn::rows::{expect_cotangent, finite};
+use crate::nn::directional::{along, held, pulled_back};
+use crate::nn::rows::expect_cotangent;
 use crate::nn::source::NetworkFile;
 use crate::nn::{
-    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, finite_jacobians,
-    rows_of_outputs,
+    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, rows_of_outputs,
 };
 use crate::rng;
 use crate::spec::args::Args;
 
-/// Numbers of Jacobians that are held at a time, at most: 256 MiB.
-const HELD: u64 = 1 << 26;
 /// Parameters that are summed over at a time.
 const DEPTH: usize = 1 << 14;
 /// Directions beyond k that `auto` takes, at least.
@@ -161,57 +157,22 @@ impl Tangents {
         self.trunk.parameters().units()[0].len()
     }
 
-    /// Calls `each` with the rows (point, output) of every block of points and their Jacobians; further
-    /// rows of these are of no meaning.
-    fn blocks(
-        &self,
-        x: MatRef<'_>,
-        mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let (width, c) = (self.width(), self.outputs);
-        let held = held(width as u64) as usize;
-        let points = (held / c).max(1);
-        let mut jacobians = Vec::new();
-        for start in (0..x.nrows()).step_by(points) {
-            let end = (start + points).min(x.nrows());
-            finite_jacobians(&*self.trunk, x.slice(s![start..end, ..]), &mut jacobians)?;
-            let jacobian = &mut jacobians[0];
-            // Blocks of as many rows as a product takes together are not copied for it.
-            let rows = held.max((end - start) * c);
-            jacobian.resize(rows * width, 0.0);
-            let jacobian = MatRef::from_shape((rows, width), jacobian)
-                .map_err(|e| Error::shape("Jacobian", format!("{rows} × {width}"), e))?;
-            each(start * c..end * c, jacobian)?;
-        }
-        Ok(())
+    /// The first `count` of `directions` as a matrix, count × P.
+    fn matrix(&self, directions: &Parameters, count: usize) -> Result<Mat> {
+        let flat: Vec<f32> = directions.units()[..count].iter().flatten().copied().collect();
+        Mat::from_shape_vec((count, self.width()), flat)
+            .map_err(|e| Error::shape("directions", format!("{count} × {}", self.width()), e))
     }
 
     /// J(x)V for the first `count` of `directions`: n·C × count.
     fn along(&self, x: MatRef<'_>, directions: &Parameters, count: usize) -> Result<Mat> {
-        expect_columns("x", x, self.inputs())?;
         directions.expect_units("directions", self.directions.units().len(), self.width())?;
-        let flat: Vec<f32> = directions.units()[..count].iter().flatten().copied().collect();
-        let v = Mat::from_shape_vec((count, self.width()), flat)
-            .map_err(|e| Error::shape("directions", format!("{count} × {}", self.width()), e))?;
-        let mut out = Mat::zeros((x.nrows() * self.outputs, count));
-        self.blocks(x, |rows, jacobian| {
-            let product = linalg::matmul_long_f32(jacobian, v.view())?;
-            let count = rows.len();
-            out.slice_mut(s![rows, ..]).assign(&product.slice(s![..count, ..]));
-            Ok(())
-        })?;
-        finite("derivative along a direction", out)
+        along(&*self.trunk, x, self.matrix(directions, count)?.view())
     }
 
     /// Σ over (point, output) of Jᵀ·weights, P × r for weights n·C × r.
     fn pulled_back(&self, x: MatRef<'_>, weights: MatRef<'_>) -> Result<Mat> {
-        let mut out = Mat::zeros((self.width(), weights.ncols()));
-        self.blocks(x, |rows, jacobian| {
-            let jacobian = jacobian.slice(s![..rows.len(), ..]);
-            out += &linalg::matmul_f32(jacobian.t(), weights.slice(s![rows, ..]))?;
-            Ok(())
-        })?;
-        Ok(out)
+        pulled_back(&*self.trunk, x, weights)
     }
 
     /// Takes the columns of a matrix for directions.
@@ -338,12 +299,6 @@ impl Network for Tangents {
         self.set(&v);
         Ok(())
     }
-}
-
-/// Rows of P numbers that are held at a time: as many as a product takes together, if they are not too
-/// many numbers.
-fn held(width: u64) -> u64 {
-    (HELD / width.max(1)).clamp(1, linalg::ROWS as u64)
 }
 
 /// VᵀV in double precision.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::forward::needs_slope;
+use super::moments::add_cotangents;
 use super::{Layered, Record, total};
 use crate::nn::activation::{Activation, LEAK};
 use crate::nn::graph::conv::Scratch;
@@ -12,6 +13,7 @@ use crate::nn::graph::join;
 use crate::nn::graph::norm::{Moments, add_sums};
 use crate::nn::graph::plan::{Kernel, Plan, Stage};
 use crate::nn::graph::{Layer, Value};
+use crate::nn::moments::LayerMoments;
 use crate::nn::product::Panels;
 
 /// The backward pass of one unit.
@@ -30,6 +32,8 @@ struct Part<'a> {
     input: &'a [f32],
     gradient: &'a mut [f32],
     work: Work,
+    /// Where second moments are wanted in place of the gradients of convolutions.
+    moments: Option<&'a mut [LayerMoments]>,
 }
 
 /// Cotangents of values on their way down, and memory that is used again.
@@ -120,7 +124,7 @@ impl<'a> Backward<'a> {
                     to[..outputs].copy_from_slice(from);
                 }
                 let input = &input[segment.start * d..segment.end * d];
-                Part { record, input, gradient, work }
+                Part { record, input, gradient, work, moments: None }
             })
             .collect();
         let stages = if self.training { &plan.training } else { &plan.frozen };
@@ -150,7 +154,27 @@ impl<'a> Backward<'a> {
         gradient.fill(0.0);
         let mut own = std::mem::take(work);
         own.begin(plan, 1)[output] = 1.0;
-        let mut part = Part { record, input, gradient, work: own };
+        let mut part = Part { record, input, gradient, work: own, moments: None };
+        plan.frozen.iter().rev().for_each(|stage| self.stage(&mut part, stage));
+        *work = part.work;
+    }
+
+    /// Adds the second moments of the cotangents at every convolution to `moments`, for a cotangent of
+    /// the outputs at the one image of `record`, and writes the derivatives by the other parameters to
+    /// `gradient`. Norms must use running statistics.
+    pub(super) fn moments(
+        &self,
+        (record, input): (&Record, &[f32]),
+        cotangent: &[f32],
+        gradient: &mut [f32],
+        work: &mut Work,
+        moments: &mut [LayerMoments],
+    ) {
+        let plan = &self.network.plan;
+        gradient.fill(0.0);
+        let mut own = std::mem::take(work);
+        own.begin(plan, 1)[..cotangent.len()].copy_from_slice(cotangent);
+        let mut part = Part { record, input, gradient, work: own, moments: Some(moments) };
         plan.frozen.iter().rev().for_each(|stage| self.stage(&mut part, stage));
         *work = part.work;
     }
@@ -243,6 +267,12 @@ impl<'a> Backward<'a> {
         let x = read(here.inputs[0]);
         let (weight, bias) = (plan.weights[node].clone(), plan.biases[node].clone());
         match &plan.kernels[node] {
+            Kernel::Conv(_) if part.moments.is_some() => {
+                let found = part.moments.iter_mut().flat_map(|all| all.iter_mut());
+                if let Some(moments) = found.into_iter().find(|m| m.weight == weight) {
+                    add_cotangents(dz, output.stride, moments);
+                }
+            }
             Kernel::Conv(conv) => {
                 let (before, after) = part.gradient.split_at_mut(bias.start);
                 let (weight, bias) = (&mut before[weight], &mut after[..bias.len()]);

@@ -1,0 +1,327 @@
+//! `neuralef laplace`: posteriors of a trained network from several sources, in one table.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use neuralef::bayes::{
+    Criterion, Laplace, LaplaceSpec, Likelihood, Outputs, SourceSpec, Targets as Observed, Tuning,
+};
+use neuralef::calibration::{Bins, assess, detect, reliability};
+use neuralef::{Dataset, Mat64, Standardizer, TrainedNetwork};
+use serde_json::{Value, json};
+
+use super::targets::Targets;
+use crate::args::{InputArgs, LaplaceArgs, ProbeTask, TuneCriterion};
+use crate::interrupt::Interrupt;
+use crate::output::{distinct, drawable, file, say, writable};
+use crate::progress::Display;
+use crate::report::table;
+
+/// Rows predicted at a time.
+const ROWS: usize = 1024;
+/// Options that name files of targets.
+const OPTIONS: &str = "--train-targets, --eval-targets and --validation-targets";
+
+pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
+    let sources = sources(args)?;
+    let regression = args.task == ProbeTask::Regression;
+    check(args, &sources, regression)?;
+    let network = TrainedNetwork::open(&args.network, args.architecture.as_deref())?;
+    let train =
+        Sample::open(&args.train, args.train_targets.as_deref(), regression, args.seed, OPTIONS)?;
+    let open = |location: &Option<String>, targets: &Option<String>, offset: u64| {
+        let seed = args.seed.wrapping_add(offset);
+        let sample = |at: &String| Sample::open(at, targets.as_deref(), regression, seed, OPTIONS);
+        location.as_ref().map(sample).transpose()
+    };
+    let eval = open(&args.eval, &args.eval_targets, 1)?;
+    let validation = open(&args.validation, &args.validation_targets, 2)?;
+    let ood =
+        args.ood.as_ref().map(|at| Dataset::open(at, args.seed.wrapping_add(3))).transpose()?;
+    let preprocessing = preprocessing(&args.input, train.data.width())?;
+    let mut display = Display::new(args.progress, Interrupt::install()?);
+    let mut found = Vec::new();
+    let mut diagrams = Vec::new();
+    for source in &sources {
+        let spec = LaplaceSpec {
+            source: source.clone(),
+            prior_precision: args.prior_precision,
+            noise_variance: args.noise_variance,
+            temperature: args.temperature.unwrap_or(1.0),
+            preprocessing: preprocessing.clone(),
+            seed: args.seed,
+            memory_budget: args.memory_budget,
+        };
+        let started = Instant::now();
+        let mut posterior = spec.fit(&network, &train.data, &train.targets, &mut display)?;
+        let fit_seconds = started.elapsed().as_secs_f64();
+        let tuning = match (&validation, args.tune) {
+            (Some(validation), Some(criterion)) => {
+                Some(tune(&mut posterior, validation, criterion, args.tune_temperature)?)
+            }
+            _ => None,
+        };
+        let mut row = describe(&posterior, fit_seconds, tuning);
+        if let Some(eval) = &eval {
+            evaluate(args, &posterior, eval, ood.as_ref(), &mut row, &mut diagrams)?;
+        }
+        if let Some(path) = &args.output {
+            posterior.save(path)?;
+        }
+        found.push(row);
+    }
+    display.finish();
+    if let Some(path) = &args.figure {
+        let title = format!("Reliability of {}", args.network.display());
+        neuralef_cli::figure::reliability(path, &title, &diagrams)?;
+    }
+    let report = json!({
+        "network": network.to_string(), "train": train.data.name(), "points": train.data.len(),
+        "eval": eval.as_ref().map(|e| e.data.name().to_string()),
+        "ood": ood.as_ref().map(|d| d.name().to_string()),
+        "predictive": args.predictive.to_string(), "seed": args.seed, "sources": found,
+    });
+    if json { say(report) } else { say(text(&report, regression)) }
+}
+
+/// The sources, with dashes for underscores as users of the command line write them.
+fn sources(args: &LaplaceArgs) -> Result<Vec<SourceSpec>> {
+    let all = args.source.iter().map(|text| {
+        let (name, rest) = text.split_at(text.find('(').unwrap_or(text.len()));
+        format!("{}{rest}", name.replace('-', "_"))
+            .parse()
+            .with_context(|| format!("--source {text}"))
+    });
+    all.collect()
+}
+
+/// What clap cannot check, before anything is computed.
+fn check(args: &LaplaceArgs, sources: &[SourceSpec], regression: bool) -> Result<()> {
+    ensure!(
+        args.output.is_none() || sources.len() == 1,
+        "--output is for one --source, got {}",
+        sources.len()
+    );
+    if regression {
+        for (option, given) in [
+            ("--ood", args.ood.is_some()),
+            ("--figure", args.figure.is_some()),
+            ("--temperature", args.temperature.is_some()),
+        ] {
+            ensure!(!given, "{option} is of no use with --task regression");
+        }
+    } else if args.noise_variance.is_some() {
+        bail!("--noise-variance is of no use with --task classification");
+    }
+    args.output.as_deref().map_or(Ok(()), writable)?;
+    args.figure.as_deref().map_or(Ok(()), drawable)?;
+    let data = [Some(&args.train), args.eval.as_ref(), args.ood.as_ref()].into_iter().flatten();
+    let read = data.map(|at| file(at)).chain([args.network.as_path()]);
+    let written = [("--output", args.output.as_deref()), ("--figure", args.figure.as_deref())];
+    distinct(&written, read)
+}
+
+/// Points with what is known of them.
+pub(super) struct Sample {
+    pub(super) data: Dataset,
+    pub(super) targets: Observed,
+}
+
+impl Sample {
+    /// `options` are those that would name a file of targets.
+    pub(super) fn open(
+        location: &str,
+        targets: Option<&str>,
+        regression: bool,
+        seed: u64,
+        options: &str,
+    ) -> Result<Self> {
+        let data = Dataset::open(location, seed)?;
+        let targets = match Targets::read(&data, targets, regression, options)? {
+            Targets::Values(values) => Observed::Values(values),
+            Targets::Labels(labels) => {
+                let index = |label: &i64| {
+                    usize::try_from(*label).with_context(|| {
+                        format!(
+                            "{location}: labels must be numbers of outputs, from 0, got {label}"
+                        )
+                    })
+                };
+                Observed::Labels(labels.iter().map(index).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Sample { data, targets })
+    }
+
+    pub(super) fn labels(&self) -> &[usize] {
+        match &self.targets {
+            Observed::Labels(labels) => labels,
+            Observed::Values(_) => &[],
+        }
+    }
+}
+
+/// x ↦ (x/divisor − mean)/std, as the options say; none when they say nothing.
+pub(super) fn preprocessing(args: &InputArgs, width: usize) -> Result<Option<Standardizer>> {
+    let InputArgs { input_divisor, input_mean, input_std } = args;
+    if input_divisor.is_none() && input_mean.is_empty() && input_std.is_empty() {
+        return Ok(None);
+    }
+    let divisor = input_divisor.unwrap_or(1.0);
+    let channels = input_mean.len().max(input_std.len()).max(1);
+    let or = |given: &[f64], value: f64| -> Vec<f64> {
+        match given.is_empty() {
+            true => vec![value; channels],
+            false => given.to_vec(),
+        }
+    };
+    let mean: Vec<f64> = or(input_mean, 0.0).iter().map(|m| m * divisor).collect();
+    let scale: Vec<f64> = or(input_std, 1.0).iter().map(|s| s * divisor).collect();
+    let standardizer = Standardizer::by_channel(width, &mean, &scale);
+    Ok(Some(standardizer.context("--input-mean, --input-std and --input-divisor")?))
+}
+
+fn tune(
+    posterior: &mut Laplace,
+    validation: &Sample,
+    criterion: TuneCriterion,
+    temperature: bool,
+) -> Result<Tuning> {
+    let x = validation.data.range(0..validation.data.len())?;
+    let points = posterior.features(x.view())?;
+    let criterion = match criterion {
+        TuneCriterion::Nll => Criterion::Nll,
+        TuneCriterion::Ece => Criterion::Ece,
+    };
+    Ok(posterior.tune(&points, &validation.targets, criterion, temperature)?)
+}
+
+fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Value {
+    let info = posterior.info();
+    let certain = posterior.curvatures().is_empty();
+    json!({
+        "source": info.source.to_string(),
+        "prior_precision": (!certain).then_some(posterior.prior_precision()),
+        "temperature": posterior.temperature(), "noise_variance": posterior.noise_variance(),
+        "coordinates": posterior.curvatures().len(),
+        "effective_parameters": posterior.effective_parameters(),
+        "log_marginal_likelihood": posterior.log_marginal_likelihood(),
+        "tuning": tuning, "fit_seconds": fit_seconds,
+    })
+}
+
+/// Outputs at all points of a data set.
+fn outputs(posterior: &Laplace, data: &Dataset) -> Result<Outputs> {
+    let mut parts = Vec::new();
+    for start in (0..data.len()).step_by(ROWS) {
+        let x = data.range(start..(start + ROWS).min(data.len()))?;
+        parts.push(posterior.outputs(x.view()).with_context(|| data.name().to_string())?);
+    }
+    Ok(Outputs::concatenate(&parts)?)
+}
+
+fn evaluate(
+    args: &LaplaceArgs,
+    posterior: &Laplace,
+    eval: &Sample,
+    ood: Option<&Dataset>,
+    row: &mut Value,
+    diagrams: &mut Vec<(String, neuralef::calibration::Reliability)>,
+) -> Result<()> {
+    let started = Instant::now();
+    let at_home = outputs(posterior, &eval.data)?;
+    if posterior.info().likelihood == Likelihood::Regression {
+        row["predict_seconds"] = started.elapsed().as_secs_f64().into();
+        row["eval"] = regression_scores(posterior, &at_home, &eval.targets)?;
+        return Ok(());
+    }
+    let p = at_home.probabilities(args.predictive, args.seed)?;
+    row["predict_seconds"] = started.elapsed().as_secs_f64().into();
+    row["eval"] = serde_json::to_value(assess(p.view(), eval.labels()).context("--eval")?)?;
+    diagrams.push((
+        posterior.info().source.to_string(),
+        reliability(p.view(), eval.labels(), Bins::default())?,
+    ));
+    if let Some(data) = ood {
+        let elsewhere = outputs(posterior, data)?;
+        let q = elsewhere.probabilities(args.predictive, args.seed)?;
+        let (inside, outside) = (at_home.total_variance(), elsewhere.total_variance());
+        let found = detect((p.view(), &inside), (q.view(), &outside))?;
+        row["ood"] = serde_json::to_value(found)?;
+        row["ood"]["best"] = found.best().0.into();
+    }
+    Ok(())
+}
+
+/// Root mean squared error, and the mean of −log N(y; mean, variance + noise) over points and outputs.
+fn regression_scores(posterior: &Laplace, found: &Outputs, targets: &Observed) -> Result<Value> {
+    let Observed::Values(y) = targets else { bail!("--eval: expected real targets") };
+    let (points, outputs) = y.dim();
+    ensure!(
+        y.dim() == found.mean.dim(),
+        "--eval: expected {} columns of targets, got {outputs}",
+        found.mean.ncols()
+    );
+    let noise = posterior.noise_variance().unwrap_or(0.0);
+    let variances: Mat64 = found.variances() + noise;
+    let errors = y - &found.mean;
+    let terms = errors
+        .iter()
+        .zip(&variances)
+        .map(|(e, v)| 0.5 * (e * e / v + (std::f64::consts::TAU * v).ln()));
+    let count = y.len() as f64;
+    let squares: f64 = errors.iter().map(|e| e * e).sum();
+    Ok(
+        json!({"points": points, "rmse": (squares / count).sqrt(), "nll": terms.sum::<f64>() / count}),
+    )
+}
+
+fn text(report: &Value, regression: bool) -> String {
+    let number = |value: &Value, digits: usize| {
+        value.as_f64().map_or_else(|| "–".into(), |v| format!("{v:.digits$}"))
+    };
+    let precision = |row: &Value| {
+        row["prior_precision"].as_f64().map_or_else(|| "–".into(), |v| format!("{v:.3e}"))
+    };
+    let measures: &[(&str, &str)] = match regression {
+        true => &[("RMSE", "rmse"), ("NLL", "nll")],
+        false => &[
+            ("accuracy", "accuracy"),
+            ("NLL", "nll"),
+            ("Brier", "brier"),
+            ("ECE", "ece"),
+            ("adaptive ECE", "adaptive_ece"),
+        ],
+    };
+    let rows = report["sources"].as_array().cloned().unwrap_or_default();
+    let name = |row: &Value| row["source"].as_str().unwrap_or_default().to_string();
+    let mut header = vec!["source", "prior precision", "effective"];
+    header.extend(measures.iter().map(|(title, _)| *title));
+    header.extend(["fit s", "predict s"]);
+    let lines = rows.iter().map(|row| {
+        let start = [name(row), precision(row), number(&row["effective_parameters"], 1)];
+        let scores = measures.iter().map(|(_, key)| number(&row["eval"][key], 4));
+        let seconds = [number(&row["fit_seconds"], 1), number(&row["predict_seconds"], 1)];
+        start.into_iter().chain(scores).chain(seconds).collect()
+    });
+    let mut out = vec![table(&header, lines).to_string()];
+    if rows.iter().any(|row| row["ood"].is_object()) {
+        let header = ["source", "score", "AUROC", "AUPR (out)", "AUPR (in)", "FPR95"];
+        let lines = rows.iter().flat_map(|row| {
+            let scores = ["entropy", "confidence", "variance"];
+            let present = scores.into_iter().filter(|score| row["ood"][score].is_object());
+            present.map(|score| {
+                let panel = &row["ood"][score];
+                let mark = if row["ood"]["best"] == score { " *" } else { "" };
+                let values =
+                    ["auroc", "aupr_out", "aupr_in", "fpr95"].map(|k| number(&panel[k], 4));
+                [name(row), format!("{score}{mark}")].into_iter().chain(values).collect()
+            })
+        });
+        out.push(format!(
+            "\npoints from elsewhere; * marks the better score\n{}",
+            table(&header, lines)
+        ));
+    }
+    out.join("\n")
+}

@@ -1,0 +1,54 @@
+//! `neuralef predict`: streams points through a posterior into .npy files.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use neuralef::bayes::{Laplace, Likelihood};
+use neuralef::{Dataset, NpyWriter};
+use serde_json::json;
+
+use crate::args::PredictArgs;
+use crate::output::{distinct, file, say};
+
+/// Rows at a time.
+const ROWS: usize = 1024;
+
+pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<()> {
+    let written =
+        [("--output", Some(args.output.as_path())), ("--variances", args.variances.as_deref())];
+    distinct(&written, [args.posterior.as_path(), file(&args.data)].into_iter())?;
+    let posterior = Laplace::load(&args.posterior)?;
+    let data = Dataset::open(&args.data, args.seed)?;
+    let (d, width, c) = (posterior.info().n_features, data.width(), posterior.info().outputs);
+    ensure!(d == width, "{}: expected n × {d}, got {} × {width}", data.name(), data.len());
+    let started = Instant::now();
+    let mut means = NpyWriter::create(&args.output, c)?;
+    let mut variances = args.variances.as_ref().map(|p| NpyWriter::create(p, c)).transpose()?;
+    for start in (0..data.len()).step_by(ROWS) {
+        let x = data.range(start..(start + ROWS).min(data.len()))?;
+        let found = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
+        let values = match posterior.info().likelihood {
+            Likelihood::Classification => found.probabilities(args.predictive, args.seed)?,
+            Likelihood::Regression => found.mean.clone(),
+        };
+        means.append(values.mapv(|v| v as f32).view())?;
+        if let Some(writer) = &mut variances {
+            writer.append(found.variances().mapv(|v| v as f32).view())?;
+        }
+    }
+    means.finish()?;
+    if let Some(writer) = variances {
+        writer.finish()?;
+    }
+    let (n, seconds) = (data.len(), started.elapsed().as_secs_f64());
+    let rate = n as f64 / seconds;
+    if json {
+        let variances = args.variances.as_ref().map(|p| p.to_string_lossy());
+        return say(json!({
+            "output": args.output.to_string_lossy(), "variances": variances, "n_samples": n,
+            "n_outputs": c, "seconds": seconds, "rows_per_second": rate,
+            "noise_variance": posterior.noise_variance(),
+        }));
+    }
+    say(format_args!("{n} × {c} in {} ({rate:.0} points/s)", args.output.display()))
+}

@@ -1,0 +1,148 @@
+//! The diagonal of the generalised Gauss–Newton matrix of all parameters.
+
+use std::sync::Arc;
+
+use ndarray::{Array3, s};
+use rayon::prelude::*;
+
+use super::curvature::{Curvature, Task};
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::fit::Observer;
+use crate::linalg;
+use crate::matrix::{Mat64, MatRef};
+use crate::nn::{Network, expect_one, jacobian_blocks};
+use crate::persist::Archive;
+use crate::spec::args::Entry;
+
+/// Parameters that one task sums over.
+const WIDTH: usize = 1 << 12;
+
+/// Registry entry.
+pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
+    name: "diag",
+    summary: "the diagonal of the Gauss–Newton matrix of all parameters",
+    parameters: &[],
+    build: |_| Ok(Arc::new(Diag)),
+};
+
+#[derive(Debug)]
+struct Diag;
+
+impl Source for Diag {
+    fn text(&self) -> String {
+        "diag".into()
+    }
+
+    fn curvature(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Curvature>> {
+        let c = task.c();
+        let mut values = vec![0.0; expect_one(task.network)?];
+        task.for_blocks("curvature", observer, |x, roots| {
+            jacobian_blocks(task.network, x, |rows, jacobian| {
+                let roots = &roots[rows.start / c..rows.end / c];
+                values.par_chunks_mut(WIDTH).enumerate().for_each(|(block, sums)| {
+                    let columns = block * WIDTH..block * WIDTH + sums.len();
+                    let mut pulled = vec![0.0; sums.len()];
+                    for (i, root) in roots.iter().enumerate() {
+                        // Column m of LᵀJ at a time.
+                        for column in root.columns() {
+                            pulled.fill(0.0);
+                            for (o, weight) in column.iter().enumerate() {
+                                let row = jacobian.slice(s![i * c + o, columns.clone()]);
+                                let terms = pulled.iter_mut().zip(row);
+                                terms.for_each(|(p, j)| *p += weight * f64::from(*j));
+                            }
+                            sums.iter_mut().zip(&pulled).for_each(|(sum, p)| *sum += p * p);
+                        }
+                    }
+                });
+                Ok(())
+            })
+        })?;
+        Ok(Box::new(Diagonal { values }))
+    }
+
+    fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
+        let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
+        Ok(Box::new(Diagonal { values }))
+    }
+}
+
+/// A value for each parameter.
+struct Diagonal {
+    values: Vec<f64>,
+}
+
+impl Curvature for Diagonal {
+    fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    fn features(&self, _: &dyn Network, _: MatRef<'_>) -> Result<Mat64> {
+        Err(too_many())
+    }
+
+    fn covariance(
+        &self,
+        network: &dyn Network,
+        x: MatRef<'_>,
+        variances: &[f64],
+    ) -> Result<Array3<f64>> {
+        let deviations: Vec<f32> = variances.iter().map(|v| v.sqrt() as f32).collect();
+        scaled_jacobian_covariance(network, x, |row| {
+            row.iter_mut().zip(&deviations).for_each(|(j, d)| *j *= d);
+            Ok(())
+        })
+    }
+
+    fn save(&self, archive: &mut Archive) -> Result<()> {
+        archive.put_f64("curvature.values", &[self.values.len()], self.values.clone())
+    }
+}
+
+/// What keeping features of all parameters would mean.
+pub(super) fn too_many() -> Error {
+    Error::Unsupported {
+        what: "keeping features of points for as many coordinates as parameters".into(),
+        reason: "they would fill memory; choose the prior precision by marginal likelihood".into(),
+    }
+}
+
+/// JJᵀ of each point, n × C × C, for gradients that `scale` has changed in place. Blocks of products in
+/// single precision are summed in double precision.
+pub(super) fn scaled_jacobian_covariance(
+    network: &dyn Network,
+    x: MatRef<'_>,
+    scale: impl Fn(&mut [f32]) -> Result<()> + Sync,
+) -> Result<Array3<f64>> {
+    let (c, width) = (network.functions() * network.outputs(), expect_one(network)?);
+    let mut out = Array3::zeros((x.nrows(), c, c));
+    jacobian_blocks(network, x, |rows, jacobian| {
+        let points: Vec<usize> = (rows.start / c..rows.end / c).collect();
+        let found: Vec<Mat64> = points
+            .into_par_iter()
+            .map(|point| {
+                let at = point * c - rows.start;
+                let mut own = jacobian.slice(s![at..at + c, ..]).to_owned();
+                own.as_slice_mut()
+                    .map_or(Ok(()), |all| all.chunks_exact_mut(width).try_for_each(&scale))?;
+                let mut sum = Mat64::zeros((c, c));
+                for start in (0..width).step_by(WIDTH) {
+                    let part = own.slice(s![.., start..(start + WIDTH).min(width)]);
+                    let part = part.mapv(f64::from);
+                    sum += &linalg::matmul_f64(part.view(), part.t())?;
+                }
+                Ok(sum)
+            })
+            .collect::<Result<_>>()?;
+        for (i, sum) in found.iter().enumerate() {
+            out.slice_mut(s![rows.start / c + i, .., ..]).assign(sum);
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}

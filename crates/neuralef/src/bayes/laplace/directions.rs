@@ -1,0 +1,196 @@
+//! Features that are derivatives of the network along directions in its parameters, F = J(x)V: the
+//! directions of the Nyström method (ELLA), or random ones.
+
+use std::sync::Arc;
+
+use rand::Rng as _;
+
+use super::curvature::{Curvature, FeatureSpace, InFeatures, Task, tell};
+use super::source::Source;
+use crate::approx::landmarks;
+use crate::error::{Error, Result};
+use crate::fit::{Event, Observer};
+use crate::linalg::{self, top_eigh};
+use crate::matrix::{Mat, Mat64, MatRef};
+use crate::nn::{Network, along, expect_one, jacobian_blocks};
+use crate::persist::Archive;
+use crate::rng;
+use crate::spec::args::{Args, Entry};
+
+/// Eigenvalues of landmarks below this share of the largest are rounding of single precision.
+const FLOOR: f64 = 1e-6;
+/// Points whose Jacobians are taken between two looks at the observer.
+const BLOCK: usize = 32;
+
+type Parameter = (&'static str, &'static str, &'static str);
+const COMPONENTS: Parameter = ("components", "20", "k, the number of features");
+
+/// Registry entry: `ella`.
+pub(super) const ELLA: Entry<Arc<dyn Source>> = Entry {
+    name: "ella",
+    summary: "the Nyström method for the tangent kernel (Deng, Zhou & Zhu 2022)",
+    parameters: &[
+        COMPONENTS,
+        ("landmarks", "2000", "points of the training data, one random output of each"),
+    ],
+    build: |args| Ok(Arc::new(Ella::read(args)?)),
+};
+
+/// Registry entry: `random`.
+pub(super) const RANDOM: Entry<Arc<dyn Source>> = Entry {
+    name: "random",
+    summary: "derivatives along random directions, whose products are unbiased for the tangent kernel",
+    parameters: &[COMPONENTS],
+    build: |args| Ok(Arc::new(Random { components: components(args)? })),
+};
+
+fn components(args: &mut Args<'_>) -> Result<usize> {
+    Ok(args.integer("components", 1..=100_000, 20)? as usize)
+}
+
+#[derive(Debug)]
+struct Ella {
+    components: usize,
+    landmarks: usize,
+}
+
+#[derive(Debug)]
+struct Random {
+    components: usize,
+}
+
+impl Ella {
+    fn read(args: &mut Args<'_>) -> Result<Self> {
+        let components = components(args)?;
+        let landmarks = args.integer("landmarks", 1..=1 << 20, 2000)? as usize;
+        if landmarks < components {
+            return Err(args.fault("landmarks", format!("at least components, {components}")));
+        }
+        Ok(Ella { components, landmarks })
+    }
+
+    /// Directions of unit length: v = JᵀU/√λ for the top eigenpairs of JJᵀ, where the rows of J are
+    /// gradients of one random output at each landmark.
+    fn directions(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Mat> {
+        let (n, c, width) = (task.points.len(), task.c(), expect_one(task.network)?);
+        let m = self.landmarks.min(n);
+        if m < self.components {
+            let expected = format!("at most {m}, the number of points");
+            return Err(Error::parameter("components", expected, self.components));
+        }
+        let needed = (m as u64).saturating_mul(4 * width as u64 + 8 * m as u64).div_ceil(1 << 20);
+        if needed > task.memory_budget {
+            return Err(Error::MemoryBudget {
+                what: format!("gradients at {m} landmarks"),
+                needed_mib: needed,
+                budget_mib: task.memory_budget,
+            });
+        }
+        let chosen = landmarks::uniform(n, m, task.seed)?.indices;
+        let mut rng = rng::stream(task.seed, "output", 0);
+        let mut output = || (u64::from(rng.next_u32()) * c as u64 >> 32) as usize;
+        let outputs: Vec<usize> = (0..m).map(|_| output()).collect();
+        let mut rows = Mat::zeros((m, width));
+        tell(observer, &Event::Phase { name: "landmarks" })?;
+        for start in (0..m).step_by(BLOCK) {
+            tell(observer, &Event::Progress { done: start, total: m })?;
+            let block = start..(start + BLOCK).min(m);
+            let x = task.points.rows(&chosen[block])?;
+            jacobian_blocks(task.network, x.view(), |range, jacobian| {
+                for i in range.clone().step_by(c) {
+                    let landmark = start + i / c;
+                    let from = jacobian.row(i - range.start + outputs[landmark]);
+                    rows.row_mut(landmark).assign(&from);
+                }
+                Ok(())
+            })?;
+        }
+        let gram = linalg::matmul_long_f32(rows.view(), rows.view())?.mapv(f64::from);
+        let top = top_eigh(gram.view(), self.components)?;
+        let largest = top.values.first().copied().unwrap_or(0.0);
+        let rank = top.values.iter().take_while(|v| **v > FLOOR * largest).count();
+        if rank < self.components {
+            let expected = format!("at most {rank}, the rank of the kernel at the landmarks");
+            return Err(Error::parameter("components", expected, self.components));
+        }
+        let mut weights = top.vectors;
+        for (mut column, value) in weights.columns_mut().into_iter().zip(&top.values) {
+            column /= value.sqrt();
+        }
+        linalg::matmul_f32(weights.mapv(|v| v as f32).t(), rows.view())
+    }
+}
+
+impl Source for Ella {
+    fn text(&self) -> String {
+        format!("ella(components={}, landmarks={})", self.components, self.landmarks)
+    }
+
+    fn curvature(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Curvature>> {
+        let space = Directions { v: self.directions(task, observer)? };
+        Ok(Box::new(InFeatures::full(Box::new(space), task, observer)?))
+    }
+
+    fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
+        load(archive, network, self.components)
+    }
+}
+
+impl Source for Random {
+    fn text(&self) -> String {
+        format!("random(components={})", self.components)
+    }
+
+    fn curvature(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Curvature>> {
+        let mut v = Mat::zeros((self.components, expect_one(task.network)?));
+        let scale = 1.0 / (self.components as f32).sqrt();
+        for (i, mut row) in v.rows_mut().into_iter().enumerate() {
+            let mut rng = rng::stream(task.seed, "tangent", i as u64);
+            if let Some(row) = row.as_slice_mut() {
+                rng::fill_normal(&mut rng, row);
+            }
+            row *= scale;
+        }
+        Ok(Box::new(InFeatures::full(Box::new(Directions { v }), task, observer)?))
+    }
+
+    fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
+        load(archive, network, self.components)
+    }
+}
+
+fn load(archive: &Archive, network: &dyn Network, components: usize) -> Result<Box<dyn Curvature>> {
+    let width = expect_one(network)?;
+    let values = archive.f32("directions", &[components, width])?.to_vec();
+    let v = Mat::from_shape_vec((components, width), values)
+        .map_err(|e| archive.fault(format!("directions: {e}")))?;
+    Ok(Box::new(InFeatures::load(Box::new(Directions { v }), archive)?))
+}
+
+/// F = J(x)Vᵀ for the rows of V, k × P.
+struct Directions {
+    v: Mat,
+}
+
+impl FeatureSpace for Directions {
+    fn width(&self) -> usize {
+        self.v.nrows()
+    }
+
+    fn at(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
+        Ok(along(network, x, self.v.view())?.mapv(f64::from))
+    }
+
+    fn save(&self, archive: &mut Archive) -> Result<()> {
+        let (k, p) = self.v.dim();
+        archive.put_f32("directions", &[k, p], self.v.iter().copied().collect())
+    }
+}

@@ -1,0 +1,123 @@
+//! What targets say about outputs: log likelihoods and their curvature.
+
+use ndarray::{ArrayView1, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::calibration::{log_softmax, softmax};
+use crate::error::{Error, Result};
+use crate::linalg::expect_finite_f64;
+use crate::matrix::{Mat64, Mat64Ref};
+
+/// The law of targets given the outputs f of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Likelihood {
+    /// Classes, p = softmax(f). Λ = diag(p) − ppᵀ.
+    Classification,
+    /// Real numbers y = f + ε, ε ~ N(0, σ²I). Λ = I/σ².
+    Regression,
+}
+
+/// What is known of the points of a fit or of a validation set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Numbers of classes, n.
+    Labels(Vec<usize>),
+    /// n × C.
+    Values(Mat64),
+}
+
+impl Targets {
+    /// n.
+    pub fn len(&self) -> usize {
+        match self {
+            Targets::Labels(labels) => labels.len(),
+            Targets::Values(values) => values.nrows(),
+        }
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The law that they follow.
+    pub fn likelihood(&self) -> Likelihood {
+        match self {
+            Targets::Labels(_) => Likelihood::Classification,
+            Targets::Values(_) => Likelihood::Regression,
+        }
+    }
+
+    /// Fails unless they are targets of `n` points with `outputs` outputs.
+    pub(crate) fn check(&self, n: usize, outputs: usize) -> Result<()> {
+        if n == 0 || self.len() != n {
+            return Err(Error::shape("targets", format!("{n} points, at least one"), self.len()));
+        }
+        match self {
+            Targets::Labels(_) if outputs < 2 => {
+                Err(Error::parameter("outputs", "at least 2 for classification", outputs))
+            }
+            Targets::Labels(labels) => match labels.iter().find(|y| **y >= outputs) {
+                Some(bad) => {
+                    let expected = format!("classes from 0 to {}", outputs - 1);
+                    Err(Error::parameter("labels", expected, bad))
+                }
+                None => Ok(()),
+            },
+            Targets::Values(values) if values.ncols() != outputs => {
+                let got = format!("{} × {}", values.nrows(), values.ncols());
+                Err(Error::shape("targets", format!("{n} × {outputs}"), got))
+            }
+            Targets::Values(values) => expect_finite_f64("targets", values.view()),
+        }
+    }
+
+    /// The loss of outputs f (n × C), summed over points: −log p(label), or the squared error.
+    pub(super) fn loss(&self, f: Mat64Ref<'_>) -> Result<f64> {
+        match self {
+            Targets::Labels(labels) => {
+                let log_p = log_softmax(f)?;
+                Ok(-labels.iter().zip(log_p.rows()).map(|(y, row)| row[*y]).sum::<f64>())
+            }
+            Targets::Values(values) => {
+                expect_finite_f64("outputs", f)?;
+                Ok((&f - values).iter().map(|e| e * e).sum())
+            }
+        }
+    }
+}
+
+impl Likelihood {
+    /// For each row of f (n × C) the matrix L with Λ = LLᵀ for σ² = 1, C × C: with
+    /// D = diag(√p) and s = √p a unit vector, Λ = D(I − ssᵀ)D, and I − ssᵀ is a projection, so
+    /// L = D(I − ssᵀ). Nothing is subtracted that could make Λ indefinite.
+    pub(super) fn roots(self, f: Mat64Ref<'_>) -> Result<Vec<Mat64>> {
+        let c = f.ncols();
+        match self {
+            Likelihood::Regression => Ok(vec![Mat64::eye(c); f.nrows()]),
+            Likelihood::Classification => {
+                let p = softmax(f)?;
+                Ok(p.axis_iter(Axis(0)).map(root).collect())
+            }
+        }
+    }
+}
+
+fn root(p: ArrayView1<'_, f64>) -> Mat64 {
+    let s = p.mapv(f64::sqrt);
+    Mat64::from_shape_fn((p.len(), p.len()), |(i, j)| {
+        s[i] * (f64::from(u8::from(i == j)) - s[i] * s[j])
+    })
+}
+
+/// Features with the curvature of a point in them: LᵀF for each point, so that the generalised
+/// Gauss–Newton matrix is the sum of their outer products. `features` is n·C × k, in the order
+/// (point, output).
+pub(super) fn weighted(features: &mut Mat64, roots: &[Mat64]) {
+    let c = roots.first().map_or(1, Mat64::nrows);
+    for (mut rows, root) in features.axis_chunks_iter_mut(Axis(0), c).zip(roots) {
+        let product = root.t().dot(&rows);
+        rows.assign(&product);
+    }
+}

@@ -1,0 +1,497 @@
+//! Linearised Laplace approximation of a trained network: how uncertain its outputs are.
+//!
+//! Around its trained parameters θ* a network is f(x, θ) ≈ f(x, θ*) + J(x)(θ − θ*). With a Gaussian
+//! prior N(0, I/δ) and the generalised Gauss–Newton matrix of the data, the parameters are Gaussian
+//! after the data, and so are outputs: their mean is what the network gives (MacKay 1992; Immer, Korzepa
+//! & Bauer 2021). P parameters are too many for that as it stands. A source says what is kept:
+//!
+//! | source | uncertain is | cost of fit and prediction |
+//! |---|---|---|
+//! | `neuralef` | a function in the span of k eigenfunctions of the tangent kernel JJᵀ, F = ψ√μ (Deng, Shi & Zhu 2022) | as the eigenfunctions: a forward pass for heads |
+//! | `ella` | the same by the Nyström method (Deng, Zhou & Zhu 2022) | C backward passes a point |
+//! | `random` | the same with random features | C backward passes a point |
+//! | `last_layer` | the last layer's parameters: all, or Kronecker-factored, or diagonal | a forward pass |
+//! | `kfac` | all parameters, a Kronecker product for each layer (Martens & Grosse 2015) | C backward passes a point |
+//! | `diag` | all parameters, independently | C backward passes a point |
+//! | `map` | nothing | a forward pass |
+//!
+//! In k features F(x) ∈ ℝ^{C×k} the posterior precision is Σ_i F_iᵀΛ_iF_i/T + δI, and the covariance of
+//! outputs F(x)[·]⁻¹F(x)ᵀ. It is held as eigenvalues λ, so that another prior precision δ or temperature
+//! T costs nothing but new weights 1/(λ/T + δ).
+//!
+//! ```no_run
+//! use neuralef::bayes::{LaplaceSpec, Predictive, Targets};
+//! use neuralef::{Dataset, Silent, TrainedNetwork};
+//!
+//! let network = TrainedNetwork::open("classifier.onnx", None)?;
+//! let train = Dataset::open("train.npy", 0)?;
+//! # let labels = vec![0];
+//! let spec = LaplaceSpec::new("neuralef(components=20)")?;
+//! let posterior = spec.fit(&network, &train, Targets::Labels(labels), &mut Silent)?;
+//! println!("prior precision {:.3e} by marginal likelihood", posterior.prior_precision());
+//! let test = Dataset::open("test.npy", 0)?.range(0..100)?;
+//! let p = posterior.outputs(test.view())?.probabilities(Predictive::Probit, 0)?; // 100 × C
+//! # Ok::<(), neuralef::Error>(())
+//! ```
+
+use std::path::Path;
+
+use ndarray::{Array3, Axis, concatenate, s};
+use serde::{Deserialize, Serialize};
+
+use super::predictive::Outputs;
+use crate::data::{Dataset, Standardizer};
+use crate::error::{Error, Result};
+use crate::fit::Observer;
+use crate::linalg::expect_finite_f32;
+use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::nn::{Network, TrainedNetwork};
+use crate::persist::Archive;
+
+mod curvature;
+mod diagonal;
+mod directions;
+mod eigenfunctions;
+mod evidence;
+mod kronecker;
+mod last_layer;
+mod likelihood;
+mod map;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tune;
+
+use curvature::{Curvature, POINTS, Points, Task, covariances};
+use evidence::Evidence;
+
+pub use likelihood::{Likelihood, Targets};
+pub(crate) use source::SOURCES;
+pub use source::SourceSpec;
+pub use tune::{Criterion, Tuning};
+
+/// Kind of archive that a posterior's file is.
+const KIND: &str = "laplace";
+
+/// What a Laplace approximation is asked to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaplaceSpec {
+    /// What is uncertain.
+    pub source: SourceSpec,
+    /// δ; none for the one with the largest marginal likelihood.
+    pub prior_precision: Option<f64>,
+    /// σ² of targets that are real numbers; none for the one with the largest marginal likelihood.
+    pub noise_variance: Option<f64>,
+    /// T, by which the data count 1/T times, for targets that are classes.
+    pub temperature: f64,
+    /// What is done to points before the network sees them, x ↦ (x − mean)/scale.
+    pub preprocessing: Option<Standardizer>,
+    /// Seed of everything random in a source.
+    pub seed: u64,
+    /// Memory that a source may take, in MiB.
+    pub memory_budget: u64,
+}
+
+/// What is known about a fitted posterior, apart from its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LaplaceInfo {
+    /// The trained network.
+    pub network: String,
+    /// What is uncertain about it.
+    pub source: SourceSpec,
+    /// The law of targets.
+    pub likelihood: Likelihood,
+    /// d, columns of the data.
+    pub n_features: usize,
+    /// C.
+    pub outputs: usize,
+    /// Name of the data, and n.
+    pub data: String,
+    /// Points of the fit.
+    pub n_samples: usize,
+    /// Summed over the points of the fit: −log p(label), or the squared errors.
+    pub loss: f64,
+    /// ‖θ*‖² over the parameters that have the prior.
+    pub squared_norm: f64,
+    /// δ.
+    pub prior_precision: f64,
+    /// T for classes, σ² for real targets.
+    pub scale: f64,
+    /// Seed of the source.
+    pub seed: u64,
+}
+
+/// A fitted posterior. Points go in as the user has them.
+pub struct Laplace {
+    info: LaplaceInfo,
+    trained: TrainedNetwork,
+    network: Box<dyn Network>,
+    preprocessing: Option<Standardizer>,
+    curvature: Box<dyn Curvature>,
+}
+
+/// Outputs and features of points, kept so that other prior precisions cost next to nothing.
+#[derive(Debug, Clone)]
+pub struct PointFeatures {
+    /// f, n × C.
+    mean: Mat64,
+    /// F in the coordinates of the posterior, n·C × p.
+    features: Mat64,
+}
+
+impl LaplaceSpec {
+    /// Of a source in text form, everything else default.
+    ///
+    /// # Errors
+    /// [`Error::Parse`], [`Error::UnknownName`].
+    pub fn new(source: &str) -> Result<Self> {
+        Ok(LaplaceSpec {
+            source: source.parse()?,
+            prior_precision: None,
+            noise_variance: None,
+            temperature: 1.0,
+            preprocessing: None,
+            seed: 0,
+            memory_budget: 4096,
+        })
+    }
+
+    fn check(&self, likelihood: Likelihood) -> Result<()> {
+        expect_positive("temperature", self.temperature)?;
+        for (name, value) in
+            [("prior_precision", self.prior_precision), ("noise_variance", self.noise_variance)]
+        {
+            value.map_or(Ok(()), |value| expect_positive(name, value))?;
+        }
+        let (unused, of) = match likelihood {
+            Likelihood::Classification => (self.noise_variance.is_some(), "noise_variance"),
+            Likelihood::Regression => (self.temperature != 1.0, "temperature"),
+        };
+        if unused {
+            let targets = match likelihood {
+                Likelihood::Classification => "classes",
+                Likelihood::Regression => "real numbers",
+            };
+            return Err(Error::parameter(
+                of,
+                format!("none, for targets that are {targets}"),
+                "one",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fits it to `data` (n × d) and their targets. The network is the one that was trained on them:
+    /// its outputs are the mean, and stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`], [`Error::Shape`], [`Error::NonFinite`], file errors of the network,
+    /// [`Error::Interrupted`], [`Error::MemoryBudget`], [`Error::Numerical`] when the marginal
+    /// likelihood has no maximum, and what the source reports.
+    pub fn fit(
+        &self,
+        network: &TrainedNetwork,
+        data: &Dataset,
+        targets: &Targets,
+        observer: &mut dyn Observer,
+    ) -> Result<Laplace> {
+        self.check(targets.likelihood())?;
+        let points = Points { data, preprocessing: self.preprocessing.as_ref() };
+        let built = network.build(data.width())?;
+        let c = built.functions() * built.outputs();
+        targets.check(data.len(), c)?;
+        let squared_norm = self.source.0.squared_norm(&*built)?;
+        let mut outputs = Mat64::zeros((data.len(), c));
+        for start in (0..data.len()).step_by(POINTS) {
+            let rows = start..(start + POINTS).min(data.len());
+            let f = built.forward(points.block(rows.clone())?.view(), None)?;
+            outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
+        }
+        let loss = targets.loss(outputs.view())?;
+        let task = Task {
+            network: &*built,
+            trained: network,
+            points,
+            targets,
+            outputs,
+            seed: self.seed,
+            memory_budget: self.memory_budget,
+        };
+        let curvature = self.source.0.curvature(&task, observer)?;
+        let info = LaplaceInfo {
+            network: network.to_string(),
+            source: self.source.clone(),
+            likelihood: targets.likelihood(),
+            n_features: data.width(),
+            outputs: c,
+            data: data.name().to_string(),
+            n_samples: data.len(),
+            loss,
+            squared_norm,
+            prior_precision: self.prior_precision.unwrap_or(1.0),
+            scale: self.noise_variance.unwrap_or(self.temperature),
+            seed: self.seed,
+        };
+        let mut laplace = Laplace {
+            info,
+            trained: network.clone(),
+            network: built,
+            preprocessing: self.preprocessing.clone(),
+            curvature,
+        };
+        laplace.choose(self.prior_precision.is_none(), self.noise_variance.is_none())?;
+        Ok(laplace)
+    }
+}
+
+fn expect_positive(name: &str, value: f64) -> Result<()> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(()),
+        false => Err(Error::parameter(name, "a positive finite number", value)),
+    }
+}
+
+impl Laplace {
+    /// What is known about it.
+    pub fn info(&self) -> &LaplaceInfo {
+        &self.info
+    }
+
+    /// δ.
+    pub fn prior_precision(&self) -> f64 {
+        self.info.prior_precision
+    }
+
+    /// T; 1 for targets that are real numbers.
+    pub fn temperature(&self) -> f64 {
+        match self.info.likelihood {
+            Likelihood::Classification => self.info.scale,
+            Likelihood::Regression => 1.0,
+        }
+    }
+
+    /// σ²; none for targets that are classes.
+    pub fn noise_variance(&self) -> Option<f64> {
+        (self.info.likelihood == Likelihood::Regression).then_some(self.info.scale)
+    }
+
+    /// λ, eigenvalues of the generalised Gauss–Newton matrix (for σ² = 1), one for each coordinate of
+    /// the source; none for `map`.
+    pub fn curvatures(&self) -> &[f64] {
+        self.curvature.values()
+    }
+
+    /// Another δ.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless positive and finite.
+    pub fn set_prior_precision(&mut self, prior_precision: f64) -> Result<()> {
+        expect_positive("prior_precision", prior_precision)?;
+        self.info.prior_precision = prior_precision;
+        Ok(())
+    }
+
+    /// Another T, or σ² for targets that are real numbers.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] unless positive and finite.
+    pub fn set_scale(&mut self, scale: f64) -> Result<()> {
+        let name = match self.info.likelihood {
+            Likelihood::Classification => "temperature",
+            Likelihood::Regression => "noise_variance",
+        };
+        expect_positive(name, scale)?;
+        self.info.scale = scale;
+        Ok(())
+    }
+
+    fn evidence(&self) -> Evidence<'_> {
+        let LaplaceInfo { likelihood, loss, squared_norm, n_samples, outputs, .. } = self.info;
+        let observations = (n_samples * outputs) as f64;
+        let values = self.curvature.values();
+        Evidence { likelihood, loss, observations, squared_norm, values }
+    }
+
+    /// Laplace's approximation of log p(targets), in nats; summed over the points of the fit.
+    pub fn log_marginal_likelihood(&self) -> f64 {
+        self.evidence().at(self.info.prior_precision, self.info.scale)
+    }
+
+    /// Σ λ/(λ + Tδ): how many coordinates the data determine rather than the prior.
+    pub fn effective_parameters(&self) -> f64 {
+        self.evidence().effective_parameters(self.info.prior_precision, self.info.scale)
+    }
+
+    /// Takes the δ with the largest marginal likelihood, and σ² with it for targets that are real
+    /// numbers. O(p) for each of some 60 steps.
+    ///
+    /// # Errors
+    /// [`Error::Numerical`] when there is no largest.
+    pub fn maximize_marginal_likelihood(&mut self) -> Result<()> {
+        self.choose(true, true)
+    }
+
+    fn choose(&mut self, precision: bool, noise: bool) -> Result<()> {
+        if self.curvature.values().is_empty() {
+            // Nothing is uncertain but targets.
+            if noise && self.info.likelihood == Likelihood::Regression {
+                self.set_scale(self.info.loss / (self.info.n_samples * self.info.outputs) as f64)?;
+            }
+            return Ok(());
+        }
+        let evidence = self.evidence();
+        let (delta, scale) = (self.info.prior_precision, self.info.scale);
+        let (delta, scale) =
+            match (precision, noise && self.info.likelihood == Likelihood::Regression) {
+                (true, true) => evidence.best_precision_and_noise()?,
+                (true, false) => (evidence.best_precision(scale)?, scale),
+                (false, true) => (delta, evidence.best_noise(delta)?),
+                (false, false) => (delta, scale),
+            };
+        self.set_prior_precision(delta)?;
+        self.set_scale(scale)
+    }
+
+    /// 1/(λ/scale + δ).
+    fn variances(&self, delta: f64, scale: f64) -> Vec<f64> {
+        self.curvature.values().iter().map(|v| 1.0 / (v / scale + delta)).collect()
+    }
+
+    fn seen(&self, x: MatRef<'_>) -> Result<Mat> {
+        expect_columns("x", x, self.info.n_features)?;
+        expect_finite_f32("x", x)?;
+        self.preprocessing.as_ref().map_or_else(|| Ok(x.to_owned()), |p| p.apply(x))
+    }
+
+    /// f at `x`, n × C, with what `each` makes of every block of points.
+    fn by_blocks<T>(
+        &self,
+        x: MatRef<'_>,
+        each: impl Fn(MatRef<'_>) -> Result<T>,
+    ) -> Result<(Mat64, Vec<T>)> {
+        let mut mean = Mat64::zeros((x.nrows(), self.info.outputs));
+        let mut found = Vec::new();
+        for (start, x) in (0..).step_by(POINTS).zip(x.axis_chunks_iter(Axis(0), POINTS)) {
+            let x = self.seen(x)?;
+            let f = self.network.forward(x.view(), None)?;
+            mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
+            found.push(each(x.view())?);
+        }
+        Ok((mean, found))
+    }
+
+    /// The outputs at `x` (n × d): Gaussian, without noise of observations. The values of a point do
+    /// not depend on the others.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::NonFinite`].
+    pub fn outputs(&self, x: MatRef<'_>) -> Result<Outputs> {
+        let variances = self.variances(self.info.prior_precision, self.info.scale);
+        let covariance = |x: MatRef<'_>| self.curvature.covariance(&*self.network, x, &variances);
+        let (mean, found) = self.by_blocks(x, covariance)?;
+        let c = self.info.outputs;
+        let views: Vec<_> = found.iter().map(|f| f.view()).collect();
+        let covariance = match views.is_empty() {
+            true => Array3::zeros((0, c, c)),
+            false => concatenate(Axis(0), &views)
+                .map_err(|e| Error::shape("covariances", format!("n × {c} × {c}"), e))?,
+        };
+        Ok(Outputs { mean, covariance })
+    }
+
+    /// What [`outputs_of`](Laplace::outputs_of) and [`tune`](Laplace::tune) need of the points `x`.
+    /// Memory: 8·n·C·p bytes.
+    ///
+    /// # Errors
+    /// As [`outputs`](Laplace::outputs); [`Error::Unsupported`] for `kfac` and `diag`, whose
+    /// coordinates are as many as parameters.
+    pub fn features(&self, x: MatRef<'_>) -> Result<PointFeatures> {
+        let (mean, found) = self.by_blocks(x, |x| self.curvature.features(&*self.network, x))?;
+        let views: Vec<_> = found.iter().map(|f| f.view()).collect();
+        let features = match views.is_empty() {
+            true => Mat64::zeros((0, self.curvature.values().len())),
+            false => {
+                concatenate(Axis(0), &views).map_err(|e| Error::shape("features", "n·C × p", e))?
+            }
+        };
+        Ok(PointFeatures { mean, features })
+    }
+
+    /// The outputs at points whose features are known.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for features of another posterior.
+    pub fn outputs_of(&self, points: &PointFeatures) -> Result<Outputs> {
+        let variances = self.variances(self.info.prior_precision, self.info.scale);
+        self.expect_features(points)?;
+        let covariance = covariances(points.features.view(), self.info.outputs, &variances);
+        Ok(Outputs { mean: points.mean.clone(), covariance })
+    }
+
+    fn expect_features(&self, points: &PointFeatures) -> Result<()> {
+        let (p, c) = (self.curvature.values().len(), self.info.outputs);
+        if points.features.ncols() == p && points.mean.ncols() == c {
+            return Ok(());
+        }
+        let got = format!("{} outputs, {} columns", points.mean.ncols(), points.features.ncols());
+        Err(Error::shape("features of points", format!("{c} outputs, {p} columns"), got))
+    }
+
+    /// Writes the file of the posterior, which holds the network too.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut archive = Archive::with_header(KIND, &self.info)?;
+        archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
+        if let Some(p) = &self.preprocessing {
+            archive.put_f64("preprocessing.mean", &[p.width()], p.mean().to_vec())?;
+            archive.put_f64("preprocessing.scale", &[p.width()], p.scale().to_vec())?;
+        }
+        self.curvature.save(&mut archive)?;
+        archive.write(path)
+    }
+
+    /// Reads the file of a posterior; nothing else is needed.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::ModelFile`] for a damaged, hostile or foreign file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let archive = Archive::read(path)?;
+        archive.expect_kind(KIND)?;
+        let info: LaplaceInfo = archive.header_as()?;
+        Self::from_parts(&archive, info).map_err(|e| match e {
+            Error::ModelFile { .. } => e,
+            other => archive.fault(other.to_string()),
+        })
+    }
+
+    fn from_parts(archive: &Archive, info: LaplaceInfo) -> Result<Self> {
+        let trained: TrainedNetwork = info.network.parse()?;
+        // What the file does not hold is not looked for elsewhere.
+        trained.file().keep(archive.bytes("network.file")?)?;
+        let network = trained.build(info.n_features)?;
+        if network.functions() * network.outputs() != info.outputs || info.n_samples == 0 {
+            return Err(archive.fault("header and network disagree about sizes"));
+        }
+        for (name, value) in [("prior_precision", info.prior_precision), ("scale", info.scale)] {
+            expect_positive(name, value)?;
+        }
+        let preprocessing = match archive.shape("preprocessing.mean") {
+            Some(_) => Some(Standardizer::new(
+                archive.f64_vector("preprocessing.mean")?,
+                archive.f64_vector("preprocessing.scale")?,
+            )?),
+            None => None,
+        };
+        if preprocessing.as_ref().is_some_and(|p| p.width() != info.n_features) {
+            return Err(archive.fault("preprocessing of other points"));
+        }
+        let curvature = info.source.0.load(archive, &*network)?;
+        if curvature.values().iter().any(|v| !(v.is_finite() && *v >= 0.0)) {
+            return Err(archive.fault("curvatures must be finite and not negative"));
+        }
+        Ok(Laplace { info, trained, network, preprocessing, curvature })
+    }
+}

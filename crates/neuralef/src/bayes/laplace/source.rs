@@ -1,0 +1,98 @@
+//! Where a posterior lives: in functions of a kernel's features, or in parameters.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::curvature::{Curvature, Task};
+use super::{diagonal, directions, eigenfunctions, kronecker, last_layer, map};
+use crate::error::{Error, Result};
+use crate::fit::Observer;
+use crate::nn::{Network, expect_one};
+use crate::persist::Archive;
+use crate::spec::args::Registry;
+
+/// Every source by name.
+pub(crate) static SOURCES: Registry<Arc<dyn Source>> = Registry {
+    kind: "source",
+    entries: &[
+        eigenfunctions::ENTRY,
+        directions::ELLA,
+        directions::RANDOM,
+        last_layer::ENTRY,
+        kronecker::ENTRY,
+        diagonal::ENTRY,
+        map::ENTRY,
+    ],
+};
+
+/// A choice of what is uncertain about a trained network.
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    /// The text form; parsing it gives this source back.
+    fn text(&self) -> String;
+
+    /// ‖θ*‖² over the parameters that have the prior.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for networks that the source does not serve.
+    fn squared_norm(&self, network: &dyn Network) -> Result<f64> {
+        expect_one(network)?;
+        let all = network.parameters().units()[0].iter();
+        Ok(all.map(|v| f64::from(*v).powi(2)).sum())
+    }
+
+    /// The curvature of the data in its coordinates.
+    ///
+    /// # Errors
+    /// Those of the network and of data; parameters that do not fit them.
+    fn curvature(&self, task: &Task<'_>, observer: &mut dyn Observer)
+    -> Result<Box<dyn Curvature>>;
+
+    /// Reads back what [`Curvature::save`] stored.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`].
+    fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>>;
+}
+
+/// A source as users write it, checked: parses from and displays as its text form, such as
+/// `ella(components=20, landmarks=2000)`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SourceSpec(pub(super) Arc<dyn Source>);
+
+impl FromStr for SourceSpec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        SOURCES.build_text(text).map(SourceSpec)
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text())
+    }
+}
+
+impl PartialEq for SourceSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text() == other.0.text()
+    }
+}
+
+impl TryFrom<String> for SourceSpec {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<SourceSpec> for String {
+    fn from(spec: SourceSpec) -> String {
+        spec.to_string()
+    }
+}

@@ -1,0 +1,538 @@
+//! Posteriors against dense computations with explicit Jacobians, on networks small enough for these.
+
+use std::path::PathBuf;
+
+use ndarray::{Array1, Array3, Axis, s};
+
+use super::{Criterion, Laplace, LaplaceSpec, Targets};
+use crate::bayes::Predictive;
+use crate::calibration::softmax;
+use crate::linalg::tests::random;
+use crate::linalg::{cholesky_jittered, eigh};
+use crate::matrix::{Mat, Mat64};
+use crate::nn::{Network, NetworkSpec, TrainedNetwork, jacobians, write_weights};
+use crate::{Control, Dataset, Error, Event, Silent, Standardizer};
+
+const SOURCES: [&str; 9] = [
+    "neuralef(components=3, points=40, samples=200)",
+    "neuralef(components=3, points=40, samples=200, network=heads(hidden=[8]), steps=30)",
+    "ella(components=5, landmarks=30)",
+    "random(components=7)",
+    "last_layer",
+    "last_layer(structure=kronecker)",
+    "last_layer(structure=diagonal)",
+    "kfac",
+    "diag",
+];
+
+/// A network with random weights in a file, points, labels, and all that a dense computation needs.
+struct Case {
+    folder: tempfile::TempDir,
+    file: PathBuf,
+    architecture: &'static str,
+    network: Box<dyn Network>,
+    x: Mat,
+    labels: Vec<usize>,
+}
+
+impl Case {
+    fn new(architecture: &'static str, inputs: usize, outputs: usize, n: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("network.safetensors");
+        let spec: NetworkSpec = architecture.parse().unwrap();
+        let mut network = spec.build(inputs, 1, outputs, 3).unwrap();
+        // Weights away from those of initialisation, so that biases and outputs are not small.
+        for (i, w) in network.parameters_mut().units_mut()[0].iter_mut().enumerate() {
+            *w += 0.3 * (1.7 * i as f32).sin();
+        }
+        network.freeze(true);
+        write_weights(&*network, &file).unwrap();
+        let x = random(n, inputs, 5).mapv(|v| v as f32);
+        let labels = (0..n).map(|i| i * i % outputs).collect();
+        Case { folder, file, architecture, network, x, labels }
+    }
+
+    fn small() -> Self {
+        Case::new("mlp(hidden=[4], activation=tanh)", 2, 3, 60)
+    }
+
+    fn trained(&self) -> TrainedNetwork {
+        TrainedNetwork::open(&self.file, Some(self.architecture)).unwrap()
+    }
+
+    fn data(&self) -> Dataset {
+        Dataset::from_array("points", self.x.clone()).unwrap()
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Labels(self.labels.clone())
+    }
+
+    fn fit(&self, source: &str) -> Laplace {
+        let spec = LaplaceSpec::new(source).unwrap();
+        spec.fit(&self.trained(), &self.data(), &self.targets(), &mut Silent).unwrap()
+    }
+
+    /// n·C × P, and f.
+    fn jacobian(&self) -> (Mat64, Mat64) {
+        let f = self.network.forward(self.x.view(), None).unwrap();
+        let jacobian = jacobians(&*self.network, self.x.view()).unwrap().swap_remove(0);
+        (jacobian.mapv(f64::from), f.mapv(f64::from))
+    }
+
+    /// Σ JᵀΛJ with Λ = diag(p) − ppᵀ as it is written.
+    fn gauss_newton(&self, points: usize) -> Mat64 {
+        let (jacobian, f) = self.jacobian();
+        let (p, c) = (softmax(f.view()).unwrap(), f.ncols());
+        let mut sum = Mat64::zeros((jacobian.ncols(), jacobian.ncols()));
+        for i in 0..points {
+            let j = jacobian.slice(s![i * c..(i + 1) * c, ..]);
+            let lambda = Mat64::from_shape_fn((c, c), |(a, b)| {
+                if a == b { p[[i, a]] * (1.0 - p[[i, a]]) } else { -p[[i, a]] * p[[i, b]] }
+            });
+            sum += &j.t().dot(&lambda).dot(&j);
+        }
+        sum
+    }
+}
+
+/// J(G + δI)⁻¹Jᵀ for the rows of each point.
+fn dense_covariance(jacobian: &Mat64, gram: &Mat64, delta: f64, c: usize) -> Array3<f64> {
+    let precision = gram + &(Mat64::eye(gram.nrows()) * delta);
+    let half = cholesky_jittered(precision.view()).unwrap().solve_lower(jacobian.t()).unwrap();
+    let n = jacobian.nrows() / c;
+    Array3::from_shape_fn((n, c, c), |(i, a, b)| {
+        half.column(i * c + a).dot(&half.column(i * c + b))
+    })
+}
+
+fn close(found: &Array3<f64>, truth: &Array3<f64>, tolerance: f64) {
+    let scale = truth.fold(0.0f64, |m, v| m.max(v.abs()));
+    let error = (found - truth).fold(0.0f64, |m, v| m.max(v.abs()));
+    assert!(error <= tolerance * scale, "{error:e} beside {scale:e}");
+}
+
+/// ELLA with as many components as parameters, from more landmarks, leaves nothing out: Jacobians in
+/// single precision are all that differs.
+#[test]
+fn ella_with_all_components_is_the_dense_posterior() {
+    let case = Case::new("mlp(hidden=[4], activation=tanh)", 2, 3, 300);
+    let (jacobian, _) = case.jacobian();
+    let gram = case.gauss_newton(300);
+    let width = jacobian.ncols();
+    let mut laplace = case.fit(&format!("ella(components={width}, landmarks=300)"));
+    for delta in [0.1, 1.0, 30.0] {
+        laplace.set_prior_precision(delta).unwrap();
+        let outputs = laplace.outputs(case.x.view()).unwrap();
+        close(&outputs.covariance, &dense_covariance(&jacobian, &gram, delta, 3), 2e-5);
+    }
+}
+
+/// Random features F = JV: their posterior by a dense solve.
+#[test]
+fn features_have_the_posterior_of_their_formula() {
+    let case = Case::small();
+    let mut laplace = case.fit("random(components=7)");
+    laplace.set_prior_precision(0.7).unwrap();
+    let points = laplace.features(case.x.view()).unwrap();
+    // The coordinates are rotated; the rotation is orthogonal, so that F Fᵀ is not.
+    let (f, p) = (&points.features, softmax(points.mean.view()).unwrap());
+    let mut gram = Mat64::zeros((7, 7));
+    for i in 0..60 {
+        let rows = f.slice(s![i * 3..i * 3 + 3, ..]);
+        let p = p.row(i);
+        let lambda = Mat64::from_diag(&p) - p.insert_axis(Axis(1)).dot(&p.insert_axis(Axis(0)));
+        gram += &rows.t().dot(&lambda).dot(&rows);
+    }
+    let diagonal = Mat64::from_diag(&Array1::from(laplace.curvatures().to_vec()));
+    let scale = gram.diag().fold(0.0f64, |m, v| m.max(*v));
+    assert!((&gram - &diagonal).iter().all(|e| e.abs() < 1e-12 * scale), "{gram}");
+    let truth = dense_covariance(f, &gram, 0.7, 3);
+    close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 1e-10);
+    close(&laplace.outputs_of(&points).unwrap().covariance, &truth, 1e-10);
+}
+
+/// The last layer's block of the whole matrix, which lies at the end of the parameters.
+#[test]
+fn last_layer_is_its_block_of_the_gauss_newton_matrix() {
+    let case = Case::small();
+    let ((jacobian, _), gram) = (case.jacobian(), case.gauss_newton(60));
+    let first = jacobian.ncols() - 15;
+    let (jacobian, gram) = (jacobian.slice(s![.., first..]), gram.slice(s![first.., first..]));
+    let squared: f64 =
+        case.network.parameters().units()[0][first..].iter().map(|v| f64::from(*v).powi(2)).sum();
+    for (structure, gram) in
+        [("full", gram.to_owned()), ("diagonal", Mat64::from_diag(&gram.diag()))]
+    {
+        let mut laplace = case.fit(&format!("last_layer(structure={structure})"));
+        assert!((laplace.info().squared_norm / squared - 1.0).abs() < 1e-12);
+        laplace.set_prior_precision(0.3).unwrap();
+        let truth = dense_covariance(&jacobian.to_owned(), &gram, 0.3, 3);
+        close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 1e-5);
+    }
+}
+
+/// Products against their factors, made from Jacobians: the block of the weights is
+/// (Σ hhᵀ/n) ⊗ ΣΛ, that of the biases ΣΛ.
+#[test]
+fn kronecker_last_layer_against_its_factors() {
+    let case = Case::small();
+    let (jacobian, f) = case.jacobian();
+    let (p, h) = (softmax(f.view()).unwrap(), case.network.hidden(case.x.view()).unwrap());
+    let h = h.mapv(f64::from);
+    let inputs = h.t().dot(&h) / 60.0;
+    let outputs = Mat64::from_diag(&p.sum_axis(Axis(0))) - p.t().dot(&p);
+    // Weights are stored input by output, then biases.
+    let gram = Mat64::from_shape_fn((15, 15), |(a, b)| match (a < 12, b < 12) {
+        (true, true) => inputs[[a / 3, b / 3]] * outputs[[a % 3, b % 3]],
+        (false, false) => outputs[[a - 12, b - 12]],
+        _ => 0.0,
+    });
+    let mut laplace = case.fit("last_layer(structure=kronecker)");
+    laplace.set_prior_precision(0.4).unwrap();
+    let jacobian = jacobian.slice(s![.., jacobian.ncols() - 15..]).to_owned();
+    let truth = dense_covariance(&jacobian, &gram, 0.4, 3);
+    close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 1e-5);
+}
+
+#[test]
+fn diagonal_is_that_of_the_gauss_newton_matrix() {
+    for case in [Case::small(), convolutional(20)] {
+        let ((jacobian, _), gram) = (case.jacobian(), case.gauss_newton(case.labels.len()));
+        let mut laplace = case.fit("diag");
+        laplace.set_prior_precision(0.2).unwrap();
+        let gram = Mat64::from_diag(&gram.diag());
+        let truth = dense_covariance(&jacobian, &gram, 0.2, 3);
+        close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 2e-5);
+    }
+}
+
+/// A convolution, a residual block with normalisation, a dense layer.
+fn convolutional(n: usize) -> Case {
+    Case::new("shared_resnet(depth=8, width=2)", 3 * 8 * 8, 3, n)
+}
+
+/// For one point, a dense network's blocks are Kronecker products: aaᵀ ⊗ Σ ggᵀ, nothing is lost but what
+/// lies between layers.
+#[test]
+fn kfac_of_one_point_has_the_exact_blocks() {
+    let case = Case::new("mlp(hidden=[4, 5], activation=tanh)", 2, 3, 1);
+    let ((jacobian, _), gram) = (case.jacobian(), case.gauss_newton(1));
+    let mut blocks = Mat64::zeros(gram.dim());
+    let mut at = 0;
+    for size in [12, 25, 18] {
+        let block = s![at..at + size, at..at + size];
+        blocks.slice_mut(block).assign(&gram.slice(block));
+        at += size;
+    }
+    assert_eq!(at, gram.nrows());
+    let mut laplace = case.fit("kfac");
+    laplace.set_prior_precision(0.05).unwrap();
+    let truth = dense_covariance(&jacobian, &blocks, 0.05, 3);
+    close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 2e-5);
+}
+
+/// Factors made from Jacobians: for a dense layer each row of J is a ⊗ g, with g its derivative by the
+/// biases.
+#[test]
+fn kfac_of_many_points_against_factors_from_jacobians() {
+    let case = Case::small();
+    let (jacobian, f) = case.jacobian();
+    let (p, n) = (softmax(f.view()).unwrap(), 60);
+    let h = case.network.hidden(case.x.view()).unwrap().mapv(f64::from);
+    let x = case.x.mapv(f64::from);
+    let mut gram = Mat64::zeros((27, 27));
+    for (first, values, outputs) in [(0, &x, 4), (12, &h, 3)] {
+        let inner = values.ncols();
+        let mut a = Mat64::ones((n, inner + 1));
+        a.slice_mut(s![.., ..inner]).assign(values);
+        let a = a.t().dot(&a) / n as f64;
+        let bias = first + inner * outputs;
+        let mut g = Mat64::zeros((outputs, outputs));
+        for i in 0..n {
+            let j = jacobian.slice(s![i * 3..i * 3 + 3, bias..bias + outputs]);
+            let p = p.row(i);
+            let lambda = Mat64::from_diag(&p) - p.insert_axis(Axis(1)).dot(&p.insert_axis(Axis(0)));
+            g += &j.t().dot(&lambda).dot(&j);
+        }
+        let size = (inner + 1) * outputs;
+        for (r, c) in (0..size).flat_map(|r| (0..size).map(move |c| (r, c))) {
+            gram[[first + r, first + c]] =
+                a[[r / outputs, c / outputs]] * g[[r % outputs, c % outputs]];
+        }
+    }
+    let mut laplace = case.fit("kfac");
+    laplace.set_prior_precision(0.1).unwrap();
+    let truth = dense_covariance(&jacobian, &gram, 0.1, 3);
+    close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 2e-5);
+}
+
+/// The trace of aaᵀ ⊗ ggᵀ over all positions is that of the exact block when an image has one position,
+/// and scales and shifts have their exact diagonal.
+#[test]
+fn kfac_of_a_convolutional_network() {
+    let case = convolutional(12);
+    let (gram, laplace) = (case.gauss_newton(12), case.fit("kfac"));
+    let layouts = &case.network.parameters().layouts()[0];
+    for tensor in layouts {
+        let exact: f64 = gram.diag().slice(s![tensor.range()]).sum();
+        let found: Vec<f64> = laplace.curvatures()[tensor.range()].to_vec();
+        let sum: f64 = found.iter().sum();
+        match tensor.role {
+            crate::Role::Scale | crate::Role::Shift => {
+                let truth = gram.diag().slice(s![tensor.range()]).to_owned();
+                let scale = truth.fold(0.0f64, |m, v| m.max(*v));
+                let worst =
+                    truth.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(worst < 1e-4 * scale, "{}: {worst:e} beside {scale:e}", tensor.name);
+            }
+            _ => assert!(sum > 0.0 && exact > 0.0, "{}", tensor.name),
+        }
+    }
+}
+
+/// Σ log λ of a dense matrix, and its slope, in place of those of eigenvalues.
+#[test]
+fn evidence_and_its_optimum_are_those_of_a_dense_computation() {
+    let case = Case::new("mlp(hidden=[4], activation=tanh)", 2, 3, 300);
+    let ((_, f), gram) = (case.jacobian(), case.gauss_newton(300));
+    let width = gram.nrows();
+    let theta: f64 =
+        case.network.parameters().units()[0].iter().map(|v| f64::from(*v).powi(2)).sum();
+    let log_likelihood = -case.targets().loss(f.view()).unwrap();
+    let dense = |delta: f64| {
+        let matrix = &gram / delta + Mat64::eye(width);
+        let lower = cholesky_jittered(matrix.view()).unwrap().lower;
+        let half: f64 = lower.diag().iter().map(|l| l.ln()).sum();
+        log_likelihood - 0.5 * delta * theta - half
+    };
+    let mut laplace = case.fit(&format!("ella(components={width}, landmarks=300)"));
+    let best = laplace.prior_precision();
+    for delta in [1e-3, 0.1, 1.0, best, 50.0] {
+        laplace.set_prior_precision(delta).unwrap();
+        let (found, truth) = (laplace.log_marginal_likelihood(), dense(delta));
+        // Jacobians are in single precision, here and in the dense matrix.
+        assert!((found / truth - 1.0).abs() < 1e-6, "{delta}: {found} against {truth}");
+    }
+    // MacKay's fixed point with the dense matrix.
+    let inverse = |delta: f64| {
+        let values = eigh(gram.view()).unwrap().0;
+        values.iter().map(|v| v / (v + delta)).sum::<f64>() / theta
+    };
+    let mut delta = 1.0;
+    (0..200).for_each(|_| delta = inverse(delta));
+    assert!((best / delta - 1.0).abs() < 1e-6, "{best} against {delta}");
+    assert!(dense(best) > dense(1.01 * best) && dense(best) > dense(best / 1.01));
+}
+
+/// A linear network whose weights are the mean of the posterior: the approximation is exact, and its
+/// evidence is log N(y; 0, XXᵀ/δ + σ²I).
+#[test]
+fn regression_with_a_linear_network_is_exact() {
+    let mut case = Case::new("mlp(hidden=[])", 3, 2, 30);
+    let (delta, noise) = (0.8, 0.25);
+    let mut design = Mat64::ones((30, 4));
+    design.slice_mut(s![.., ..3]).assign(&case.x.mapv(f64::from));
+    let y = random(30, 2, 9) + design.dot(&random(4, 2, 10));
+    let precision = design.t().dot(&design) / noise + Mat64::eye(4) * delta;
+    let cholesky = cholesky_jittered(precision.view()).unwrap();
+    let half = cholesky.solve_lower((design.t().dot(&y) / noise).view()).unwrap();
+    let weights = cholesky.solve_lower_transposed(half.view()).unwrap();
+    let unit = &mut case.network.parameters_mut().units_mut()[0];
+    unit.iter_mut().zip(&weights).for_each(|(to, w)| *to = *w as f32);
+    write_weights(&*case.network, &case.file).unwrap();
+    for source in ["last_layer", "ella(components=8, landmarks=30)"] {
+        let spec = LaplaceSpec {
+            prior_precision: Some(delta),
+            noise_variance: Some(noise),
+            ..LaplaceSpec::new(source).unwrap()
+        };
+        let targets = Targets::Values(y.clone());
+        let mut laplace = spec.fit(&case.trained(), &case.data(), &targets, &mut Silent).unwrap();
+        let truth = Array3::from_shape_fn((30, 2, 2), |(i, a, b)| {
+            let half = cholesky.solve_lower(design.slice(s![i..i + 1, ..]).t()).unwrap();
+            if a == b { half.iter().map(|v| v * v).sum() } else { 0.0 }
+        });
+        close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 1e-5);
+        let marginal = design.dot(&design.t()) / delta + Mat64::eye(30) * noise;
+        let cholesky = cholesky_jittered(marginal.view()).unwrap();
+        let solved = cholesky.solve_lower(y.view()).unwrap();
+        let log: f64 = cholesky.lower.diag().iter().map(|l| l.ln()).sum();
+        let truth = -0.5 * solved.iter().map(|v| v * v).sum::<f64>()
+            - 2.0 * log
+            - 30.0 * std::f64::consts::TAU.ln();
+        let found = laplace.log_marginal_likelihood();
+        assert!((found - truth).abs() < 1e-5 * truth.abs(), "{found} against {truth}");
+        // At the optimum neither number alone can do better.
+        laplace.maximize_marginal_likelihood().unwrap();
+        let best = laplace.log_marginal_likelihood();
+        let (delta, noise) = (laplace.prior_precision(), laplace.noise_variance().unwrap());
+        for factor in [0.98, 1.02] {
+            laplace.set_prior_precision(delta * factor).unwrap();
+            assert!(laplace.log_marginal_likelihood() < best);
+            laplace.set_prior_precision(delta).unwrap();
+            laplace.set_scale(noise * factor).unwrap();
+            assert!(laplace.log_marginal_likelihood() < best);
+            laplace.set_scale(noise).unwrap();
+        }
+    }
+}
+
+/// Covariances are positive semi-definite and probabilities are finite, however far the prior precision
+/// is from anything sensible.
+#[test]
+fn no_prior_precision_breaks_a_posterior() {
+    let case = Case::small();
+    for source in SOURCES {
+        let mut laplace = case.fit(source);
+        for delta in [1e-8, 1e-4, 1.0, 1e4, 1e8] {
+            laplace.set_prior_precision(delta).unwrap();
+            assert!(laplace.log_marginal_likelihood().is_finite(), "{source} {delta}");
+            let outputs = laplace.outputs(case.x.view()).unwrap();
+            for covariance in outputs.covariance.outer_iter() {
+                let values = eigh(covariance).unwrap().0;
+                assert!(values[2] >= -1e-12 * values[0], "{source} {delta}: {values:?}");
+            }
+            for predictive in [
+                Predictive::Probit,
+                Predictive::LaplaceBridge,
+                Predictive::MonteCarlo { samples: 10 },
+            ] {
+                let p = outputs.probabilities(predictive, 0).unwrap();
+                assert!(p.iter().all(|p| p.is_finite()), "{source} {delta} {predictive}");
+            }
+        }
+    }
+}
+
+#[test]
+fn saved_posteriors_give_the_same_bits_and_need_no_other_file() {
+    let case = Case::small();
+    let preprocessing = Standardizer::new(vec![0.1, -0.2], vec![1.5, 0.5]).unwrap();
+    for source in SOURCES.into_iter().chain(["map"]) {
+        let spec = LaplaceSpec {
+            preprocessing: Some(preprocessing.clone()),
+            ..LaplaceSpec::new(source).unwrap()
+        };
+        let fitted = spec.fit(&case.trained(), &case.data(), &case.targets(), &mut Silent).unwrap();
+        let path = case.folder.path().join("posterior");
+        fitted.save(&path).unwrap();
+        let hidden = case.folder.path().join("away");
+        std::fs::rename(&case.file, &hidden).unwrap();
+        let loaded = Laplace::load(&path).unwrap();
+        std::fs::rename(&hidden, &case.file).unwrap();
+        assert_eq!(loaded.info(), fitted.info());
+        let (a, b) =
+            (fitted.outputs(case.x.view()).unwrap(), loaded.outputs(case.x.view()).unwrap());
+        assert_eq!(a, b, "{source}");
+        // Nor does a point depend on its company.
+        let alone = loaded.outputs(case.x.slice(s![7..8, ..])).unwrap();
+        assert_eq!(
+            alone.covariance.slice(s![0, .., ..]),
+            a.covariance.slice(s![7, .., ..]),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let case = convolutional(20);
+    for source in ["ella(components=4, landmarks=10)", "kfac", "diag", "last_layer"] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| case.fit(source).outputs(case.x.view()).unwrap())
+        };
+        assert_eq!(run(1), run(3), "{source}");
+    }
+}
+
+/// The cost is looked at anew, from the outputs at each prior precision.
+#[test]
+fn tuning_finds_the_best_of_its_grid() {
+    let case = Case::small();
+    let mut laplace = case.fit("last_layer");
+    let points = laplace.features(case.x.view()).unwrap();
+    let nll = |laplace: &Laplace| {
+        let p =
+            laplace.outputs(case.x.view()).unwrap().probabilities(Predictive::Probit, 0).unwrap();
+        crate::calibration::nll(p.view(), &case.labels).unwrap()
+    };
+    let before = nll(&laplace);
+    let found = laplace.tune(&points, &case.targets(), Criterion::Nll, false).unwrap();
+    assert!((found.before - before).abs() < 1e-12 && (found.after - nll(&laplace)).abs() < 1e-12);
+    let best = laplace.prior_precision();
+    for i in -32..=32 {
+        laplace.set_prior_precision(10f64.powf(f64::from(i) / 4.0)).unwrap();
+        assert!(nll(&laplace) >= found.after - 1e-9, "{i}");
+    }
+    laplace.set_prior_precision(best).unwrap();
+    let both = laplace.tune(&points, &case.targets(), Criterion::Nll, true).unwrap();
+    assert!(both.after <= found.after + 1e-9 && both.scale != 1.0);
+    let ece = laplace.tune(&points, &case.targets(), Criterion::Ece, true).unwrap();
+    assert!(ece.after <= ece.before + 1e-12);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let case = Case::small();
+    let fit = |spec: LaplaceSpec, targets: &Targets| {
+        spec.fit(&case.trained(), &case.data(), targets, &mut Silent).err().unwrap().to_string()
+    };
+    let spec = |source: &str| LaplaceSpec::new(source).unwrap();
+    for (found, part) in [
+        (fit(spec("map"), &Targets::Labels(vec![0; 59])), "60 points"),
+        (fit(spec("map"), &Targets::Labels(vec![3; 60])), "classes from 0 to 2"),
+        (fit(spec("map"), &Targets::Values(Mat64::zeros((60, 2)))), "60 × 3"),
+        (
+            fit(LaplaceSpec { temperature: 0.0, ..spec("map") }, &case.targets()),
+            "temperature: expected a positive",
+        ),
+        (
+            fit(LaplaceSpec { noise_variance: Some(1.0), ..spec("map") }, &case.targets()),
+            "noise_variance",
+        ),
+        (
+            fit(LaplaceSpec { prior_precision: Some(f64::NAN), ..spec("diag") }, &case.targets()),
+            "prior_precision",
+        ),
+        (fit(spec("ella(components=50, landmarks=60)"), &case.targets()), "rank"),
+        (fit(spec("ella(components=61, landmarks=61)"), &case.targets()), "number of points"),
+        (fit(LaplaceSpec { memory_budget: 0, ..spec("ella") }, &case.targets()), "memory budget"),
+        (fit(spec("neuralef(network=heads(hiden=[2]))"), &case.targets()), "hidden"),
+    ] {
+        assert!(found.contains(part), "{found}");
+    }
+    for text in [
+        "ellla",
+        "ella(components=0)",
+        "ella(landmarks=3)",
+        "last_layer(structure=half)",
+        "neuralef(steps=some)",
+        "neuralef(model=a.nef, components=3)",
+        "kfac(x=1)",
+    ] {
+        assert!(LaplaceSpec::new(text).is_err(), "{text}");
+    }
+    for source in SOURCES {
+        let again: super::SourceSpec = spec(source).source.to_string().parse().unwrap();
+        assert_eq!(again, spec(source).source);
+    }
+    let mut laplace = case.fit("last_layer");
+    assert!(laplace.set_prior_precision(-1.0).is_err());
+    assert!(matches!(laplace.outputs(Mat::zeros((2, 3)).view()), Err(Error::Shape { .. })));
+    let nan = Mat::from_elem((1, 2), f32::NAN);
+    assert!(matches!(laplace.outputs(nan.view()), Err(Error::NonFinite { .. })));
+    assert!(matches!(case.fit("kfac").features(case.x.view()), Err(Error::Unsupported { .. })));
+    let other = case.fit("random(components=2)").features(case.x.view()).unwrap();
+    assert!(matches!(laplace.outputs_of(&other), Err(Error::Shape { .. })));
+    // Outputs without any uncertainty.
+    let map = case.fit("map").outputs(case.x.view()).unwrap();
+    assert!(map.covariance.iter().all(|v| *v == 0.0));
+    let mut stop = |event: &Event<'_>| match event {
+        Event::Progress { .. } => Control::Stop,
+        _ => Control::Continue,
+    };
+    let stopped = spec("diag").fit(&case.trained(), &case.data(), &case.targets(), &mut stop);
+    assert!(matches!(stopped, Err(Error::Interrupted { .. })));
+}

@@ -1,0 +1,48 @@
+//! Second moments at the layers of a network: what Kronecker-factored curvature is made of.
+
+use std::ops::Range;
+
+use crate::matrix::Mat64;
+
+/// Second moments at one layer that multiplies its inputs with weights, summed over points.
+///
+/// At position t of an image the layer computes z_t = Wᵀa_t + b, so the derivative by W is Σ_t a_t g_tᵀ
+/// with g_t that by z_t.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerMoments {
+    /// Where the weights lie in the unit's vector: `inputs` rows of `outputs` numbers.
+    pub weight: Range<usize>,
+    /// Where the biases lie; empty without.
+    pub bias: Range<usize>,
+    /// Numbers in a_t: the fan-in.
+    pub inputs: usize,
+    /// Numbers in z_t.
+    pub outputs: usize,
+    /// Positions of a point: pixels of the image that comes out, 1 for dense layers.
+    pub positions: usize,
+    /// Σ a_t a_tᵀ, with a 1 after each a_t where there are biases.
+    pub a: Mat64,
+    /// Σ g_t g_tᵀ, also over cotangents.
+    pub g: Mat64,
+}
+
+impl LayerMoments {
+    /// All zeros.
+    pub(super) fn new(
+        weight: Range<usize>,
+        bias: Range<usize>,
+        outputs: usize,
+        positions: usize,
+    ) -> Self {
+        let inputs = weight.len() / outputs.max(1);
+        let rows = inputs + usize::from(!bias.is_empty());
+        let (a, g) = (Mat64::zeros((rows, rows)), Mat64::zeros((outputs, outputs)));
+        LayerMoments { weight, bias, inputs, outputs, positions, a, g }
+    }
+
+    /// Adds those of other points.
+    pub(super) fn add(&mut self, other: &LayerMoments) {
+        self.a += &other.a;
+        self.g += &other.g;
+    }
+}

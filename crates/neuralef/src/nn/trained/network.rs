@@ -1,0 +1,134 @@
+//! A trained network as users hand it over: a file, and what it has the weights of.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CHECKSUM, NETWORK, OF, Trained};
+use crate::error::{Error, Result};
+use crate::nn::convolutional::ORDER;
+use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSpec};
+use crate::spec::args::{Entry, Registry};
+use crate::spec::text::{self, Expr, Node};
+
+/// Its text form.
+static TRAINED: Registry<Trained> = Registry {
+    kind: "trained network",
+    entries: &[Entry {
+        name: "trained",
+        summary: "a network with its weights",
+        parameters: &[OF, NETWORK, ORDER, CHECKSUM],
+        build: |args| Trained::read(args),
+    }],
+};
+
+/// Networks that are made of a trained one.
+const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
+
+/// A trained network in a file: ONNX, or safetensors with the architecture that it has the weights of.
+/// The text form is `trained(of=FILE, network=.., checksum=..)`, and the checksum tells whether a file
+/// is still the same.
+///
+/// ```no_run
+/// use neuralef::TrainedNetwork;
+///
+/// let onnx = TrainedNetwork::open("resnet20.onnx", None)?;
+/// let weights = TrainedNetwork::open("resnet20.safetensors", Some("shared_resnet(depth=20)"))?;
+/// let network = weights.build(3072)?; // for images of 3 × 32 × 32
+/// # Ok::<(), neuralef::Error>(())
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TrainedNetwork(Arc<Trained>);
+
+impl Clone for TrainedNetwork {
+    fn clone(&self) -> Self {
+        TrainedNetwork(Arc::clone(&self.0))
+    }
+}
+
+impl TrainedNetwork {
+    /// The network in the file at `path`. `architecture` is what a safetensors file has the weights
+    /// of, such as `shared_resnet(depth=20)`; none for ONNX files. The file is read when the network is
+    /// first needed.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] and [`Error::UnknownName`] for architectures, [`Error::InvalidParameter`] for a
+    /// safetensors file without one.
+    pub fn open(path: impl AsRef<Path>, architecture: Option<&str>) -> Result<Self> {
+        let path = path.as_ref();
+        let network = match architecture {
+            Some(architecture) => format!(", network={}", architecture.parse::<NetworkSpec>()?),
+            None if path.extension().is_some_and(|e| e == "safetensors") => {
+                let expected = "the architecture that a safetensors file has the weights of, such \
+                                as shared_resnet(depth=20)";
+                return Err(Error::parameter("architecture", expected, "none"));
+            }
+            None => String::new(),
+        };
+        format!("trained(of={}{network})", text::path(&path.to_string_lossy())).parse()
+    }
+
+    /// The network for points of `inputs` numbers: one function of as many outputs as it has, with
+    /// batch normalisation frozen.
+    ///
+    /// # Errors
+    /// File errors; [`Error::InvalidParameter`] when it takes other points.
+    pub fn build(&self, inputs: usize) -> Result<Box<dyn Network>> {
+        self.0.network(inputs)
+    }
+
+    /// The path of its file, as users wrote it.
+    pub fn path(&self) -> &str {
+        self.0.source().path()
+    }
+
+    pub(crate) fn file(&self) -> &NetworkFile {
+        self.0.source()
+    }
+
+    /// The network that `expr` describes, a part of `text`; `heads`, `shared_heads` and `tangents` that
+    /// name no file are made of this one.
+    pub(crate) fn derived(&self, text: &str, expr: &Expr) -> Result<NetworkSpec> {
+        let mut expr = expr.clone();
+        if let Node::Call(name, arguments) = &mut expr.node
+            && MADE_OF.contains(&name.as_str())
+            && !arguments.iter().any(|a| a.key.as_deref() == Some("of"))
+            && let Node::Call(_, own) = text::parse(&self.to_string())?.node
+        {
+            arguments.extend(own);
+        }
+        NETWORKS.build(text, &expr).map(NetworkSpec::of)
+    }
+}
+
+impl FromStr for TrainedNetwork {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        TRAINED.build_text(text).map(|trained| TrainedNetwork(Arc::new(trained)))
+    }
+}
+
+impl fmt::Display for TrainedNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trained({})", self.0.text())
+    }
+}
+
+impl TryFrom<String> for TrainedNetwork {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<TrainedNetwork> for String {
+    fn from(network: TrainedNetwork) -> String {
+        network.to_string()
+    }
+}
