@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo run --release -p neuralef-cli --example sgd_trajectory_cifar [-- --small | --paper] [--seed 0]
-//!     [--validate N] [--tail-lr LR] [--augment NAME] [--data DIR] [--out DIR]
+//!     [--validate N] [--epochs E] [--tail-epochs E] [--tail-lr LR] [--data DIR] [--out DIR]
 //! ```
 //!
 //! Trained from scratch on a fifth of the usual training set, a network is far too sure of itself,
@@ -35,7 +35,7 @@ use neuralef::bayes::{Predictive, Targets};
 use neuralef::calibration::{Bins, Reliability, assess, reliability, softmax};
 use neuralef::{
     Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, OutputForm, Result, Silent, Steps,
-    write_weights,
+    read_weights, write_weights,
 };
 
 mod support;
@@ -48,55 +48,75 @@ const BUDGET: u64 = 4096;
 /// How much of everything.
 struct Setting {
     network: &'static str,
+    /// Whether the network is the trained ResNet-20 of the data, whose tail alone is run.
+    trained: bool,
     images: usize,
-    test: usize,
+    augmentation: &'static str,
     /// Epochs before the tail, and of the tail.
-    epochs: [u64; 2],
+    epochs: u64,
+    tail_epochs: u64,
     /// States in an epoch of the tail.
     states: u64,
     lr: f64,
     tail_lr: f64,
     swag: usize,
     k: usize,
+    /// Of training for the eigenfunctions that are trained.
+    steps: u64,
 }
 
 const SMALL: Setting = Setting {
     network: "resnet(depth=8, width=8)",
+    trained: false,
     images: 5000,
-    test: 10_000,
-    epochs: [10, 4],
+    augmentation: "none",
+    epochs: 20,
+    tail_epochs: 4,
     states: 5,
     lr: 0.1,
-    tail_lr: 0.05,
+    tail_lr: 0.1,
     swag: 10,
-    k: 20,
+    k: 19,
+    steps: 100,
 };
 const DEFAULT: Setting = Setting {
     network: "resnet(depth=8, width=16)",
     images: 10_000,
-    epochs: [40, 20],
-    states: 3,
-    swag: 30,
-    k: 40,
+    epochs: 40,
+    tail_epochs: 10,
+    states: 2,
+    swag: 20,
+    k: 19,
+    steps: 300,
     ..SMALL
 };
-const PAPER: Setting =
-    Setting { network: "resnet(depth=20, width=16)", epochs: [160, 60], states: 1, ..DEFAULT };
+const PAPER: Setting = Setting {
+    network: "resnet(depth=20, width=16)",
+    trained: true,
+    augmentation: "shift_flip(pixels=4)",
+    epochs: 0,
+    states: 3,
+    k: 29,
+    ..DEFAULT
+};
 
 fn main() -> Result<()> {
-    let args = Args::read(&["seed", "data", "validate", "tail-lr", "augment"])?;
+    let args = Args::read(&["seed", "data", "validate", "epochs", "tail-epochs", "tail-lr"])?;
     let setting = match args.scale() {
         Scale::Small => SMALL,
         Scale::Default => DEFAULT,
         Scale::Paper => PAPER,
     };
-    let setting = Setting { tail_lr: args.value("tail-lr", setting.tail_lr)?, ..setting };
+    let setting = Setting {
+        epochs: args.value("epochs", setting.epochs)?,
+        tail_epochs: args.value("tail-epochs", setting.tail_epochs)?,
+        tail_lr: args.value("tail-lr", setting.tail_lr)?,
+        ..setting
+    };
     let scratch = tempfile::tempdir().map_err(|e| Error::io("a temporary directory", e))?;
-    let augment = args.text("augment").unwrap_or("shift_flip(pixels=4)");
     let run = Run {
         setting,
         seed: args.value("seed", 0)?,
-        augment: augment.to_string(),
         validate: args.value("validate", 0)?,
         data: args.data(),
         scratch: scratch.path(),
@@ -108,7 +128,6 @@ fn main() -> Result<()> {
 struct Run<'a> {
     setting: Setting,
     seed: u64,
-    augment: String,
     validate: usize,
     data: PathBuf,
     scratch: &'a Path,
@@ -116,13 +135,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Images of a batch with each channel at mean 0 and variance 1 over CIFAR-10, and their labels.
+    /// Images of a batch with channels at about mean 0 and variance 1, and their labels.
     fn images(&self, batch: &str) -> Result<(Dataset, Vec<usize>)> {
         let path = self.data.join(format!("cifar10/{batch}.bin.gz"));
         let data = Dataset::open(&path.to_string_lossy(), 0)?;
         let labels = data.labels().unwrap_or_default().iter().map(|label| *label as usize);
         let labels: Vec<usize> = labels.collect();
-        let (mean, std) = ([0.4914f32, 0.4822, 0.4465], [0.2470f32, 0.2435, 0.2616]);
+        // As the trained network wants them.
+        let (mean, std) = ([0.485f32, 0.456, 0.406], [0.229f32, 0.224, 0.225]);
         let mut x = data.range(0..data.len())?;
         for (plane, mut columns) in x.axis_chunks_iter_mut(Axis(1), 1024).enumerate() {
             columns.mapv_inplace(|v| (v / 255.0 - mean[plane]) / std[plane]);
@@ -139,14 +159,14 @@ impl Run<'_> {
         let (n, held) = (all.0.len(), self.validate);
         let train = part(&all, 0..self.setting.images.min(n.saturating_sub(held)))?;
         let test = match held {
-            0 => part(&self.images("test_batch")?, 0..self.setting.test)?,
+            0 => self.images("test_batch")?,
             _ => part(&all, n.saturating_sub(held)..n)?,
         };
         Ok([train, test])
     }
 
     fn training(&self, images: usize) -> Result<Training> {
-        let Setting { epochs, states, lr, tail_lr, .. } = self.setting;
+        let Setting { epochs, tail_epochs, states, lr, tail_lr, augmentation, .. } = self.setting;
         let batch_size = 128;
         let epoch = (images / batch_size) as u64;
         let every = epoch / states;
@@ -154,13 +174,13 @@ impl Run<'_> {
             optimizer: format!("sgd(lr={lr}, momentum=0.9, nesterov=true, weight_decay=5e-4)")
                 .parse()?,
             schedule: "cosine".parse()?,
-            steps: epochs[0] * epoch,
-            tail_steps: epochs[1] * states * every,
+            steps: epochs * epoch,
+            tail_steps: tail_epochs * states * every,
             tail_lr,
             every,
             batch_size,
             rank: 20,
-            augmentation: self.augment.parse()?,
+            augmentation: augmentation.parse()?,
             seed: self.seed,
             ..Training::default()
         })
@@ -196,7 +216,10 @@ impl Run<'_> {
             StatesWriter::create(at("train.npy"), train.clone(), CLASSES)?,
             StatesWriter::create(at("test.npy"), test.clone(), CLASSES)?,
         ];
-        let network = spec.build(3072, 1, CLASSES, self.seed)?;
+        let mut network = spec.build(3072, 1, CLASSES, self.seed)?;
+        if self.setting.trained {
+            read_weights(&mut *network, self.data.join("resnet/resnet20.safetensors"))?;
+        }
         let targets = Targets::Labels(labels.clone());
         let mut run = training.run(network, &train, &targets, &mut writers, &mut Silent)?;
         writers.into_iter().try_for_each(|writer| writer.finish().map(|_| ()))?;
@@ -235,7 +258,7 @@ impl Run<'_> {
         for (form, heads, steps) in [
             (OutputForm::Joint, "hidden=[]", 0),
             (OutputForm::Joint, "hidden=[64]", 0),
-            (OutputForm::Joint, "hidden=[64]", 1000),
+            (OutputForm::Joint, "hidden=[64]", self.setting.steps),
             (OutputForm::Factorized, "hidden=[64]", 0),
         ] {
             let started = Instant::now();

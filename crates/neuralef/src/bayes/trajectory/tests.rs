@@ -9,10 +9,10 @@ use rand::seq::SliceRandom as _;
 use super::loss::loss;
 use super::*;
 use crate::bayes::Targets;
-use crate::fit::{Fit, FitSpec, Silent, Steps};
+use crate::fit::{FitSpec, Silent, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::NetworkSpec;
-use crate::{Model, rng};
+use crate::{Fit, Model, rng};
 
 fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
     let mut rng = rng::stream(7, "test", stream);
@@ -221,7 +221,7 @@ fn a_linear_trajectory_has_the_stationary_covariance() {
     training
         .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut writers, &mut Silent)
         .unwrap();
-    writers.map(|w| w.finish().unwrap());
+    writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
     let states = Dataset::open(&path.to_string_lossy(), 0).unwrap();
     assert_eq!((states.len(), states.width()), (4000, 1));
     // One output at one point: the two layouts are told apart by N·C = 1.
@@ -250,7 +250,7 @@ fn the_kernel_of_linear_classifiers_is_learned_exactly() {
     ];
     let network = build("mlp(hidden=[])", 2, 2);
     training.run(network, &data, &targets, &mut writers, &mut Silent).unwrap();
-    writers.map(|w| assert_eq!(w.finish().unwrap(), 40));
+    writers.into_iter().for_each(|w| assert_eq!(w.finish().unwrap(), 40));
     let centred = |states: &str, points: &Dataset, phi: &str| {
         let states = Dataset::open(&at(states).to_string_lossy(), 0).unwrap();
         centred_features(&states, points.len(), 2, at(phi), 1, &mut Silent).unwrap()
@@ -298,7 +298,7 @@ fn streamed_features_are_the_centred_outputs() {
             let network = build("mlp(hidden=[5])", 2, 2);
             let run = training.run(network, &data, &targets, &mut writers, &mut Silent);
             assert_eq!(run.unwrap().record().states, tail_steps / 4);
-            writers.map(|w| w.finish().unwrap());
+            writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
             let states = Dataset::open(&at("s.npy").to_string_lossy(), 0).unwrap();
             states.range(0..states.len()).unwrap().mapv(f64::from)
         })
@@ -397,7 +397,7 @@ fn everything(threads: usize, dir: &Path) -> (Vec<u8>, Vec<Parameters>) {
         .unwrap();
         all
     });
-    writers.map(|w| w.finish().unwrap());
+    writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
     (std::fs::read(path).unwrap(), parameters)
 }
 
