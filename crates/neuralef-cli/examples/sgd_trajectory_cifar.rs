@@ -95,6 +95,7 @@ const PAPER: Setting = Setting {
     trained: true,
     augmentation: "shift_flip(pixels=4)",
     epochs: 0,
+    tail_lr: 0.01,
     states: 3,
     k: 29,
     ..DEFAULT

@@ -63,6 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Probe(args) => commands::probe::run(args, arguments.json),
         Command::Laplace(args) => commands::laplace::run(args, arguments.json),
         Command::Predict(args) => commands::predict::run(args, arguments.json),
+        Command::Score(args) => commands::score::run(args, arguments.json),
         Command::Compare(args) => commands::compare::run(args, arguments.json),
         Command::Inspect(args) => commands::inspect::run(args, arguments.json),
         Command::Plot(args) => commands::plot::run(args, arguments.json),

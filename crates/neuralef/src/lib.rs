@@ -46,10 +46,12 @@ mod model;
 mod nn;
 mod objective;
 mod operator;
+mod optimize;
 mod persist;
 pub mod probe;
 mod rng;
 pub mod sample;
+pub mod score;
 mod simd;
 mod spec;
 #[cfg(test)]
@@ -61,7 +63,8 @@ pub use approx::{
 };
 pub use catalogue::{Item, Parameter, Section, catalogue};
 pub use data::{
-    Dataset, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv, write_npy,
+    Dataset, Density, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv,
+    write_npy,
 };
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
@@ -75,7 +78,7 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, LayerInfo, LayerMoments, MOMENTUM, NETWORKS, Network, NetworkFile,
     NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters,
-    Role, RunningScale, SCHEDULES, Schedule, Tape, TensorLayout, TrainedNetwork, clip,
+    Role, RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork, clip,
     l2_normalise, read_onnx, read_weights, write_weights,
 };
 pub use objective::{

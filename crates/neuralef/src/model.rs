@@ -101,6 +101,31 @@ impl Model {
         self.map.eigenfunctions(self.prepare(x)?.view())
     }
 
+    /// V, k × P, when the features are derivatives of a trained network along directions in its
+    /// parameters, at points as they are.
+    pub(crate) fn tangent_directions(&self) -> Result<Option<Mat>> {
+        match self.standardizer {
+            Some(_) => Ok(None),
+            None => self.map.tangent_directions(),
+        }
+    }
+
+    /// Gradients of eigenfunctions by the coordinates of x as the user has them, n·d × k: ∂ψ_j/∂x_c at
+    /// point i in row i·d + c. x is n × d.
+    ///
+    /// # Errors
+    /// As [`eigenfunctions`](Model::eigenfunctions), and [`Error::Unsupported`] for convolutional
+    /// networks, kernels without a gradient and kernels of several outputs.
+    pub fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        let mut out = self.map.eigenfunction_gradients(self.prepare(x)?.view())?;
+        if let Some(s) = &self.standardizer {
+            for (row, scale) in out.outer_iter_mut().zip(s.scale().iter().cycle()) {
+                row.into_iter().for_each(|v| *v /= scale);
+            }
+        }
+        Ok(out)
+    }
+
     /// x as the kernel sees it.
     pub(crate) fn prepare(&self, x: MatRef<'_>) -> Result<Mat> {
         expect_columns("x", x, self.info.n_features)?;
@@ -127,7 +152,8 @@ impl Model {
         self.archive()?.to_bytes()
     }
 
-    fn archive(&self) -> Result<Archive> {
+    /// What the model file holds.
+    pub(crate) fn archive(&self) -> Result<Archive> {
         let mut archive = Archive::with_header(KIND, &self.info)?;
         if let Some(s) = &self.standardizer {
             archive.put_f64("standardizer.mean", &[s.mean().len()], s.mean().to_vec())?;

@@ -4,9 +4,11 @@
 
 use std::path::PathBuf;
 
+use neuralef::bayes::{Laplace, LaplaceSpec, Predictive, Targets, fit_laplace};
+use neuralef::calibration::assess;
 use neuralef::{
-    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, fit, metrics, read_onnx, read_weights,
-    write_weights,
+    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, Silent, Standardizer, TrainedNetwork, fit,
+    metrics, read_onnx, read_weights, write_weights,
 };
 
 fn file(name: &str) -> String {
@@ -104,4 +106,43 @@ fn needs_data_resnet20_gives_the_reference_logits() {
     let mut again = spec.build(3072, 10, 1, 1).unwrap();
     read_weights(&mut *again, &path).unwrap();
     assert_eq!(again.parameters(), network.parameters());
+}
+
+/// laplace-torch 0.3 on the same images (glm predictive, probit, prior precision by marginal likelihood):
+/// NLL 0.2507 and ECE 0.0105 for all of the last layer, 0.2562 and 0.0213 for its Kronecker factors,
+/// 0.3727 and 0.0532 without.
+#[test]
+#[ignore = "needs NEURALEF_DATA"]
+fn needs_data_last_layer_posteriors_are_those_of_laplace_torch() {
+    let open = |name: &str| Dataset::open(&file(&format!("cifar10/{name}.bin.gz")), 0).unwrap();
+    let labels = |data: &Dataset| -> Vec<usize> {
+        data.labels().unwrap().iter().map(|y| *y as usize).collect()
+    };
+    let (train, test) = (open("data_batch_1"), open("test_batch"));
+    let mean = [0.485, 0.456, 0.406].map(|m| 255.0 * m);
+    let std = [0.229, 0.224, 0.225].map(|s| 255.0 * s);
+    let preprocessing = Some(Standardizer::by_channel(3072, &mean, &std).unwrap());
+    let path = file("resnet/resnet20.safetensors");
+    let network = TrainedNetwork::open(path, Some("shared_resnet(depth=20)")).unwrap();
+    let expected = [
+        ("map", 0.3727, 0.0532),
+        ("last_layer", 0.2507, 0.0105),
+        ("last_layer(structure=kronecker)", 0.2562, 0.0213),
+    ];
+    let spec = |source: &str| LaplaceSpec {
+        preprocessing: preprocessing.clone(),
+        ..LaplaceSpec::new(source).unwrap()
+    };
+    let specs: Vec<LaplaceSpec> = expected.iter().map(|(source, ..)| spec(source)).collect();
+    let targets = Targets::Labels(labels(&train));
+    let posteriors = fit_laplace(&specs, &network, &train, &targets, &mut Silent).unwrap();
+    let all: Vec<&Laplace> = posteriors.iter().collect();
+    let x = test.range(0..test.len()).unwrap();
+    let outputs = Laplace::outputs_of_all(&all, x.view()).unwrap();
+    for ((source, nll, ece), (outputs, _)) in expected.into_iter().zip(outputs) {
+        let p = outputs.probabilities(Predictive::Probit, 0).unwrap();
+        let found = assess(p.view(), &labels(&test)).unwrap();
+        assert!((found.nll - nll).abs() < 5e-4, "{source}: NLL {}", found.nll);
+        assert!((found.ece - ece).abs() < 1e-3, "{source}: ECE {}", found.ece);
+    }
 }

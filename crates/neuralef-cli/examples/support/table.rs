@@ -51,6 +51,46 @@ impl Table {
         self.save()
     }
 
+    /// All rows, to the terminal.
+    pub(crate) fn print(&self) {
+        println!("\n{}", self.head());
+        self.rows.borrow().iter().for_each(|row| println!("{}", line(row)));
+    }
+
+    /// A row in `to` for each group of rows with the same first `keys` cells: these, the number of rows,
+    /// and the mean and standard deviation of each column after the next one, as many as `to` has.
+    ///
+    /// # Errors
+    /// As [`row`](Table::row).
+    pub(crate) fn over_seeds(&self, keys: usize, to: &Table) -> Result<()> {
+        let rows = self.rows.borrow();
+        let mut groups: Vec<(&[String], Vec<&Vec<String>>)> = Vec::new();
+        for row in rows.iter() {
+            match groups.iter_mut().find(|(key, _)| *key == &row[..keys]) {
+                Some((_, group)) => group.push(row),
+                None => groups.push((&row[..keys], vec![row])),
+            }
+        }
+        for (key, group) in groups {
+            let cell = |column: usize| {
+                let values: Vec<f64> =
+                    group.iter().filter_map(|row| row[column].parse().ok()).collect();
+                let n = values.len() as f64;
+                let mean = values.iter().sum::<f64>() / n;
+                let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+                match values.len() {
+                    0 => "–".into(),
+                    1 => format!("{mean}"),
+                    _ => format!("{mean:.4} ± {:.4}", (squares / (n - 1.0)).sqrt()),
+                }
+            };
+            let scores = (keys + 1..to.columns.len()).map(cell);
+            let count = group.len().to_string();
+            to.row(key.iter().cloned().chain([count]).chain(scores))?;
+        }
+        Ok(())
+    }
+
     fn names(&self) -> Vec<&str> {
         self.columns.iter().map(|c| c.trim_start_matches('<')).collect()
     }

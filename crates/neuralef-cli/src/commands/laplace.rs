@@ -57,7 +57,7 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
         let fit_seconds = started.elapsed().as_secs_f64();
         let tuning = match (&validation, args.tune) {
             (Some(validation), Some(criterion)) => {
-                Some(tune(&mut posterior, validation, criterion, args.tune_temperature)?)
+                Some(tune(args, &mut posterior, validation, criterion)?)
             }
             _ => None,
         };
@@ -182,10 +182,10 @@ pub(super) fn preprocessing(args: &InputArgs, width: usize) -> Result<Option<Sta
 }
 
 fn tune(
+    args: &LaplaceArgs,
     posterior: &mut Laplace,
     validation: &Sample,
     criterion: TuneCriterion,
-    temperature: bool,
 ) -> Result<Tuning> {
     let x = validation.data.range(0..validation.data.len())?;
     let points = posterior.features(x.view())?;
@@ -193,7 +193,8 @@ fn tune(
         TuneCriterion::Nll => Criterion::Nll,
         TuneCriterion::Ece => Criterion::Ece,
     };
-    Ok(posterior.tune(&points, &validation.targets, criterion, temperature)?)
+    let (targets, temperature) = (&validation.targets, args.tune_temperature);
+    Ok(posterior.tune(&points, targets, criterion, temperature, args.predictive)?)
 }
 
 fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Value {

@@ -11,6 +11,7 @@ pub(crate) mod plot;
 pub(crate) mod predict;
 pub(crate) mod probe;
 pub(crate) mod sample;
+pub(crate) mod score;
 pub(crate) mod synth;
 mod targets;
 pub(crate) mod trajectory;

@@ -12,8 +12,9 @@ use crate::fit::checkpoint::{get_parameters, put_parameters};
 use crate::fit::outputs::{Assembly, Layout};
 use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
+use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
-use crate::nn::Network;
+use crate::nn::{Network, Stage};
 use crate::persist::Archive;
 
 /// Points evaluated at a time by one thread.
@@ -179,12 +180,52 @@ impl FeatureMap for Eigenfunctions {
         Ok(self.evaluate(x, &scale)?.mapv(|v| v as f32))
     }
 
+    fn tangent_directions(&self) -> Result<Option<Mat>> {
+        let Some(all) =
+            self.network.directions().filter(|_| matches!(self.assembly, Assembly::Own))
+        else {
+            return Ok(None);
+        };
+        // A basis of the functions alone is of the first directions; a constant is along none.
+        let count = self.weights.nrows().min(all.nrows());
+        let mut weights = self.weights.slice(s![..count, ..]).to_owned();
+        for (mut column, mu) in weights.columns_mut().into_iter().zip(&self.eigenvalues) {
+            column *= mu.max(0.0).sqrt();
+        }
+        let weights = weights.mapv(|v| v as f32);
+        linalg::matmul_f32(weights.t(), all.slice(s![..count, ..])).map(Some)
+    }
+
     fn eigenvalues(&self) -> Option<&[f64]> {
         Some(&self.eigenvalues)
     }
 
     fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
         self.evaluate(x, &vec![1.0; self.components()])
+    }
+
+    /// Cost: min(d, k) passes through the networks for each point, and O(n d p k) where d is the less.
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        expect_columns("x", x, self.inputs())?;
+        if self.outputs > 1 {
+            return Err(Error::Unsupported {
+                what: "gradients of eigenfunctions".into(),
+                reason: format!("they are for kernels with one output, not {}", self.outputs),
+            });
+        }
+        let z = self.conditioner.apply(x)?;
+        let p = self.weights.nrows();
+        // The constant of a Galerkin basis has no gradient.
+        let (stage, features) = match self.readout {
+            ReadoutKind::Galerkin => (Stage::Hidden, p - 1),
+            _ => (Stage::Functions, p),
+        };
+        let weights = self.weights.slice(s![..features, ..]);
+        let mut out = self.network.input_gradients(z.view(), stage, weights)?;
+        for (row, scale) in out.outer_iter_mut().zip(self.conditioner.scale().iter().cycle()) {
+            row.into_iter().for_each(|v| *v /= scale);
+        }
+        Ok(out)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

@@ -30,6 +30,7 @@ use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
+pub(crate) use nystrom_method::load as load_nystrom;
 
 /// Every method, by name.
 pub static METHODS: Registry<Box<dyn Method>> = Registry {
@@ -65,6 +66,15 @@ pub trait FeatureMap: Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) when x is not n × d.
     fn transform(&self, x: MatRef<'_>) -> Result<Mat>;
 
+    /// V, k × P, when φ(x) = J(x)Vᵀ are derivatives of a trained network along directions in its P
+    /// parameters, but for constants.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape).
+    fn tangent_directions(&self) -> Result<Option<Mat>> {
+        Ok(None)
+    }
+
     /// Eigenvalues μ of the integral operator, descending, when the method has them.
     fn eigenvalues(&self) -> Option<&[f64]>;
 
@@ -74,6 +84,22 @@ pub trait FeatureMap: Send + Sync {
     /// As [`transform`](FeatureMap::transform), and
     /// [`Error::Unsupported`](crate::Error::Unsupported) for methods without eigenvalues.
     fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64>;
+
+    /// Gradients of eigenfunctions, n·d × k: ∂ψ_j/∂x_c at point i in row i·d + c.
+    ///
+    /// # Errors
+    /// As [`eigenfunctions`](FeatureMap::eigenfunctions), and
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for maps without gradients.
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        let _ = x;
+        Err(Error::Unsupported {
+            what: "gradients of the eigenfunctions of this model".into(),
+            reason:
+                "dense eigenfunction networks, and Nyström and kernel PCA with smooth kernels, \
+                     have them"
+                    .into(),
+        })
+    }
 
     /// Puts everything [`Method::load`] needs into `archive`.
     ///

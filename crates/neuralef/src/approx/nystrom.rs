@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
 use super::FeatureMap;
@@ -342,6 +342,27 @@ impl FeatureMap for Nystrom {
 
     fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
         self.psi(x)
+    }
+
+    /// ∇ψ_j(x) = Σᵢ ∇κ(x, xᵢ)P_ij: O(n d m k).
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        self.check(x)?;
+        let (n, d) = x.dim();
+        let (k, m) = (self.eigenvalues.len(), self.landmarks.nrows());
+        let mut out = Mat64::zeros((n * d, k));
+        // As many numbers in the gradients of a block as in the Gram matrices of others.
+        let rows = ROWS.div_ceil(d.max(1));
+        let mut blocks: Vec<_> =
+            out.axis_chunks_iter_mut(Axis(0), (rows * d).max(1)).enumerate().collect();
+        blocks.par_iter_mut().try_for_each(|(i, out)| {
+            let block = x.slice(s![*i * rows..(*i * rows + rows).min(n), ..]);
+            let mut gradients = Mat64::zeros((block.len(), m));
+            self.kernel.gradient(block, self.landmarks.view(), gradients.view_mut())?;
+            out.assign(&matmul_f64(gradients.view(), self.projection.view())?);
+            Ok::<_, Error>(())
+        })?;
+        expect_finite_f64("gradients of the Nyström method", out.view())?;
+        Ok(out)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

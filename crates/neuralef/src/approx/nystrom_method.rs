@@ -48,7 +48,7 @@ pub(super) fn few_directions(usable: usize, components: usize) -> String {
 }
 
 /// Reads back what [`FeatureMap::save`] of a [`Nystrom`] stored.
-pub(super) fn load(archive: &Archive, kernel: Option<&str>) -> Result<Nystrom> {
+pub(crate) fn load(archive: &Archive, kernel: Option<&str>) -> Result<Nystrom> {
     let Some(kernel) = kernel else {
         return Err(archive.fault("a Nyström model without its kernel"));
     };

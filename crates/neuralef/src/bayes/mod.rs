@@ -12,7 +12,7 @@ pub mod trajectory;
 
 pub(crate) use laplace::SOURCES;
 pub use laplace::{
-    Criterion, Laplace, LaplaceInfo, LaplaceSpec, Likelihood, PointFeatures, SourceSpec, Targets,
-    Tuning,
+    Criterion, Laplace, LaplaceInfo, LaplaceSeconds, LaplaceSpec, Likelihood, PointFeatures,
+    SourceSpec, Targets, Tuning, fit_laplace,
 };
 pub use predictive::{Outputs, PREDICTIVES, Predictive};

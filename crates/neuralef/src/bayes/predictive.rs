@@ -31,6 +31,12 @@ pub static PREDICTIVES: Registry<Predictive> = Registry {
             build: |_| Ok(Predictive::Probit),
         },
         Entry {
+            name: "mean_field",
+            summary: "1/Σ exp(−differences of logits, scaled by their variances): uses covariances",
+            parameters: &[],
+            build: |_| Ok(Predictive::MeanField),
+        },
+        Entry {
             name: "monte_carlo",
             summary: "mean of the softmax of random logits",
             parameters: &[("samples", "1000", "number of random logits for each point")],
@@ -99,6 +105,10 @@ pub enum Predictive {
     /// (MacKay 1992), for more without their correlations.
     #[default]
     Probit,
+    /// p_c ∝ 1/Σ_l exp(−(m_c − m_l)/√(1 + π/8·v_cl)) with v_cl = Σ_cc + Σ_ll − 2Σ_cl, the variance of a
+    /// difference of logits (Lu, Ie & Sha 2020, "mf2"), then normalised. Logits that move together are
+    /// not taken for uncertain classes. For two classes it is probit of their difference.
+    MeanField,
     /// The mean of softmax over samples of N(m, Σ). The same normal numbers serve every point, so that
     /// a point's probabilities do not depend on its company; errors of points are correlated for that.
     /// The standard error of a probability p is at most √(p(1 − p)/samples).
@@ -145,10 +155,32 @@ impl Predictive {
                 });
                 softmax(scaled.view())
             }
+            Predictive::MeanField => Ok(mean_field(mean, covariance)),
             Predictive::MonteCarlo { samples } => monte_carlo(mean, covariance, samples, seed),
             Predictive::LaplaceBridge => Ok(laplace_bridge(mean, covariance)),
         }
     }
+}
+
+fn mean_field(mean: Mat64Ref<'_>, covariance: ArrayView3<'_, f64>) -> Mat64 {
+    let mut out = mean.to_owned();
+    let (n, c) = mean.dim();
+    for i in 0..n {
+        let (m, sigma) = (mean.row(i), covariance.index_axis(Axis(0), i));
+        // Minus the logarithm of each sum; the largest exponents go first, since e^x may overflow.
+        let logs = Array1::from_shape_fn(c, |a| {
+            let term = |b: usize| {
+                let v = (sigma[[a, a]] + sigma[[b, b]] - 2.0 * sigma[[a, b]]).max(0.0);
+                (m[b] - m[a]) / (1.0 + PI / 8.0 * v).sqrt()
+            };
+            let largest = (0..c).map(term).fold(f64::NEG_INFINITY, f64::max);
+            -largest - (0..c).map(|b| (term(b) - largest).exp()).sum::<f64>().ln()
+        });
+        let largest = logs.fold(f64::NEG_INFINITY, |a, v| a.max(*v));
+        let weights = logs.mapv(|v| (v - largest).exp());
+        out.row_mut(i).assign(&(&weights / weights.sum()));
+    }
+    out
 }
 
 fn monte_carlo(
@@ -233,6 +265,7 @@ impl fmt::Display for Predictive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Predictive::Probit => f.write_str("probit"),
+            Predictive::MeanField => f.write_str("mean_field"),
             Predictive::MonteCarlo { samples } => write!(f, "monte_carlo(samples={samples})"),
             Predictive::LaplaceBridge => f.write_str("laplace_bridge"),
         }

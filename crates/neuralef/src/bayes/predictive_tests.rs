@@ -9,8 +9,12 @@ use crate::Error;
 use crate::calibration::softmax;
 use crate::matrix::Mat64;
 
-const ALL: [Predictive; 3] =
-    [Predictive::Probit, Predictive::MonteCarlo { samples: 1000 }, Predictive::LaplaceBridge];
+const ALL: [Predictive; 4] = [
+    Predictive::Probit,
+    Predictive::MeanField,
+    Predictive::MonteCarlo { samples: 1000 },
+    Predictive::LaplaceBridge,
+];
 
 /// E sigmoid(a), a ~ N(m, v), by the trapezoidal rule: errors are far below 1e-10 for smooth
 /// integrands that vanish at the ends.
@@ -29,7 +33,9 @@ fn without_variance_probit_and_samples_are_the_softmax() {
     let mean = array![[1.0, -0.5, 3.0], [0.0, 0.0, 0.0]];
     let none = Array3::zeros((2, 3, 3));
     let truth = softmax(mean.view()).unwrap();
-    for predictive in [Predictive::Probit, Predictive::MonteCarlo { samples: 3 }] {
+    for predictive in
+        [Predictive::Probit, Predictive::MeanField, Predictive::MonteCarlo { samples: 3 }]
+    {
         let p = predictive.probabilities(mean.view(), none.view(), 0).unwrap();
         assert!((&p - &truth).iter().all(|e| e.abs() < 1e-14), "{predictive}");
     }
@@ -49,6 +55,16 @@ fn two_classes_against_quadrature() {
             .unwrap()[[0, 0]];
         let error = (truth * (1.0 - truth) / samples as f64).sqrt();
         assert!((sampled - truth).abs() < 4.0 * error, "{m} {v}: {sampled} against {truth}");
+    }
+    // Mean field, of logits that share most of their variance: only that of the difference counts.
+    for (m, v) in [(0.5, 1.0), (1.0, 0.5), (2.0, 4.0), (-1.5, 9.0)] {
+        let shared = 50.0;
+        let covariance =
+            Array3::from_shape_vec((1, 2, 2), vec![shared + v, shared, shared, shared]).unwrap();
+        let p = Predictive::MeanField
+            .probabilities(array![[m, 0.0]].view(), covariance.view(), 0)
+            .unwrap()[[0, 0]];
+        assert!((p - sigmoid_mean(m, v)).abs() < 0.016, "{m} {v}: {p}");
     }
     // What probit stands for: one logit that is a difference.
     for (m, v) in [(0.0, 1.0), (1.0, 0.5), (2.0, 4.0), (-1.5, 9.0)] {

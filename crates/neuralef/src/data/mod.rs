@@ -13,6 +13,7 @@ use crate::rng::stream;
 
 mod cifar;
 mod columns;
+mod density;
 mod digits;
 mod dtype;
 mod idx;
@@ -25,6 +26,7 @@ mod synthetic;
 mod table;
 mod write;
 
+pub use density::Density;
 pub use dtype::Dtype;
 pub(crate) use dtype::HEADER as NPY_HEADER;
 pub use standardize::Standardizer;

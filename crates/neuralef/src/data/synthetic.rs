@@ -5,6 +5,7 @@ use rand::seq::SliceRandom as _;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use super::Dataset;
+use super::density::{Density, Form};
 use super::raw::reserve;
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
@@ -25,8 +26,8 @@ enum Shape {
     Circles { noise: f64, factor: f64 },
     SwissRoll { noise: f64 },
     Uniform { d: usize, low: f64, high: f64 },
-    Gaussian { d: usize, mean: f64, std: f64 },
     Sphere { d: usize },
+    Density(Density),
 }
 
 type Parameter = (&'static str, &'static str, &'static str);
@@ -93,11 +94,54 @@ pub static SYNTHETIC: Registry<Synthetic> = Registry {
             ],
             build: |a| {
                 Synthetic::new(a, |a| {
-                    let (mean, std) = (bounded(a, "mean", 0.0)?, bounded(a, "std", 1.0)?);
-                    if std <= 0.0 {
-                        return Err(a.fault("std", "`std` must be greater than 0"));
+                    let (mean, std) = (bounded(a, "mean", 0.0)?, deviation(a, 1.0)?);
+                    let form = Form::Gaussian { mean, std };
+                    Ok(Shape::Density(Density::new(dimensions(a)?, form)))
+                })
+            },
+        },
+        Entry {
+            name: "mixture",
+            summary: "equal normal parts around a circle in the first two coordinates, labelled",
+            parameters: &[
+                N,
+                ("d", "2", "dimensions, at least 2"),
+                ("components", "3", "number of parts, from 1 to 1000"),
+                ("radius", "2", "radius of the circle of centres"),
+                ("std", "1", "standard deviation of every part"),
+                SEED,
+            ],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let components = a.integer("components", 1..=1000, 3)? as usize;
+                    let (radius, std) = (bounded(a, "radius", 2.0)?, deviation(a, 1.0)?);
+                    let form = Form::Mixture { components, radius, std };
+                    Ok(Shape::Density(Density::new(plane(a)?, form)))
+                })
+            },
+        },
+        Entry {
+            name: "banana",
+            summary: "a normal cloud bent along a parabola: x₂ ~ N(curvature·(x₁² − std²), 1)",
+            parameters: &[
+                N,
+                ("d", "2", "dimensions, at least 2; those after the second are standard normal"),
+                ("curvature", "0.25", "of the parabola, up to 1000 in size"),
+                ("std", "2", "standard deviation of x₁, up to 1e6"),
+                SEED,
+            ],
+            build: |a| {
+                Synthetic::new(a, |a| {
+                    let (curvature, std) = (a.number("curvature", 0.25)?, deviation(a, 2.0)?);
+                    let within = curvature.abs() <= 1000.0;
+                    if !within {
+                        return Err(a.fault("curvature", "`curvature` is beyond 1000 in size"));
                     }
-                    Ok(Shape::Gaussian { d: dimensions(a)?, mean, std })
+                    if std > 1e6 {
+                        return Err(a.fault("std", "`std` is beyond 1e6"));
+                    }
+                    let form = Form::Banana { curvature, std };
+                    Ok(Shape::Density(Density::new(plane(a)?, form)))
                 })
             },
         },
@@ -145,6 +189,16 @@ fn bounded(a: &Args<'_>, key: &str, default: f64) -> Result<f64> {
     }
 }
 
+fn deviation(a: &Args<'_>, default: f64) -> Result<f64> {
+    let std = bounded(a, "std", default)?;
+    if std > 0.0 { Ok(std) } else { Err(a.fault("std", "`std` must be greater than 0")) }
+}
+
+/// d ≥ 2, by default 2.
+fn plane(a: &Args<'_>) -> Result<usize> {
+    Ok(a.integer("d", 2..=1_000_000, 2)? as usize)
+}
+
 fn dimensions(a: &Args<'_>) -> Result<usize> {
     Ok(a.integer("d", 1..=1_000_000, 1)? as usize)
 }
@@ -169,10 +223,19 @@ impl Synthetic {
             Shape::Uniform { d, low, high } => {
                 format!("uniform(n={n}, d={d}, low={low}, high={high}, seed={seed})")
             }
-            Shape::Gaussian { d, mean, std } => {
-                format!("gaussian(n={n}, d={d}, mean={mean}, std={std}, seed={seed})")
-            }
             Shape::Sphere { d } => format!("sphere(n={n}, d={d}, seed={seed})"),
+            Shape::Density(density) => {
+                let (name, parameters) = density.text();
+                format!("{name}(n={n}, {parameters}, seed={seed})")
+            }
+        }
+    }
+
+    /// The density it is drawn from, where its score is known.
+    pub(super) fn density(&self) -> Option<Density> {
+        match &self.shape {
+            Shape::Density(density) => Some(density.clone()),
+            _ => None,
         }
     }
 
@@ -185,18 +248,19 @@ impl Synthetic {
         let default_seed = default_seed & (MAX_SEED - 1);
         let name = self.text(default_seed);
         let mut rng = stream(self.seed.unwrap_or(default_seed), "synthetic", 0);
-        let (width, noise) = match self.shape {
-            Shape::TwoMoons { noise } | Shape::Circles { noise, .. } => (2, noise),
-            Shape::SwissRoll { noise } => (3, noise),
-            Shape::Uniform { d, .. } | Shape::Gaussian { d, .. } | Shape::Sphere { d } => (d, 0.0),
+        let (width, noise) = match &self.shape {
+            Shape::TwoMoons { noise } | Shape::Circles { noise, .. } => (2, *noise),
+            Shape::SwissRoll { noise } => (3, *noise),
+            Shape::Uniform { d, .. } | Shape::Sphere { d } => (*d, 0.0),
+            Shape::Density(density) => (density.dimensions(), 0.0),
         };
         let mut values = Vec::new();
         reserve(&mut values, self.n.saturating_mul(width), &name)?;
-        let labels = match self.shape {
+        let labels = match &self.shape {
             Shape::TwoMoons { .. } => Some(self.two_arcs(&mut rng, &mut values, moon)),
             Shape::Circles { factor, .. } => {
                 Some(self.two_arcs(&mut rng, &mut values, |inner, at, of| {
-                    circle(if inner { factor } else { 1.0 }, at, of)
+                    circle(if inner { *factor } else { 1.0 }, at, of)
                 }))
             }
             Shape::SwissRoll { .. } => {
@@ -212,14 +276,17 @@ impl Synthetic {
                 values.extend(std::iter::repeat_with(draw).take(self.n * width));
                 None
             }
-            Shape::Gaussian { mean, std, .. } => {
-                let draw = || (mean + std * normal(&mut rng)) as f32;
-                values.extend(std::iter::repeat_with(draw).take(self.n * width));
-                None
+            Shape::Density(density) => {
+                let mut parts = Vec::new();
+                for _ in 0..self.n {
+                    let part = density.draw(&mut rng, &mut values);
+                    parts.extend(density.has_parts().then_some(part));
+                }
+                density.has_parts().then_some(parts)
             }
             Shape::Sphere { d } => {
                 for _ in 0..self.n {
-                    values.extend(direction(&mut rng, d).into_iter().map(|v| v as f32));
+                    values.extend(direction(&mut rng, *d).into_iter().map(|v| v as f32));
                 }
                 None
             }

@@ -329,3 +329,81 @@ fn huge_and_tiny_points_never_give_nan() {
         }
     }
 }
+
+/// The derivatives of κ(xᵢ, yⱼ) by every coordinate of xᵢ, n·d × m, by central differences of fourth
+/// order. Coordinates are multiples of 2⁻¹², so that they and the steps are exact.
+fn differences(kernel: &dyn Kernel, x: &Mat, y: &Mat) -> Mat64 {
+    const STEP: f32 = 1.0 / 1024.0;
+    let d = x.ncols();
+    let mut out = Mat64::zeros((x.len(), y.nrows()));
+    for c in 0..d {
+        let at = |steps: f32| {
+            let mut moved = x.clone();
+            moved.column_mut(c).mapv_inplace(|v| v + steps * STEP);
+            gram(kernel, &moved, y)
+        };
+        let near = at(1.0) - at(-1.0);
+        let far = at(2.0) - at(-2.0);
+        let slopes = (near * 8.0 - far) / (12.0 * f64::from(STEP));
+        for (i, row) in slopes.outer_iter().enumerate() {
+            out.row_mut(i * d + c).assign(&row);
+        }
+    }
+    out
+}
+
+#[test]
+fn gradients_are_those_of_central_differences() {
+    let smooth =
+        ["rbf", "rational_quadratic", "periodic", "linear", "polynomial", "sigmoid", "softmax"];
+    for (name, text) in CASES {
+        for d in [1, 3] {
+            let exact = |x: Mat| x.mapv(|v| (v * 4096.0).round() / 4096.0);
+            let (x, y) = (exact(points(text, 9, d, 1)), exact(points(text, 11, d, 2)));
+            let kernel = resolve(text, &x);
+            // A point of y on one of x, where kinks would be.
+            let y = ndarray::concatenate![Axis(0), y, x.slice(s![4..5, ..])];
+            let mut got = Mat64::zeros((x.len(), y.nrows()));
+            let claimed = kernel.gradient(x.view(), y.view(), got.view_mut());
+            let expected = smooth.contains(name)
+                || *name == "constant"
+                || text.starts_with("matern") && !text.contains("0.5")
+                || ["rbf(lengthscale=0.5) + 0.1*linear", "rbf + 1"].contains(text)
+                || text.starts_with("2*(rbf")
+                || text.starts_with("0.5 + (linear");
+            match claimed {
+                Err(Error::Unsupported { .. }) => assert!(!expected, "{text}"),
+                other => {
+                    other.unwrap();
+                    assert!(expected, "{text}");
+                    let want = differences(kernel.as_ref(), &x, &y);
+                    let size = want.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+                    let worst = got.iter().zip(&want).map(|(a, b)| (a - b).abs());
+                    let worst = worst.fold(0.0, f64::max);
+                    // Rounding ε/h of values, times α for rational quadratics; truncation h⁴κ⁗'/30,
+                    // the larger one for the shortest period.
+                    assert!(worst <= 1e-6 * size, "{text}, d = {d}: {worst:e} of {size}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_refuse_what_values_refuse() {
+    for text in
+        ["rbf(lengthscale=1)", "polynomial(gamma=1)", "1.5", "rbf(lengthscale=1)*2 + linear"]
+    {
+        let (mut x, y) = (points(text, 5, 3, 1), points(text, 4, 2, 1));
+        let kernel = resolve(text, &x);
+        let of = |x: &Mat, y: &Mat, shape| {
+            kernel.gradient(x.view(), y.view(), Mat64::zeros(shape).view_mut())
+        };
+        assert!(matches!(of(&x, &y, (15, 4)), Err(Error::Shape { .. })), "{text}");
+        assert!(matches!(of(&x, &x, (5, 5)), Err(Error::Shape { .. })), "{text}");
+        assert!(of(&Mat::zeros((0, 3)), &x, (0, 5)).is_ok());
+        x[[3, 1]] = f32::NAN;
+        let error = of(&x, &Mat::zeros((2, 3)), (15, 2)).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { row: 3, column: 1, .. }), "{text}: {error}");
+    }
+}

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use ndarray::ArrayView1;
 
+use super::gradient::{self, Smooth};
 use super::heuristic;
 use super::pairwise::{Elementary, Pairwise};
 use super::{Exponential, Kernel};
 use crate::error::Result;
+use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
 use crate::spec::args::Entry;
 use crate::spec::text::number;
@@ -36,6 +38,20 @@ impl Elementary for Linear {
     const NAME: &'static str = "linear";
     fn text(&self) -> String {
         format!("linear(coef0={})", number(self.coef0))
+    }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Linear {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, _: T) -> T {
+        T::ONE
+    }
+    #[inline(always)]
+    fn partial(self, _: f64, y: f64) -> f64 {
+        y
     }
 }
 
@@ -86,6 +102,21 @@ impl Elementary for Polynomial {
         let (gamma, coef0) = (number(self.gamma), number(self.coef0));
         format!("polynomial(degree={}, gamma={gamma}, coef0={coef0})", self.degree)
     }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Polynomial {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        let lower = Polynomial { degree: self.degree - 1, ..self };
+        lower.finish::<T, F>(total) * T::of(f64::from(self.degree) * self.gamma)
+    }
+    #[inline(always)]
+    fn partial(self, _: f64, y: f64) -> f64 {
+        y
+    }
 }
 
 /// The registry's entry.
@@ -133,6 +164,21 @@ impl Elementary for Sigmoid {
     const SEMIDEFINITE: bool = false;
     fn text(&self) -> String {
         format!("sigmoid(gamma={}, coef0={})", number(self.gamma), number(self.coef0))
+    }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Sigmoid {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        let value = self.finish::<T, F>(total);
+        (-value).mul_add::<F>(value, T::ONE) * T::of(self.gamma)
+    }
+    #[inline(always)]
+    fn partial(self, _: f64, y: f64) -> f64 {
+        y
     }
 }
 
@@ -186,6 +232,20 @@ impl Elementary for Softmax {
     }
     fn exponential(&self) -> Option<Exponential> {
         Some(Exponential { weight: 1.0, gamma: self.gamma, decay: 0.0 })
+    }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Softmax {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        self.finish::<T, F>(total) * T::of(self.gamma)
+    }
+    #[inline(always)]
+    fn partial(self, _: f64, y: f64) -> f64 {
+        y
     }
 }
 

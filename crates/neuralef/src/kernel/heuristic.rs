@@ -62,6 +62,13 @@ impl Chord {
         let unit = power_of_two(period);
         Chord { unit, factor: 1.0 / (period * unit) }
     }
+
+    /// d/dv sin²(πv/p) at a difference v of two scaled coordinates.
+    #[inline(always)]
+    pub(super) fn partial(self, difference: f64) -> f64 {
+        let turns = difference * self.factor;
+        std::f64::consts::PI * self.factor * (std::f64::consts::TAU * (turns - turns.round())).sin()
+    }
 }
 
 impl Pairwise for Chord {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 mod brownian;
 mod compose;
 mod dot_product;
+mod gradient;
 mod heuristic;
 mod infinite;
 mod pairwise;
@@ -56,6 +57,18 @@ pub trait Kernel: Send + Sync + Debug {
     /// # Errors
     /// As [`gram`](Kernel::gram).
     fn diag(&self, x: MatRef<'_>) -> Result<Vec<f64>>;
+
+    /// Gradients ∂κ(xᵢ, yⱼ)/∂xᵢ into `out`, n·d × m, in double precision: the derivative by
+    /// coordinate c of point i in row i·d + c. Cost O(n m d) for elementary kernels; a product of f
+    /// factors needs its f Gram matrices and gradients.
+    ///
+    /// # Errors
+    /// As [`gram`](Kernel::gram), and [`Error::Unsupported`](crate::Error::Unsupported) for kernels
+    /// that have no gradient everywhere (laplacian, Matérn with ν = 1/2, brownian) or give none.
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        let _ = (x, y, out);
+        gradient::unsupported(&self.text())
+    }
 
     /// The text form with every parameter resolved to a number; parsing it gives this kernel back.
     fn text(&self) -> String;

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use ndarray::ArrayViewMut2;
 
-use super::{Exponential, Kernel, SpectralTerm};
+use super::{Exponential, Kernel, SpectralTerm, gradient};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Op, Real, dispatch};
@@ -64,6 +64,13 @@ pub(super) trait Elementary: Pairwise + Debug {
     /// See [`Kernel::text`].
     fn text(&self) -> String;
 
+    /// See [`Kernel::gradient`]; [`gradient::smooth`] for kernels that are
+    /// [`Smooth`](gradient::Smooth).
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        let _ = (x, y, out);
+        gradient::unsupported(&self.text())
+    }
+
     /// See [`Kernel::spectral`].
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         None
@@ -91,6 +98,10 @@ impl<K: Elementary> Kernel for K {
             check_finite(K::NAME, &out)?;
         }
         Ok(out)
+    }
+
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        Elementary::gradient(self, x, y, out)
     }
 
     fn text(&self) -> String {

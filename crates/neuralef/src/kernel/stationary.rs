@@ -5,15 +5,17 @@
 //! points are divided by a power of two near the length scale, which is exact and keeps single
 //! precision in range whatever the units of the data.
 
-use std::f64::consts::LOG2_E;
+use std::f64::consts::{LN_2, LOG2_E};
 use std::sync::Arc;
 
 use ndarray::ArrayView1;
 
+use super::gradient::{self, Smooth};
 use super::heuristic::{self, Chord, Euclidean, Manhattan, power_of_two};
 use super::pairwise::{Elementary, Pairwise};
 use super::{Exponential, Kernel, Law, SpectralTerm, spectral};
 use crate::error::Result;
+use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
 use crate::spec::args::Entry;
 use crate::spec::text::number;
@@ -68,6 +70,20 @@ impl Elementary for Rbf {
     fn exponential(&self) -> Option<Exponential> {
         let gamma = self.lengthscale.powi(2).recip();
         Some(Exponential { weight: 1.0, gamma, decay: gamma })
+    }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Rbf {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        self.finish::<T, F>(total) * T::of(self.factor * LN_2)
+    }
+    #[inline(always)]
+    fn partial(self, x: f64, y: f64) -> f64 {
+        2.0 * (x - y)
     }
 }
 
@@ -192,6 +208,28 @@ impl Elementary for Matern {
         let scale = self.lengthscale.recip();
         Some(spectral::one(Law::StudentT { scale, dof: 2.0 * self.nu }))
     }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        if self.nu < 1.0 {
+            return gradient::unsupported(&Elementary::text(self));
+        }
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Matern {
+    // With z = a√t: −a²/2 e^(−z) for ν = 3/2, −a²/6 (1 + z)e^(−z) for ν = 5/2: nothing is divided by
+    // the distance.
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        let z = (total.sqrt() * T::of(self.factor)).least(T::of(1e4));
+        let (at_zero, rising) = if self.nu > 2.0 { (1.0 / 6.0, 1.0) } else { (0.5, 0.0) };
+        let polynomial = z.mul_add::<F>(T::of(rising), T::ONE);
+        polynomial * T::exp2::<F>(z * T::of(-LOG2_E)) * T::of(-at_zero * self.factor.powi(2))
+    }
+    #[inline(always)]
+    fn partial(self, x: f64, y: f64) -> f64 {
+        2.0 * (x - y)
+    }
 }
 
 /// The registry's entry.
@@ -259,6 +297,22 @@ impl Elementary for RationalQuadratic {
         let scale = self.lengthscale.recip();
         Some(spectral::one(Law::GammaMixture { scale, shape: self.alpha }))
     }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for RationalQuadratic {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        let z = (total * T::of(self.factor)).least(T::LIMIT);
+        let power = T::exp2::<F>(T::ln_1p::<F>(z) * T::of(-(self.alpha + 1.0) * LOG2_E));
+        power * T::of(-self.alpha * self.factor)
+    }
+    #[inline(always)]
+    fn partial(self, x: f64, y: f64) -> f64 {
+        2.0 * (x - y)
+    }
 }
 
 /// The registry's entry.
@@ -324,6 +378,20 @@ impl Elementary for Periodic {
     fn text(&self) -> String {
         let (lengthscale, period) = (number(self.lengthscale), number(self.period));
         format!("periodic(lengthscale={lengthscale}, period={period})")
+    }
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+        gradient::smooth(*self, x, y, out)
+    }
+}
+
+impl Smooth for Periodic {
+    #[inline(always)]
+    fn slope<T: Real, F: Fuse>(self, total: T) -> T {
+        self.finish::<T, F>(total) * T::of(self.factor * LN_2)
+    }
+    #[inline(always)]
+    fn partial(self, x: f64, y: f64) -> f64 {
+        self.chord.partial(x - y)
     }
 }
 

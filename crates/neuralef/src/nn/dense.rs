@@ -5,6 +5,8 @@
 //! task goes through its rows in blocks that stay in cache, layer by layer. Gradients of segments
 //! are added in order, so no bit depends on the number of threads.
 
+mod input;
+
 use std::ops::Range;
 
 use pulp::Arch;
@@ -16,9 +18,9 @@ use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
 use super::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use super::tape::{Record, Tape};
-use super::{LayerInfo, LayerMoments, Network};
+use super::{LayerInfo, LayerMoments, Network, Stage};
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef, expect_columns};
 
 mod moments;
 
@@ -189,8 +191,7 @@ impl Dense {
         }
     }
 
-    /// The transposes of all layers but the first, whose is not needed: nobody asks for the
-    /// derivative by x.
+    /// The transposes of all layers but the first, which derivatives by parameters do not need.
     fn pack_transposed(&self, unit: &[f32]) -> Vec<Panels> {
         let pack = |(l, layer): (usize, Tensors<'_>)| {
             let mut panels = Panels::default();
@@ -514,6 +515,10 @@ impl Network for Dense {
             },
         );
         finite("directional derivative", matrix(n, k, out)?)
+    }
+
+    fn input_gradients(&self, x: MatRef<'_>, stage: Stage, weights: Mat64Ref<'_>) -> Result<Mat64> {
+        self.gradients_by_input(x, stage, weights)
     }
 
     fn layers(&self) -> Vec<LayerInfo> {

@@ -16,7 +16,7 @@ const HELD: u64 = 1 << 26;
 
 /// Rows of `width` numbers that are held at a time: as many as a product takes together, if they are
 /// not too many numbers.
-pub(crate) fn held(width: u64) -> u64 {
+pub(super) fn held(width: u64) -> u64 {
     (HELD / width.max(1)).clamp(1, linalg::ROWS as u64)
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn jacobian_blocks(
 }
 
 /// J(x)V, n·C × r, for the directions in the rows of `v`, r × P.
-pub(crate) fn along(network: &dyn Network, x: MatRef<'_>, v: MatRef<'_>) -> Result<Mat> {
+pub(super) fn along(network: &dyn Network, x: MatRef<'_>, v: MatRef<'_>) -> Result<Mat> {
     let c = network.functions() * network.outputs();
     let mut out = Mat::zeros((x.nrows() * c, v.nrows()));
     jacobian_blocks(network, x, |rows, jacobian| {
@@ -69,7 +69,7 @@ pub(crate) fn along(network: &dyn Network, x: MatRef<'_>, v: MatRef<'_>) -> Resu
 }
 
 /// Σ over (point, output) of Jᵀ·weights, P × r for weights n·C × r.
-pub(crate) fn pulled_back(
+pub(super) fn pulled_back(
     network: &dyn Network,
     x: MatRef<'_>,
     weights: MatRef<'_>,

@@ -1,7 +1,7 @@
 //! Networks: families of k functions of x with forward, reverse and forward-mode derivatives.
 
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, Mat64, MatRef};
+use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
 
 mod activation;
 mod convolutional;
@@ -30,7 +30,7 @@ mod weights;
 
 pub(crate) use activation::LEAK;
 pub(crate) use convolutional::{IMAGE, ORDER, image_of, read_image};
-pub(crate) use directional::{along, expect_one, jacobian_blocks};
+pub(crate) use directional::{expect_one, jacobian_blocks};
 pub use graph::MOMENTUM;
 pub(crate) use graph::{Image, Order};
 pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
@@ -190,6 +190,12 @@ pub trait Network: Send + Sync {
         false
     }
 
+    /// The directions in the parameters of a trained network, one in each row, along which the last
+    /// hidden features are derivatives of it; none for networks that are something else.
+    fn directions(&self) -> Option<Mat> {
+        None
+    }
+
     /// How many training points [`start`](Network::start) wants; none for networks whose start is
     /// their weights alone.
     fn start_points(&self) -> usize {
@@ -203,6 +209,24 @@ pub trait Network: Send + Sync {
     /// Those of [`forward`](Network::forward), [`Error::Numerical`].
     fn start(&mut self, _x: MatRef<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// Gradients by x of the combinations f(x)ᵀW, where f are the values of `stage` and `weights` is
+    /// W, p × k: n·d × k, the derivative by coordinate c at point i in row i·d + c. Dense networks
+    /// take min(d, k) passes for each row, forward or reverse.
+    ///
+    /// # Errors
+    /// Shape errors, [`Error::Unsupported`] for networks that do not give them.
+    fn input_gradients(
+        &self,
+        _x: MatRef<'_>,
+        _stage: Stage,
+        _weights: Mat64Ref<'_>,
+    ) -> Result<Mat64> {
+        Err(Error::Unsupported {
+            what: "derivatives by the inputs of this network".into(),
+            reason: "dense networks (mlp, shared_mlp) give them".into(),
+        })
     }
 
     /// Layers whose values [`features`](Network::features) gives, in order, the outputs last.
@@ -220,6 +244,15 @@ pub trait Network: Send + Sync {
             reason: "this network does not give them".into(),
         })
     }
+}
+
+/// Values of a network that can be differentiated by its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The functions, as [`Network::forward`] gives them.
+    Functions,
+    /// The features of the last hidden layers, as [`Network::hidden`] gives them.
+    Hidden,
 }
 
 /// A layer of a network.

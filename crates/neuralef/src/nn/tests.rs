@@ -384,3 +384,104 @@ fn misuse_is_a_typed_error() {
     assert!(network.forward(x.view(), Some(&mut tape)).is_err());
     assert!(network.hidden(x.view()).is_err());
 }
+
+/// Derivatives of `value` (n numbers of the units' parameters) by coordinate c of all points: a step in
+/// x_c is one in the biases of the first layer along the weights of x_c.
+fn by_coordinate(
+    shape: &Shape,
+    units: &[Vec<f64>],
+    c: usize,
+    value: impl Fn(&[Vec<f64>]) -> Vec<f64>,
+) -> Vec<f64> {
+    let outer = *shape.hidden.first().unwrap_or(&shape.heads);
+    let at = |by: f64| {
+        let moved = |unit: &Vec<f64>| {
+            let mut unit = unit.clone();
+            for i in 0..outer {
+                unit[shape.inputs * outer + i] += by * unit[c * outer + i];
+            }
+            unit
+        };
+        value(&units.iter().map(moved).collect::<Vec<_>>())
+    };
+    at(1e-6).into_iter().zip(at(-1e-6)).map(|(a, b)| (a - b) / 2e-6).collect()
+}
+
+#[test]
+fn gradients_by_inputs_agree_with_finite_differences() {
+    for (shape, network) in networks() {
+        let (n, d) = (101, shape.inputs);
+        let x = draw(n, d, 6);
+        let units = double(network.parameters());
+        // Fewer combinations than inputs, and more: reverse and forward mode.
+        for k in [1, 9] {
+            let h = |units: &[Vec<f64>]| exact(&shape, units, x.view());
+            let columns = shape.units * shape.heads;
+            let weights = draw(columns, k, 7).mapv(f64::from);
+            let found = network.input_gradients(x.view(), Stage::Functions, weights.view());
+            let combined = |units: &[Vec<f64>]| {
+                let h = Mat64::from_shape_vec((n, columns), h(units)).unwrap();
+                h.dot(&weights).into_iter().collect::<Vec<_>>()
+            };
+            compare(&shape, found.unwrap(), k, |c| by_coordinate(&shape, &units, c, combined));
+
+            let width = *shape.hidden.last().unwrap_or(&shape.inputs);
+            if shape.hidden.is_empty() {
+                let weights = draw(d, k, 8).mapv(f64::from);
+                let found = network.input_gradients(x.view(), Stage::Hidden, weights.view());
+                let rows: Vec<usize> = (0..n * d).map(|i| i % d).collect();
+                assert_eq!(found.unwrap(), weights.select(ndarray::Axis(0), &rows));
+                continue;
+            }
+            // The same networks with the combinations for heads.
+            let weights = draw(shape.units * width, k, 9).mapv(f64::from);
+            let found = network.input_gradients(x.view(), Stage::Hidden, weights.view()).unwrap();
+            let read = Shape { heads: k, outputs: 1, ..shape.clone() };
+            let rows = weights.axis_chunks_iter(ndarray::Axis(0), width);
+            let with_heads = |(unit, w): (&Vec<f64>, ndarray::ArrayView2<'_, f64>)| {
+                let last = unit.len() - (width + 1) * shape.heads;
+                unit[..last].iter().chain(&w).copied().chain(vec![0.0; k]).collect()
+            };
+            let read_units: Vec<Vec<f64>> = units.iter().zip(rows).map(with_heads).collect();
+            let combined = |units: &[Vec<f64>]| {
+                let all = exact(&read, units, x.view());
+                let row =
+                    |row: &[f64]| (0..k).map(|j| row.iter().skip(j).step_by(k).sum()).collect();
+                all.chunks(shape.units * k).flat_map(|r| -> Vec<f64> { row(r) }).collect()
+            };
+            compare(&read, found, k, |c| by_coordinate(&read, &read_units, c, combined));
+        }
+    }
+}
+
+/// Fails unless `found` (n·d × k) has, for every coordinate, the n × k numbers that `truth` gives.
+fn compare(shape: &Shape, found: Mat64, k: usize, truth: impl Fn(usize) -> Vec<f64>) {
+    let d = shape.inputs;
+    for c in 0..d {
+        let truth = truth(c);
+        let got: Vec<f64> = found.slice(ndarray::s![c..;d, ..]).iter().copied().collect();
+        assert_eq!(got.len(), truth.len());
+        // A step of the difference may straddle the kink of a ReLU.
+        let error = distance(&got, &truth);
+        assert!(error < 3e-6, "{shape:?}, {k} columns, coordinate {c}: {error}");
+    }
+}
+
+#[test]
+fn gradients_by_inputs_refuse_weights_of_other_shapes_and_do_not_depend_on_company() {
+    let shape = shape(3, 2, 1, &[10], Activation::Tanh);
+    let network = Dense::new(shape, Init::Auto, 3).unwrap();
+    let x = draw(300, 3, 1);
+    for (stage, features) in [(Stage::Hidden, 20), (Stage::Functions, 2)] {
+        let bad = Mat64::zeros((features + 1, 4));
+        let error = network.input_gradients(x.view(), stage, bad.view()).unwrap_err();
+        assert!(error.to_string().contains(&format!("expected shape {features} × k")), "{error}");
+        for k in [2, 4] {
+            let weights = draw(features, k, 2).mapv(f64::from);
+            let whole = network.input_gradients(x.view(), stage, weights.view()).unwrap();
+            let part = x.slice(ndarray::s![95..98, ..]);
+            let part = network.input_gradients(part, stage, weights.view()).unwrap();
+            assert_eq!(part, whole.slice(ndarray::s![285..294, ..]));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use crate::linalg::{
     Cholesky, cholesky_jittered, eigh, expect_finite_f64, matmul_f64, tr_matmul_f64,
 };
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
+use crate::optimize::golden_section;
 
 /// Ratios of noise to prior variance tried for each factor of ten.
 const PER_DECADE: i32 = 8;
@@ -163,7 +164,7 @@ impl GpRegression {
         if best == last {
             return Err(fault("it is largest where the features explain nothing"));
         }
-        let log_ratio = golden_section(at(best - 1), at(best + 1), cost);
+        let log_ratio = golden_section((at(best - 1), at(best + 1)), 1e-6, |x| Ok(cost(x)))?;
         let ratio = log_ratio.exp();
         let prior_variance = quadratic(ratio) / (n * m);
         Ok(GpRegression { prior_variance, noise_variance: ratio * prior_variance, centre })
@@ -277,23 +278,4 @@ impl GpModel {
         }
         Ok(sum / y.len() as f64)
     }
-}
-
-/// The minimum of a function with one minimum between `a` and `b`, to 1e-6.
-fn golden_section(mut a: f64, mut b: f64, f: impl Fn(f64) -> f64) -> f64 {
-    let ratio = 0.5 * (5f64.sqrt() - 1.0);
-    let (mut c, mut d) = (b - ratio * (b - a), a + ratio * (b - a));
-    let (mut fc, mut fd) = (f(c), f(d));
-    while b - a > 1e-6 {
-        if fc < fd {
-            (b, d, fd) = (d, c, fc);
-            c = b - ratio * (b - a);
-            fc = f(c);
-        } else {
-            (a, c, fc) = (c, d, fd);
-            d = a + ratio * (b - a);
-            fd = f(d);
-        }
-    }
-    0.5 * (a + b)
 }

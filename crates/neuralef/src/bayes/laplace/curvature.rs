@@ -1,21 +1,44 @@
 //! The generalised Gauss–Newton matrix of the data, in coordinates in which it is diagonal.
 
 use std::ops::Range;
+use std::time::Instant;
 
-use ndarray::{Array3, ArrayView2, Axis, s};
+use ndarray::{Array1, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use super::likelihood::{Targets, weighted};
+use super::likelihood::weighted;
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, Observer};
 use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
-use crate::nn::Network;
+use crate::nn::{Network, jacobian_blocks};
 use crate::persist::Archive;
 
 /// Points whose features are held at a time.
 pub(super) const POINTS: usize = 256;
+
+/// Some points, and their gradients where these are asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub network: &'a dyn Network,
+    /// n × d, as the network sees them.
+    pub x: MatRef<'a>,
+    /// Gradients of outputs, at least n·C × P with rows (point, output); none unless wanted.
+    pub jacobian: Option<MatRef<'a>>,
+}
+
+impl<'a> Block<'a> {
+    /// C.
+    pub(super) fn outputs(&self) -> usize {
+        self.network.functions() * self.network.outputs()
+    }
+
+    /// The gradients, by whoever wants them.
+    pub(super) fn jacobian(&self) -> Result<MatRef<'a>> {
+        self.jacobian.ok_or_else(|| Error::shape("Jacobian", "n·C × P", "none"))
+    }
+}
 
 /// What is taken of the parameters of a network: coordinates w, in which outputs are f(x) + F(x)w,
 /// the prior is N(0, I/δ), and the generalised Gauss–Newton matrix of the data is (taken to be)
@@ -25,20 +48,18 @@ pub(crate) trait Curvature: Send + Sync {
     /// λ ≥ 0, p of them.
     fn values(&self) -> &[f64];
 
-    /// F at `x`, n·C × p with rows (point, output), where p is small enough to be kept.
+    /// Whether blocks need gradients.
+    fn wants_jacobian(&self) -> bool;
+
+    /// F, n·C × p with rows (point, output), where p is small enough to be kept.
     ///
     /// # Errors
     /// Those of the network; [`Error::Unsupported`] for as many coordinates as parameters.
-    fn features(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64>;
+    fn features(&self, block: &Block<'_>) -> Result<Mat64>;
 
-    /// F diag(variances) Fᵀ at each of the points `x`, n × C × C.
-    fn covariance(
-        &self,
-        network: &dyn Network,
-        x: MatRef<'_>,
-        variances: &[f64],
-    ) -> Result<Array3<f64>> {
-        Ok(covariances(self.features(network, x)?.view(), network.outputs(), variances))
+    /// F diag(variances) Fᵀ at each of the points, n × C × C.
+    fn covariance(&self, block: &Block<'_>, variances: &[f64]) -> Result<Array3<f64>> {
+        Ok(covariances(self.features(block)?.view(), block.outputs(), variances))
     }
 
     /// Stores it in a model file.
@@ -48,24 +69,60 @@ pub(crate) trait Curvature: Send + Sync {
     fn save(&self, archive: &mut Archive) -> Result<()>;
 }
 
+/// Sums over the points of a fit that become a [`Curvature`].
+pub(crate) trait Sums {
+    /// Whether blocks need gradients.
+    fn wants_jacobian(&self) -> bool;
+
+    /// Adds points, with the roots of their Λ.
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()>;
+
+    /// After all points, `points` of them.
+    fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>>;
+}
+
+/// Calls `each` with the points `x` as a whole, and, if `jacobian` says so, once more for pieces of
+/// them with their gradients: with the range of points, the block, and the seconds that gradients took.
+pub(super) fn with_jacobians(
+    network: &dyn Network,
+    x: MatRef<'_>,
+    jacobian: bool,
+    mut each: impl FnMut(Range<usize>, &Block<'_>) -> Result<()>,
+) -> Result<f64> {
+    each(0..x.nrows(), &Block { network, x, jacobian: None })?;
+    if !jacobian {
+        return Ok(0.0);
+    }
+    let c = network.functions() * network.outputs();
+    let (started, mut own) = (Instant::now(), 0.0);
+    jacobian_blocks(network, x, |rows, jacobian| {
+        let began = Instant::now();
+        let points = rows.start / c..rows.end / c;
+        let x = x.slice(s![points.clone(), ..]);
+        each(points, &Block { network, x, jacobian: Some(jacobian) })?;
+        own += began.elapsed().as_secs_f64();
+        Ok(())
+    })?;
+    Ok(started.elapsed().as_secs_f64() - own)
+}
+
 /// F diag(variances) Fᵀ of each point, for features with the `c` outputs of a point in consecutive
-/// rows. O(n C² p).
+/// rows: GGᵀ with G = F diag(√variances). O(n C² p).
 pub(super) fn covariances(features: Mat64Ref<'_>, c: usize, variances: &[f64]) -> Array3<f64> {
     let points: Vec<ArrayView2<'_, f64>> = features.axis_chunks_iter(Axis(0), c).collect();
+    let deviations = Array1::from_iter(variances.iter().map(|v| v.sqrt()));
     let mut out = Array3::zeros((points.len(), c, c));
-    let each = |(mut to, f): (ndarray::ArrayViewMut2<'_, f64>, &ArrayView2<'_, f64>)| {
+    let mut pairs: Vec<_> = out.outer_iter_mut().zip(&points).collect();
+    pairs.par_iter_mut().for_each(|(to, f)| {
+        let g = *f * &deviations;
+        let product = g.dot(&g.t());
         for a in 0..c {
             for b in 0..=a {
-                let (x, y) = (f.row(a), f.row(b));
-                let terms = x.iter().zip(y).zip(variances);
-                let sum = terms.map(|((x, y), v)| x * y * v).sum::<f64>();
-                to[[a, b]] = sum;
-                to[[b, a]] = sum;
+                to[[a, b]] = product[[a, b]];
+                to[[b, a]] = product[[a, b]];
             }
         }
-    };
-    let mut pairs: Vec<_> = out.outer_iter_mut().zip(&points).collect();
-    pairs.par_iter_mut().for_each(|(to, f)| each((to.view_mut(), f)));
+    });
     out
 }
 
@@ -99,9 +156,8 @@ pub(crate) struct Task<'a> {
     pub network: &'a dyn Network,
     pub trained: &'a crate::nn::TrainedNetwork,
     pub points: Points<'a>,
-    pub targets: &'a Targets,
-    /// f at the points, n × C.
-    pub outputs: Mat64,
+    /// C.
+    pub outputs: usize,
     pub seed: u64,
     /// MiB.
     pub memory_budget: u64,
@@ -110,26 +166,7 @@ pub(crate) struct Task<'a> {
 impl Task<'_> {
     /// C.
     pub(super) fn c(&self) -> usize {
-        self.outputs.ncols()
-    }
-
-    /// Calls `each` with every block of points and L of these, in order; tells `observer`.
-    pub(super) fn for_blocks(
-        &self,
-        name: &'static str,
-        observer: &mut dyn Observer,
-        mut each: impl FnMut(MatRef<'_>, &[Mat64]) -> Result<()>,
-    ) -> Result<()> {
-        tell(observer, &Event::Phase { name })?;
-        let n = self.points.len();
-        for start in (0..n).step_by(POINTS) {
-            let rows = start..(start + POINTS).min(n);
-            tell(observer, &Event::Progress { done: start, total: n })?;
-            let outputs = self.outputs.slice(s![rows.clone(), ..]);
-            let roots = self.targets.likelihood().roots(outputs)?;
-            each(self.points.block(rows)?.view(), &roots)?;
-        }
-        tell(observer, &Event::Progress { done: n, total: n })
+        self.outputs
     }
 }
 
@@ -146,15 +183,24 @@ pub(super) trait FeatureSpace: Send + Sync {
     /// k.
     fn width(&self) -> usize;
 
-    /// F at `x`, n·C × k.
-    fn at(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64>;
+    /// Whether blocks need gradients.
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    /// F, n·C × k.
+    fn at(&self, block: &Block<'_>) -> Result<Mat64>;
+
+    /// FQ for Q of k × p.
+    fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
+        matmul_f64(self.at(block)?.view(), rotation)
+    }
 
     /// Stores it in a model file.
     fn save(&self, archive: &mut Archive) -> Result<()>;
 }
 
-/// The whole generalised Gauss–Newton matrix in k features, decomposed; or another matrix of these
-/// whose decomposition is known.
+/// A matrix in k features that is decomposed: Σ FᵀΛF, or one that stands for it.
 pub(super) struct InFeatures {
     pub space: Box<dyn FeatureSpace>,
     /// λ.
@@ -164,19 +210,6 @@ pub(super) struct InFeatures {
 }
 
 impl InFeatures {
-    /// Σ over points of FᵀΛF = QΛQᵀ. O(n C k (C + k) + k³).
-    pub(super) fn full(
-        space: Box<dyn FeatureSpace>,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Self> {
-        let gram = gauss_newton(&*space, task, observer)?;
-        let (values, rotation) = eigh(gram.view())?;
-        // What is below 0 is rounding.
-        let values = values.into_iter().map(|v| v.max(0.0)).collect();
-        Ok(InFeatures { space, values, rotation })
-    }
-
     pub(super) fn load(space: Box<dyn FeatureSpace>, archive: &Archive) -> Result<Self> {
         let values = archive.f64_vector("curvature.values")?;
         let rotation = archive.f64_matrix("curvature.rotation", (space.width(), values.len()))?;
@@ -184,20 +217,36 @@ impl InFeatures {
     }
 }
 
-/// Σ over points of FᵀΛF, k × k, in double precision.
-pub(super) fn gauss_newton(
-    space: &dyn FeatureSpace,
-    task: &Task<'_>,
-    observer: &mut dyn Observer,
-) -> Result<Mat64> {
-    let mut sum = Mat64::zeros((space.width(), space.width()));
-    task.for_blocks("curvature", observer, |x, roots| {
-        let mut features = space.at(task.network, x)?;
-        weighted(&mut features, roots);
-        sum += &tr_matmul_f64(features.view(), features.view())?;
+/// Σ over points of FᵀΛF = QΛQᵀ, k × k, in double precision. O(n C k (C + k) + k³).
+pub(super) struct GaussNewton {
+    space: Box<dyn FeatureSpace>,
+    sum: Mat64,
+}
+
+impl GaussNewton {
+    pub(super) fn of(space: Box<dyn FeatureSpace>) -> Box<Self> {
+        let sum = Mat64::zeros((space.width(), space.width()));
+        Box::new(GaussNewton { space, sum })
+    }
+}
+
+impl Sums for GaussNewton {
+    fn wants_jacobian(&self) -> bool {
+        self.space.wants_jacobian()
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let features = weighted(self.space.at(block)?.view(), roots);
+        self.sum += &tr_matmul_f64(features.view(), features.view())?;
         Ok(())
-    })?;
-    Ok(sum)
+    }
+
+    fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
+        let (values, rotation) = eigh(self.sum.view())?;
+        // What is below 0 is rounding.
+        let values = values.into_iter().map(|v| v.max(0.0)).collect();
+        Ok(Box::new(InFeatures { space: self.space, values, rotation }))
+    }
 }
 
 impl Curvature for InFeatures {
@@ -205,8 +254,12 @@ impl Curvature for InFeatures {
         &self.values
     }
 
-    fn features(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        matmul_f64(self.space.at(network, x)?.view(), self.rotation.view())
+    fn wants_jacobian(&self) -> bool {
+        self.space.wants_jacobian()
+    }
+
+    fn features(&self, block: &Block<'_>) -> Result<Mat64> {
+        self.space.rotated(block, self.rotation.view())
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use ndarray::{Array3, s};
 use rayon::prelude::*;
 
-use super::curvature::{Curvature, Task};
+use super::curvature::{Block, Curvature, Sums, Task};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
 use crate::linalg;
-use crate::matrix::{Mat64, MatRef};
-use crate::nn::{Network, expect_one, jacobian_blocks};
+use crate::matrix::Mat64;
+use crate::nn::{Network, expect_one};
 use crate::persist::Archive;
 use crate::spec::args::Entry;
 
@@ -34,36 +34,8 @@ impl Source for Diag {
         "diag".into()
     }
 
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
-        let c = task.c();
-        let mut values = vec![0.0; expect_one(task.network)?];
-        task.for_blocks("curvature", observer, |x, roots| {
-            jacobian_blocks(task.network, x, |rows, jacobian| {
-                let roots = &roots[rows.start / c..rows.end / c];
-                values.par_chunks_mut(WIDTH).enumerate().for_each(|(block, sums)| {
-                    let columns = block * WIDTH..block * WIDTH + sums.len();
-                    let mut pulled = vec![0.0; sums.len()];
-                    for (i, root) in roots.iter().enumerate() {
-                        // Column m of LᵀJ at a time.
-                        for column in root.columns() {
-                            pulled.fill(0.0);
-                            for (o, weight) in column.iter().enumerate() {
-                                let row = jacobian.slice(s![i * c + o, columns.clone()]);
-                                let terms = pulled.iter_mut().zip(row);
-                                terms.for_each(|(p, j)| *p += weight * f64::from(*j));
-                            }
-                            sums.iter_mut().zip(&pulled).for_each(|(sum, p)| *sum += p * p);
-                        }
-                    }
-                });
-                Ok(())
-            })
-        })?;
-        Ok(Box::new(Diagonal { values }))
+    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+        Ok(Box::new(Diagonal { values: vec![0.0; expect_one(task.network)?] }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -77,25 +49,54 @@ struct Diagonal {
     values: Vec<f64>,
 }
 
+impl Sums for Diagonal {
+    fn wants_jacobian(&self) -> bool {
+        true
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let (c, jacobian) = (block.outputs(), block.jacobian()?);
+        self.values.par_chunks_mut(WIDTH).enumerate().for_each(|(number, sums)| {
+            let columns = number * WIDTH..number * WIDTH + sums.len();
+            let mut pulled = vec![0.0; sums.len()];
+            for (i, root) in roots.iter().enumerate() {
+                // Row m of LᵀJ at a time.
+                for column in root.columns() {
+                    pulled.fill(0.0);
+                    for (o, weight) in column.iter().enumerate() {
+                        let row = jacobian.slice(s![i * c + o, columns.clone()]);
+                        let terms = pulled.iter_mut().zip(row);
+                        terms.for_each(|(p, j)| *p += weight * f64::from(*j));
+                    }
+                    sums.iter_mut().zip(&pulled).for_each(|(sum, p)| *sum += p * p);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
+        Ok(self)
+    }
+}
+
 impl Curvature for Diagonal {
     fn values(&self) -> &[f64] {
         &self.values
     }
 
-    fn features(&self, _: &dyn Network, _: MatRef<'_>) -> Result<Mat64> {
+    fn wants_jacobian(&self) -> bool {
+        true
+    }
+
+    fn features(&self, _: &Block<'_>) -> Result<Mat64> {
         Err(too_many())
     }
 
-    fn covariance(
-        &self,
-        network: &dyn Network,
-        x: MatRef<'_>,
-        variances: &[f64],
-    ) -> Result<Array3<f64>> {
+    fn covariance(&self, block: &Block<'_>, variances: &[f64]) -> Result<Array3<f64>> {
         let deviations: Vec<f32> = variances.iter().map(|v| v.sqrt() as f32).collect();
-        scaled_jacobian_covariance(network, x, |row| {
+        scaled_jacobian_covariance(block, |row| {
             row.iter_mut().zip(&deviations).for_each(|(j, d)| *j *= d);
-            Ok(())
         })
     }
 
@@ -112,37 +113,33 @@ pub(super) fn too_many() -> Error {
     }
 }
 
-/// JJᵀ of each point, n × C × C, for gradients that `scale` has changed in place. Blocks of products in
-/// single precision are summed in double precision.
+/// JJᵀ of each point, n × C × C, for gradients that `scale` has changed in place, summed in double
+/// precision.
 pub(super) fn scaled_jacobian_covariance(
-    network: &dyn Network,
-    x: MatRef<'_>,
-    scale: impl Fn(&mut [f32]) -> Result<()> + Sync,
+    block: &Block<'_>,
+    scale: impl Fn(&mut [f32]) + Sync,
 ) -> Result<Array3<f64>> {
-    let (c, width) = (network.functions() * network.outputs(), expect_one(network)?);
-    let mut out = Array3::zeros((x.nrows(), c, c));
-    jacobian_blocks(network, x, |rows, jacobian| {
-        let points: Vec<usize> = (rows.start / c..rows.end / c).collect();
-        let found: Vec<Mat64> = points
-            .into_par_iter()
-            .map(|point| {
-                let at = point * c - rows.start;
-                let mut own = jacobian.slice(s![at..at + c, ..]).to_owned();
-                own.as_slice_mut()
-                    .map_or(Ok(()), |all| all.chunks_exact_mut(width).try_for_each(&scale))?;
-                let mut sum = Mat64::zeros((c, c));
-                for start in (0..width).step_by(WIDTH) {
-                    let part = own.slice(s![.., start..(start + WIDTH).min(width)]);
-                    let part = part.mapv(f64::from);
-                    sum += &linalg::matmul_f64(part.view(), part.t())?;
-                }
-                Ok(sum)
-            })
-            .collect::<Result<_>>()?;
-        for (i, sum) in found.iter().enumerate() {
-            out.slice_mut(s![rows.start / c + i, .., ..]).assign(sum);
-        }
-        Ok(())
-    })?;
+    let (c, jacobian) = (block.outputs(), block.jacobian()?);
+    let width = jacobian.ncols();
+    let mut out = Array3::zeros((block.x.nrows(), c, c));
+    let found: Vec<Mat64> = (0..block.x.nrows())
+        .into_par_iter()
+        .map(|i| {
+            let mut own = jacobian.slice(s![i * c..(i + 1) * c, ..]).to_owned();
+            if let Some(all) = own.as_slice_mut() {
+                all.chunks_exact_mut(width).for_each(&scale);
+            }
+            let mut sum = Mat64::zeros((c, c));
+            for start in (0..width).step_by(WIDTH) {
+                let part = own.slice(s![.., start..(start + WIDTH).min(width)]);
+                let part = part.mapv(f64::from);
+                sum += &linalg::matmul_f64(part.view(), part.t())?;
+            }
+            Ok(sum)
+        })
+        .collect::<Result<_>>()?;
+    for (i, sum) in found.iter().enumerate() {
+        out.slice_mut(s![i, .., ..]).assign(sum);
+    }
     Ok(out)
 }

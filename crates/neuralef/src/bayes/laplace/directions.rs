@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
+use ndarray::s;
 use rand::Rng as _;
 
-use super::curvature::{Curvature, FeatureSpace, InFeatures, Task, tell};
+use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task, tell};
 use super::source::Source;
 use crate::approx::landmarks;
 use crate::error::{Error, Result};
 use crate::fit::{Event, Observer};
 use crate::linalg::{self, top_eigh};
-use crate::matrix::{Mat, Mat64, MatRef};
-use crate::nn::{Network, along, expect_one, jacobian_blocks};
+use crate::matrix::{Mat, Mat64};
+use crate::nn::{Network, expect_one, jacobian_blocks};
 use crate::persist::Archive;
 use crate::rng;
 use crate::spec::args::{Args, Entry};
@@ -126,13 +127,8 @@ impl Source for Ella {
         format!("ella(components={}, landmarks={})", self.components, self.landmarks)
     }
 
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
-        let space = Directions { v: self.directions(task, observer)? };
-        Ok(Box::new(InFeatures::full(Box::new(space), task, observer)?))
+    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+        Ok(GaussNewton::of(Box::new(Directions { v: self.directions(task, observer)? })))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -145,11 +141,7 @@ impl Source for Random {
         format!("random(components={})", self.components)
     }
 
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
+    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let mut v = Mat::zeros((self.components, expect_one(task.network)?));
         let scale = 1.0 / (self.components as f32).sqrt();
         for (i, mut row) in v.rows_mut().into_iter().enumerate() {
@@ -159,7 +151,7 @@ impl Source for Random {
             }
             row *= scale;
         }
-        Ok(Box::new(InFeatures::full(Box::new(Directions { v }), task, observer)?))
+        Ok(GaussNewton::of(Box::new(Directions { v })))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -167,7 +159,11 @@ impl Source for Random {
     }
 }
 
-fn load(archive: &Archive, network: &dyn Network, components: usize) -> Result<Box<dyn Curvature>> {
+pub(super) fn load(
+    archive: &Archive,
+    network: &dyn Network,
+    components: usize,
+) -> Result<Box<dyn Curvature>> {
     let width = expect_one(network)?;
     let values = archive.f32("directions", &[components, width])?.to_vec();
     let v = Mat::from_shape_vec((components, width), values)
@@ -176,8 +172,8 @@ fn load(archive: &Archive, network: &dyn Network, components: usize) -> Result<B
 }
 
 /// F = J(x)Vᵀ for the rows of V, k × P.
-struct Directions {
-    v: Mat,
+pub(super) struct Directions {
+    pub(super) v: Mat,
 }
 
 impl FeatureSpace for Directions {
@@ -185,8 +181,14 @@ impl FeatureSpace for Directions {
         self.v.nrows()
     }
 
-    fn at(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        Ok(along(network, x, self.v.view())?.mapv(f64::from))
+    fn wants_jacobian(&self) -> bool {
+        true
+    }
+
+    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+        let rows = block.x.nrows() * block.outputs();
+        let product = linalg::matmul_long_f32(block.jacobian()?, self.v.view())?;
+        Ok(product.slice(s![..rows, ..]).mapv(f64::from))
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

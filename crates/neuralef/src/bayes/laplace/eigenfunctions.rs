@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::curvature::{Curvature, FeatureSpace, InFeatures, Task};
+use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task};
+use super::directions::{self, Directions};
 use super::source::Source;
 use crate::approx::landmarks;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::{FitSpec, Observer, OutputForm, Steps};
-use crate::matrix::{Mat64, MatRef};
+use crate::matrix::Mat64;
 use crate::model::{Fit, Model};
 use crate::nn::Network;
 use crate::persist::Archive;
@@ -141,11 +142,7 @@ impl Source for NeuralEf {
         }
     }
 
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
+    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let model = self.model(task, observer)?;
         let (inputs, outputs) = (model.info().n_features, model.outputs());
         if (inputs, outputs) != (task.network.inputs(), task.c()) {
@@ -153,10 +150,18 @@ impl Source for NeuralEf {
             let got = format!("{inputs} inputs, {outputs} outputs");
             return Err(Error::parameter("model", expected, got));
         }
-        Ok(Box::new(InFeatures::full(Box::new(Eigenfeatures(model)), task, observer)?))
+        // Derivatives along directions in the same parameters share the gradients of other sources.
+        let directions = model.tangent_directions()?;
+        Ok(match directions.filter(|v| v.ncols() == task.network.parameters().len()) {
+            Some(v) => GaussNewton::of(Box::new(Directions { v })),
+            None => GaussNewton::of(Box::new(Eigenfeatures(model))),
+        })
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
+        if let Some(&[components, _]) = archive.shape("directions") {
+            return directions::load(archive, network, components);
+        }
         let model = Model::from_bytes(&archive.bytes("eigenfunctions")?)?;
         if (model.info().n_features, model.outputs()) != (network.inputs(), network.outputs()) {
             return Err(archive.fault("eigenfunctions of another network"));
@@ -173,8 +178,8 @@ impl FeatureSpace for Eigenfeatures {
         self.0.n_components()
     }
 
-    fn at(&self, _: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        Ok(self.0.transform(x)?.mapv(f64::from))
+    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+        Ok(self.0.transform(block.x)?.mapv(f64::from))
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 
-use super::curvature::{Curvature, Task};
+use super::curvature::{Block, Curvature, Sums, Task};
 use super::diagonal::{scaled_jacobian_covariance, too_many};
 use super::source::Source;
 use crate::error::Result;
 use crate::fit::Observer;
 use crate::linalg::eigh;
-use crate::matrix::{Mat, Mat64, MatRef};
+use crate::matrix::{Mat, Mat64};
 use crate::nn::{LayerMoments, Network, expect_one};
 use crate::persist::Archive;
 use crate::spec::args::Entry;
@@ -72,48 +72,9 @@ impl Source for Kfac {
         "kfac".into()
     }
 
-    /// For a layer with inputs a_t and derivatives g_t by its outputs at T positions of a point the
-    /// block is Σ aaᵀ ⊗ Σ ggᵀ/(n T), as if positions were independent (Grosse & Martens 2016), g with
-    /// the root of Λ pulled back. Exact for one point and one position. Scales and shifts of
-    /// normalisation have their diagonal.
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
-        let mut values = vec![0.0; expect_one(task.network)?];
-        let mut total: Vec<LayerMoments> = Vec::new();
-        task.for_blocks("curvature", observer, |x, roots| {
-            let found = task.network.layer_moments(x, roots, &mut values)?;
-            if total.is_empty() {
-                total = found;
-                return Ok(());
-            }
-            for (sum, found) in total.iter_mut().zip(&found) {
-                sum.a += &found.a;
-                sum.g += &found.g;
-            }
-            Ok(())
-        })?;
-        let n = task.points.len() as f64;
-        let mut layers = Vec::new();
-        for moments in total {
-            let (a, left) = eigh((&moments.a / (n * moments.positions as f64)).view())?;
-            let (g, right) = eigh(moments.g.view())?;
-            let layer = Layer {
-                weight: moments.weight,
-                bias: moments.bias,
-                outputs: moments.outputs,
-                left: left.mapv(|v| v as f32),
-                right: right.mapv(|v| v as f32),
-            };
-            let product = |(i, j): (usize, usize)| a[i].max(0.0) * g[j].max(0.0);
-            let own = Mat64::from_shape_fn((layer.rows(), layer.outputs), product);
-            let places = layer.weight.clone().chain(layer.bias.clone());
-            places.zip(&own).for_each(|(place, value)| values[place] = *value);
-            layers.push(layer);
-        }
-        Ok(Box::new(Kronecker { layers, values }))
+    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+        let width = expect_one(task.network)?;
+        Ok(Box::new(Moments { layers: Vec::new(), squares: vec![0.0; width] }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -139,30 +100,79 @@ impl Source for Kfac {
     }
 }
 
+/// For a layer with inputs a_t and derivatives g_t by its outputs at T positions of a point the block is
+/// Σ aaᵀ ⊗ Σ ggᵀ/(n T), as if positions were independent (Grosse & Martens 2016), g with the root of Λ
+/// pulled back. Exact for one point and one position. Scales and shifts of normalisation have their
+/// diagonal.
+struct Moments {
+    layers: Vec<LayerMoments>,
+    /// Of derivatives by parameters of other layers.
+    squares: Vec<f64>,
+}
+
+impl Sums for Moments {
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let found = block.network.layer_moments(block.x, roots, &mut self.squares)?;
+        if self.layers.is_empty() {
+            self.layers = found;
+            return Ok(());
+        }
+        for (sum, found) in self.layers.iter_mut().zip(&found) {
+            sum.a += &found.a;
+            sum.g += &found.g;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>> {
+        let (mut values, mut layers) = (self.squares, Vec::new());
+        for moments in self.layers {
+            let count = points as f64 * moments.positions as f64;
+            let (a, left) = eigh((&moments.a / count).view())?;
+            let (g, right) = eigh(moments.g.view())?;
+            let layer = Layer {
+                weight: moments.weight,
+                bias: moments.bias,
+                outputs: moments.outputs,
+                left: left.mapv(|v| v as f32),
+                right: right.mapv(|v| v as f32),
+            };
+            let product = |(i, j): (usize, usize)| a[i].max(0.0) * g[j].max(0.0);
+            let own = Mat64::from_shape_fn((layer.rows(), layer.outputs), product);
+            let places = layer.weight.clone().chain(layer.bias.clone());
+            places.zip(&own).for_each(|(place, value)| values[place] = *value);
+            layers.push(layer);
+        }
+        Ok(Box::new(Kronecker { layers, values }))
+    }
+}
+
 impl Curvature for Kronecker {
     fn values(&self) -> &[f64] {
         &self.values
     }
 
-    fn features(&self, _: &dyn Network, _: MatRef<'_>) -> Result<Mat64> {
+    fn wants_jacobian(&self) -> bool {
+        true
+    }
+
+    fn features(&self, _: &Block<'_>) -> Result<Mat64> {
         Err(too_many())
     }
 
-    fn covariance(
-        &self,
-        network: &dyn Network,
-        x: MatRef<'_>,
-        variances: &[f64],
-    ) -> Result<Array3<f64>> {
+    fn covariance(&self, block: &Block<'_>, variances: &[f64]) -> Result<Array3<f64>> {
         let deviations: Vec<f32> = variances.iter().map(|v| v.sqrt() as f32).collect();
-        scaled_jacobian_covariance(network, x, |row| {
+        scaled_jacobian_covariance(block, |row| {
             for layer in &self.layers {
                 // U_AᵀJU_G, in the place of J.
                 let turned = layer.left.t().dot(&layer.gather(row)).dot(&layer.right);
                 layer.scatter(&turned, row);
             }
             row.iter_mut().zip(&deviations).for_each(|(j, d)| *j *= d);
-            Ok(())
         })
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ndarray::s;
 
-use super::curvature::{Curvature, FeatureSpace, InFeatures, Task};
+use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
-use crate::linalg::{eigh, tr_matmul_f64};
-use crate::matrix::{Mat64, MatRef};
+use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
+use crate::matrix::{Mat64, Mat64Ref};
 use crate::nn::{Network, Role};
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
@@ -70,17 +70,17 @@ impl Source for LastLayer {
         })
     }
 
-    fn curvature(
-        &self,
-        task: &Task<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Box<dyn Curvature>> {
+    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let space = Box::new(Hidden::of(task.network)?);
-        Ok(Box::new(match self.structure {
-            Structure::Full => InFeatures::full(space, task, observer)?,
-            Structure::Kronecker => kronecker(space, task, observer)?,
-            Structure::Diagonal => diagonal(space, task, observer)?,
-        }))
+        let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
+        Ok(match self.structure {
+            Structure::Full => GaussNewton::of(space),
+            Structure::Kronecker => {
+                let (inputs, outputs) = (Mat64::zeros((h, h)), Mat64::zeros((c, c)));
+                Box::new(Products { space, inputs, outputs })
+            }
+            Structure::Diagonal => Box::new(Squares { space, sums: Mat64::zeros((c, p)) }),
+        })
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -132,9 +132,9 @@ impl Hidden {
     }
 
     /// (h, 1), n × (p + 1).
-    fn values(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        let hidden = network.hidden(x)?;
-        let mut out = Mat64::ones((x.nrows(), self.of_one()));
+    fn values(&self, block: &Block<'_>) -> Result<Mat64> {
+        let hidden = block.network.hidden(block.x)?;
+        let mut out = Mat64::ones((hidden.nrows(), self.of_one()));
         out.slice_mut(s![.., ..self.hidden]).assign(&hidden.mapv(f64::from));
         Ok(out)
     }
@@ -145,13 +145,24 @@ impl FeatureSpace for Hidden {
         self.outputs * self.of_one()
     }
 
-    fn at(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        let (values, c, p) = (self.values(network, x)?, self.outputs, self.of_one());
-        let mut out = Mat64::zeros((x.nrows() * c, c * p));
+    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+        let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
+        let mut out = Mat64::zeros((values.nrows() * c, c * p));
         for (i, row) in values.rows().into_iter().enumerate() {
             for o in 0..c {
                 out.slice_mut(s![i * c + o, o * p..(o + 1) * p]).assign(&row);
             }
+        }
+        Ok(out)
+    }
+
+    /// Each row has the numbers of one output: the others are not multiplied.
+    fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
+        let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
+        let mut out = Mat64::zeros((values.nrows() * c, rotation.ncols()));
+        for o in 0..c {
+            let found = matmul_f64(values.view(), rotation.slice(s![o * p..(o + 1) * p, ..]))?;
+            out.slice_mut(s![o..;c, ..]).assign(&found);
         }
         Ok(out)
     }
@@ -163,59 +174,76 @@ impl FeatureSpace for Hidden {
 
 /// Products in place of the blocks of weights and of biases (Ritter, Botev & Barber 2018): for weights
 /// (Σ hhᵀ/n) ⊗ ΣΛ, for biases ΣΛ, nothing between them.
-fn kronecker(
+struct Products {
     space: Box<Hidden>,
-    task: &Task<'_>,
-    observer: &mut dyn Observer,
-) -> Result<InFeatures> {
-    let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
-    let (mut inputs, mut outputs) = (Mat64::zeros((h, h)), Mat64::zeros((c, c)));
-    task.for_blocks("curvature", observer, |x, roots| {
-        let values = space.values(task.network, x)?;
-        let values = values.slice(s![.., ..h]);
-        inputs += &tr_matmul_f64(values, values)?;
-        roots.iter().for_each(|root| outputs += &root.dot(&root.t()));
+    /// Σ hhᵀ.
+    inputs: Mat64,
+    /// ΣΛ.
+    outputs: Mat64,
+}
+
+impl Sums for Products {
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let values = self.space.values(block)?;
+        let values = values.slice(s![.., ..self.space.hidden]);
+        self.inputs += &tr_matmul_f64(values, values)?;
+        roots.iter().for_each(|root| self.outputs += &root.dot(&root.t()));
         Ok(())
-    })?;
-    let n = task.points.len() as f64;
-    let (a, u) = eigh((inputs / n).view())?;
-    let (b, v) = eigh(outputs.view())?;
-    let mut values = vec![0.0; c * p];
-    let mut rotation = Mat64::zeros((c * p, c * p));
-    for o in 0..c {
-        for i in 0..p {
-            // The pair (o, i) of eigenvectors is column o·p + i; i = h is the bias.
-            let column = o * p + i;
-            values[column] = b[o].max(0.0) * if i < h { a[i].max(0.0) } else { 1.0 };
-            for output in 0..c {
-                let mut to = rotation.slice_mut(s![output * p..(output + 1) * p, column]);
-                match i < h {
-                    true => to.slice_mut(s![..h]).assign(&(&u.column(i) * v[[output, o]])),
-                    false => to[h] = v[[output, o]],
+    }
+
+    fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>> {
+        let Products { space, inputs, outputs } = *self;
+        let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
+        let (a, u) = eigh((inputs / points as f64).view())?;
+        let (b, v) = eigh(outputs.view())?;
+        let mut values = vec![0.0; c * p];
+        let mut rotation = Mat64::zeros((c * p, c * p));
+        for o in 0..c {
+            for i in 0..p {
+                // The pair (o, i) of eigenvectors is column o·p + i; i = h is the bias.
+                let column = o * p + i;
+                values[column] = b[o].max(0.0) * if i < h { a[i].max(0.0) } else { 1.0 };
+                for output in 0..c {
+                    let mut to = rotation.slice_mut(s![output * p..(output + 1) * p, column]);
+                    match i < h {
+                        true => to.slice_mut(s![..h]).assign(&(&u.column(i) * v[[output, o]])),
+                        false => to[h] = v[[output, o]],
+                    }
                 }
             }
         }
+        Ok(Box::new(InFeatures { space, values, rotation }))
     }
-    Ok(InFeatures { space, values, rotation })
 }
 
-fn diagonal(
+/// The diagonal of the matrix, output by output.
+struct Squares {
     space: Box<Hidden>,
-    task: &Task<'_>,
-    observer: &mut dyn Observer,
-) -> Result<InFeatures> {
-    let (c, p) = (space.outputs, space.of_one());
-    let mut sums = Mat64::zeros((c, p));
-    task.for_blocks("curvature", observer, |x, roots| {
-        let values = space.values(task.network, x)?;
+    sums: Mat64,
+}
+
+impl Sums for Squares {
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let values = self.space.values(block)?;
         for (row, root) in values.rows().into_iter().zip(roots) {
             let squares = row.mapv(|v| v * v);
-            for (o, mut to) in sums.rows_mut().into_iter().enumerate() {
-                let curvature = root.row(o).dot(&root.row(o));
-                to.scaled_add(curvature, &squares);
+            for (o, mut to) in self.sums.rows_mut().into_iter().enumerate() {
+                to.scaled_add(root.row(o).dot(&root.row(o)), &squares);
             }
         }
         Ok(())
-    })?;
-    Ok(InFeatures { space, values: sums.iter().copied().collect(), rotation: Mat64::eye(c * p) })
+    }
+
+    fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
+        let (values, rotation) = (self.sums.iter().copied().collect(), Mat64::eye(self.sums.len()));
+        Ok(Box::new(InFeatures { space: self.space, values, rotation }))
+    }
 }

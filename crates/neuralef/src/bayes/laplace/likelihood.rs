@@ -1,11 +1,12 @@
 //! What targets say about outputs: log likelihoods and their curvature.
 
-use ndarray::{ArrayView1, Axis};
+use ndarray::{ArrayView1, Axis, s};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::{log_softmax, softmax};
 use crate::error::{Error, Result};
-use crate::linalg::expect_finite_f64;
+use crate::linalg::{eigh, expect_finite_f64};
 use crate::matrix::{Mat64, Mat64Ref};
 
 /// The law of targets given the outputs f of a network.
@@ -88,36 +89,51 @@ impl Targets {
     }
 }
 
+/// Eigenvalues of Λ up to this are left out. The largest possible is ½, and one of n points whose labels
+/// the network is nearly sure of has no other: a backward pass each would be spent on nothing.
+const FLOOR: f64 = 1e-8;
+
 impl Likelihood {
-    /// For each row of f (n × C) the matrix L with Λ = LLᵀ for σ² = 1, C × C: with
-    /// D = diag(√p) and s = √p a unit vector, Λ = D(I − ssᵀ)D, and I − ssᵀ is a projection, so
-    /// L = D(I − ssᵀ). Nothing is subtracted that could make Λ indefinite.
+    /// For each row of f (n × C) a matrix L with Λ = LLᵀ for σ² = 1, C × r: eigenvectors of Λ times the
+    /// roots of their eigenvalues, for those above 1e-8. Nothing in it can make Λ indefinite.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`], [`Error::Numerical`].
     pub(super) fn roots(self, f: Mat64Ref<'_>) -> Result<Vec<Mat64>> {
-        let c = f.ncols();
         match self {
-            Likelihood::Regression => Ok(vec![Mat64::eye(c); f.nrows()]),
+            Likelihood::Regression => Ok(vec![Mat64::eye(f.ncols()); f.nrows()]),
             Likelihood::Classification => {
                 let p = softmax(f)?;
-                Ok(p.axis_iter(Axis(0)).map(root).collect())
+                let rows: Vec<_> = p.axis_iter(Axis(0)).collect();
+                rows.into_par_iter().map(root).collect()
             }
         }
     }
 }
 
-fn root(p: ArrayView1<'_, f64>) -> Mat64 {
-    let s = p.mapv(f64::sqrt);
-    Mat64::from_shape_fn((p.len(), p.len()), |(i, j)| {
-        s[i] * (f64::from(u8::from(i == j)) - s[i] * s[j])
-    })
+fn root(p: ArrayView1<'_, f64>) -> Result<Mat64> {
+    let lambda = Mat64::from_shape_fn((p.len(), p.len()), |(i, j)| {
+        if i == j { p[i] * (1.0 - p[i]) } else { -p[i] * p[j] }
+    });
+    let (values, vectors) = eigh(lambda.view())?;
+    let rank = values.iter().take_while(|v| **v > FLOOR).count();
+    let mut root = vectors.slice(s![.., ..rank]).to_owned();
+    for (mut column, value) in root.columns_mut().into_iter().zip(&values) {
+        column *= value.sqrt();
+    }
+    Ok(root)
 }
 
-/// Features with the curvature of a point in them: LᵀF for each point, so that the generalised
-/// Gauss–Newton matrix is the sum of their outer products. `features` is n·C × k, in the order
-/// (point, output).
-pub(super) fn weighted(features: &mut Mat64, roots: &[Mat64]) {
+/// LᵀF for each point, so that the generalised Gauss–Newton matrix is the sum of the outer products of
+/// rows. `features` is n·C × k, in the order (point, output).
+pub(super) fn weighted(features: Mat64Ref<'_>, roots: &[Mat64]) -> Mat64 {
+    let rows = roots.iter().map(Mat64::ncols).sum();
     let c = roots.first().map_or(1, Mat64::nrows);
-    for (mut rows, root) in features.axis_chunks_iter_mut(Axis(0), c).zip(roots) {
-        let product = root.t().dot(&rows);
-        rows.assign(&product);
+    let mut out = Mat64::zeros((rows, features.ncols()));
+    let mut at = 0;
+    for (f, root) in features.axis_chunks_iter(Axis(0), c).zip(roots) {
+        out.slice_mut(s![at..at + root.ncols(), ..]).assign(&root.t().dot(&f));
+        at += root.ncols();
     }
+    out
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 
-use super::curvature::{Curvature, Task};
+use super::curvature::{Block, Curvature, Sums, Task};
 use super::source::Source;
 use crate::error::Result;
 use crate::fit::Observer;
-use crate::matrix::{Mat64, MatRef};
+use crate::matrix::Mat64;
 use crate::nn::Network;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
@@ -29,7 +29,7 @@ impl Source for Map {
         "map".into()
     }
 
-    fn curvature(&self, _: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Curvature>> {
+    fn begin(&self, _: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         Ok(Box::new(Map))
     }
 
@@ -38,18 +38,35 @@ impl Source for Map {
     }
 }
 
+impl Sums for Map {
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, _: &Block<'_>, _: &[Mat64]) -> Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
+        Ok(self)
+    }
+}
+
 impl Curvature for Map {
     fn values(&self) -> &[f64] {
         &[]
     }
 
-    fn features(&self, network: &dyn Network, x: MatRef<'_>) -> Result<Mat64> {
-        Ok(Mat64::zeros((x.nrows() * network.outputs(), 0)))
+    fn wants_jacobian(&self) -> bool {
+        false
     }
 
-    fn covariance(&self, network: &dyn Network, x: MatRef<'_>, _: &[f64]) -> Result<Array3<f64>> {
-        let c = network.outputs();
-        Ok(Array3::zeros((x.nrows(), c, c)))
+    fn features(&self, block: &Block<'_>) -> Result<Mat64> {
+        Ok(Mat64::zeros((block.x.nrows() * block.outputs(), 0)))
+    }
+
+    fn covariance(&self, block: &Block<'_>, _: &[f64]) -> Result<Array3<f64>> {
+        Ok(Array3::zeros((block.x.nrows(), block.outputs(), block.outputs())))
     }
 
     fn save(&self, _: &mut Archive) -> Result<()> {

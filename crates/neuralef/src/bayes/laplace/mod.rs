@@ -34,17 +34,20 @@
 //! # Ok::<(), neuralef::Error>(())
 //! ```
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use ndarray::{Array3, Axis, concatenate, s};
+use ndarray::{Array3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::predictive::Outputs;
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
-use crate::fit::Observer;
+use crate::fit::{Event, Observer};
 use crate::linalg::expect_finite_f32;
-use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef, expect_columns};
 use crate::nn::{Network, TrainedNetwork};
 use crate::persist::Archive;
 
@@ -62,16 +65,13 @@ mod source;
 mod tests;
 mod tune;
 
-use curvature::{Curvature, POINTS, Points, Task, covariances};
+use curvature::{Block, Curvature, POINTS, Points, Sums, Task, covariances, tell, with_jacobians};
 use evidence::Evidence;
 
 pub use likelihood::{Likelihood, Targets};
 pub(crate) use source::SOURCES;
 pub use source::SourceSpec;
 pub use tune::{Criterion, Tuning};
-
-/// Kind of archive that a posterior's file is.
-const KIND: &str = "laplace";
 
 /// What a Laplace approximation is asked to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,13 +122,15 @@ pub struct LaplaceInfo {
     pub seed: u64,
 }
 
-/// A fitted posterior. Points go in as the user has them.
+/// A fitted posterior. Points go in as the user has them. Clones share all that is large.
+#[derive(Clone)]
 pub struct Laplace {
     info: LaplaceInfo,
     trained: TrainedNetwork,
-    network: Box<dyn Network>,
+    network: Arc<dyn Network>,
     preprocessing: Option<Standardizer>,
-    curvature: Box<dyn Curvature>,
+    curvature: Arc<dyn Curvature>,
+    seconds: LaplaceSeconds,
 }
 
 /// Outputs and features of points, kept so that other prior precisions cost next to nothing.
@@ -138,6 +140,27 @@ pub struct PointFeatures {
     mean: Mat64,
     /// F in the coordinates of the posterior, n·C × p.
     features: Mat64,
+}
+
+impl PointFeatures {
+    /// f, n × C.
+    pub fn mean(&self) -> Mat64Ref<'_> {
+        self.mean.view()
+    }
+
+    /// Some of the points, by number.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for numbers beyond the points.
+    pub fn select(&self, points: &[usize]) -> Result<PointFeatures> {
+        let (n, c) = self.mean.dim();
+        if let Some(bad) = points.iter().find(|i| **i >= n) {
+            return Err(Error::parameter("points", format!("numbers below {n}"), bad));
+        }
+        let rows: Vec<usize> = points.iter().flat_map(|i| i * c..(i + 1) * c).collect();
+        let mean = self.mean.select(Axis(0), points);
+        Ok(PointFeatures { mean, features: self.features.select(Axis(0), &rows) })
+    }
 }
 
 impl LaplaceSpec {
@@ -196,53 +219,167 @@ impl LaplaceSpec {
         targets: &Targets,
         observer: &mut dyn Observer,
     ) -> Result<Laplace> {
-        self.check(targets.likelihood())?;
-        let points = Points { data, preprocessing: self.preprocessing.as_ref() };
-        let built = network.build(data.width())?;
-        let c = built.functions() * built.outputs();
-        targets.check(data.len(), c)?;
-        let squared_norm = self.source.0.squared_norm(&*built)?;
-        let mut outputs = Mat64::zeros((data.len(), c));
-        for start in (0..data.len()).step_by(POINTS) {
-            let rows = start..(start + POINTS).min(data.len());
-            let f = built.forward(points.block(rows.clone())?.view(), None)?;
-            outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
+        let mut all = fit_laplace(std::slice::from_ref(self), network, data, targets, observer)?;
+        // One spec, one posterior.
+        Ok(all.swap_remove(0))
+    }
+}
+
+/// Fits several posteriors of one network in one pass over the data: gradients of its outputs, which
+/// most sources need and which take most of the time, are computed once. The specs must agree about
+/// preprocessing.
+///
+/// # Errors
+/// As [`LaplaceSpec::fit`].
+pub fn fit_laplace(
+    specs: &[LaplaceSpec],
+    network: &TrainedNetwork,
+    data: &Dataset,
+    targets: &Targets,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Laplace>> {
+    let Some(first) = specs.first() else { return Ok(Vec::new()) };
+    for spec in specs {
+        spec.check(targets.likelihood())?;
+        if spec.preprocessing != first.preprocessing {
+            return Err(Error::parameter("preprocessing", "the same for all specs", "others"));
         }
-        let loss = targets.loss(outputs.view())?;
-        let task = Task {
-            network: &*built,
-            trained: network,
-            points,
-            targets,
-            outputs,
-            seed: self.seed,
-            memory_budget: self.memory_budget,
-        };
-        let curvature = self.source.0.curvature(&task, observer)?;
+    }
+    let points = Points { data, preprocessing: first.preprocessing.as_ref() };
+    let n = data.len();
+    let built: Arc<dyn Network> = network.build(data.width())?.into();
+    let c = built.functions() * built.outputs();
+    targets.check(n, c)?;
+    let mut outputs = Mat64::zeros((n, c));
+    for start in (0..n).step_by(POINTS) {
+        let rows = start..(start + POINTS).min(n);
+        let f = built.forward(points.block(rows.clone())?.view(), None)?;
+        outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
+    }
+    let loss = targets.loss(outputs.view())?;
+    let mut sums: Vec<(Box<dyn Sums>, LaplaceSeconds)> = Vec::new();
+    for spec in specs {
+        let started = Instant::now();
+        let LaplaceSpec { seed, memory_budget, .. } = *spec;
+        let (network, trained) = (&*built, network);
+        let task = Task { network, trained, points, outputs: c, seed, memory_budget };
+        let begun = spec.source.0.begin(&task, observer)?;
+        sums.push((begun, LaplaceSeconds { own: seconds(started), shared: 0.0 }));
+    }
+    let jacobian = sums.iter().any(|(sums, _)| sums.wants_jacobian());
+    tell(observer, &Event::Phase { name: "curvature" })?;
+    for start in (0..n).step_by(POINTS) {
+        tell(observer, &Event::Progress { done: start, total: n })?;
+        let rows = start..(start + POINTS).min(n);
+        let roots = targets.likelihood().roots(outputs.slice(s![rows.clone(), ..]))?;
+        let x = points.block(rows)?;
+        let shared = with_jacobians(&*built, x.view(), jacobian, |points, block| {
+            for (sums, spent) in &mut sums {
+                if sums.wants_jacobian() == block.jacobian.is_some() {
+                    let started = Instant::now();
+                    sums.add(block, &roots[points.clone()])?;
+                    spent.own += seconds(started);
+                }
+            }
+            Ok(())
+        })?;
+        for (sums, spent) in &mut sums {
+            spent.shared += if sums.wants_jacobian() { shared } else { 0.0 };
+        }
+    }
+    let mut fitted = Vec::new();
+    for (spec, (sums, mut spent)) in specs.iter().zip(sums) {
+        let started = Instant::now();
+        let curvature = sums.finish(n)?;
         let info = LaplaceInfo {
             network: network.to_string(),
-            source: self.source.clone(),
+            source: spec.source.clone(),
             likelihood: targets.likelihood(),
             n_features: data.width(),
             outputs: c,
             data: data.name().to_string(),
-            n_samples: data.len(),
+            n_samples: n,
             loss,
-            squared_norm,
-            prior_precision: self.prior_precision.unwrap_or(1.0),
-            scale: self.noise_variance.unwrap_or(self.temperature),
-            seed: self.seed,
+            squared_norm: spec.source.0.squared_norm(&*built)?,
+            prior_precision: spec.prior_precision.unwrap_or(1.0),
+            scale: spec.noise_variance.unwrap_or(spec.temperature),
+            seed: spec.seed,
         };
         let mut laplace = Laplace {
             info,
             trained: network.clone(),
-            network: built,
-            preprocessing: self.preprocessing.clone(),
-            curvature,
+            network: Arc::clone(&built),
+            preprocessing: spec.preprocessing.clone(),
+            curvature: curvature.into(),
+            seconds: spent,
         };
-        laplace.choose(self.prior_precision.is_none(), self.noise_variance.is_none())?;
-        Ok(laplace)
+        laplace.choose(spec.prior_precision.is_none(), spec.noise_variance.is_none())?;
+        spent.own += seconds(started);
+        laplace.seconds = spent;
+        fitted.push(laplace);
     }
+    Ok(fitted)
+}
+
+/// Goes through the points `x` (n × d) for several posteriors of one network: calls `each` with the
+/// number of a posterior, a range of points and the block of them. Returns the outputs of the network,
+/// n × C, and the time of each posterior.
+fn pass(
+    posteriors: &[&Laplace],
+    x: MatRef<'_>,
+    mut each: impl FnMut(usize, Range<usize>, &Block<'_>) -> Result<()>,
+) -> Result<(Mat64, Vec<LaplaceSeconds>)> {
+    let Some(first) = posteriors.first() else { return Ok((Mat64::zeros((0, 0)), Vec::new())) };
+    for other in posteriors {
+        let same =
+            other.info.network == first.info.network && other.preprocessing == first.preprocessing;
+        if !same {
+            let got = other.info.network.as_str();
+            return Err(Error::parameter("network", "one network for all posteriors", got));
+        }
+    }
+    let mut mean = Mat64::zeros((x.nrows(), first.info.outputs));
+    let mut spent = vec![LaplaceSeconds::default(); posteriors.len()];
+    let wants: Vec<bool> = posteriors.iter().map(|p| p.curvature.wants_jacobian()).collect();
+    for (start, x) in (0..).step_by(POINTS).zip(x.axis_chunks_iter(Axis(0), POINTS)) {
+        let x = first.seen(x)?;
+        let f = first.network.forward(x.view(), None)?;
+        mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
+        let any = wants.contains(&true);
+        let shared = with_jacobians(&*first.network, x.view(), any, |rows, block| {
+            let points = start + rows.start..start + rows.end;
+            for i in (0..wants.len()).filter(|i| wants[*i] == block.jacobian.is_some()) {
+                let started = Instant::now();
+                each(i, points.clone(), block)?;
+                spent[i].own += seconds(started);
+            }
+            Ok(())
+        })?;
+        for (spent, _) in spent.iter_mut().zip(&wants).filter(|(_, wants)| **wants) {
+            spent.shared += shared;
+        }
+    }
+    Ok((mean, spent))
+}
+
+/// Where the time of a fit or of predictions went.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct LaplaceSeconds {
+    /// What this posterior alone needed.
+    pub own: f64,
+    /// Gradients, which several posteriors may share.
+    pub shared: f64,
+}
+
+impl LaplaceSeconds {
+    /// What it would take alone.
+    pub fn total(&self) -> f64 {
+        self.own + self.shared
+    }
+}
+
+fn seconds(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64()
 }
 
 fn expect_positive(name: &str, value: f64) -> Result<()> {
@@ -253,6 +390,9 @@ fn expect_positive(name: &str, value: f64) -> Result<()> {
 }
 
 impl Laplace {
+    /// The kind of archive that its file is.
+    pub const KIND: &str = "laplace";
+
     /// What is known about it.
     pub fn info(&self) -> &LaplaceInfo {
         &self.info
@@ -364,21 +504,9 @@ impl Laplace {
         self.preprocessing.as_ref().map_or_else(|| Ok(x.to_owned()), |p| p.apply(x))
     }
 
-    /// f at `x`, n × C, with what `each` makes of every block of points.
-    fn by_blocks<T>(
-        &self,
-        x: MatRef<'_>,
-        each: impl Fn(MatRef<'_>) -> Result<T>,
-    ) -> Result<(Mat64, Vec<T>)> {
-        let mut mean = Mat64::zeros((x.nrows(), self.info.outputs));
-        let mut found = Vec::new();
-        for (start, x) in (0..).step_by(POINTS).zip(x.axis_chunks_iter(Axis(0), POINTS)) {
-            let x = self.seen(x)?;
-            let f = self.network.forward(x.view(), None)?;
-            mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
-            found.push(each(x.view())?);
-        }
-        Ok((mean, found))
+    /// What the fit took.
+    pub fn seconds(&self) -> LaplaceSeconds {
+        self.seconds
     }
 
     /// The outputs at `x` (n × d): Gaussian, without noise of observations. The values of a point do
@@ -387,17 +515,29 @@ impl Laplace {
     /// # Errors
     /// [`Error::Shape`], [`Error::NonFinite`].
     pub fn outputs(&self, x: MatRef<'_>) -> Result<Outputs> {
-        let variances = self.variances(self.info.prior_precision, self.info.scale);
-        let covariance = |x: MatRef<'_>| self.curvature.covariance(&*self.network, x, &variances);
-        let (mean, found) = self.by_blocks(x, covariance)?;
-        let c = self.info.outputs;
-        let views: Vec<_> = found.iter().map(|f| f.view()).collect();
-        let covariance = match views.is_empty() {
-            true => Array3::zeros((0, c, c)),
-            false => concatenate(Axis(0), &views)
-                .map_err(|e| Error::shape("covariances", format!("n × {c} × {c}"), e))?,
-        };
-        Ok(Outputs { mean, covariance })
+        Ok(Laplace::outputs_of_all(&[self], x)?.swap_remove(0).0)
+    }
+
+    /// The outputs at `x` (n × d) under several posteriors of one network and preprocessing, with the
+    /// time that each took; gradients are computed once for all.
+    ///
+    /// # Errors
+    /// As [`outputs`](Laplace::outputs), and [`Error::InvalidParameter`] for other networks.
+    pub fn outputs_of_all(
+        posteriors: &[&Laplace],
+        x: MatRef<'_>,
+    ) -> Result<Vec<(Outputs, LaplaceSeconds)>> {
+        let (n, c) = (x.nrows(), posteriors.first().map_or(1, |p| p.info.outputs));
+        let mut all = vec![Array3::zeros((n, c, c)); posteriors.len()];
+        let variances: Vec<Vec<f64>> =
+            posteriors.iter().map(|p| p.variances(p.info.prior_precision, p.info.scale)).collect();
+        let (mean, seconds) = pass(posteriors, x, |i, points, block| {
+            let found = posteriors[i].curvature.covariance(block, &variances[i])?;
+            all[i].slice_mut(s![points, .., ..]).assign(&found);
+            Ok(())
+        })?;
+        let outputs = all.into_iter().map(|covariance| Outputs { mean: mean.clone(), covariance });
+        Ok(outputs.zip(seconds).collect())
     }
 
     /// What [`outputs_of`](Laplace::outputs_of) and [`tune`](Laplace::tune) need of the points `x`.
@@ -407,15 +547,30 @@ impl Laplace {
     /// As [`outputs`](Laplace::outputs); [`Error::Unsupported`] for `kfac` and `diag`, whose
     /// coordinates are as many as parameters.
     pub fn features(&self, x: MatRef<'_>) -> Result<PointFeatures> {
-        let (mean, found) = self.by_blocks(x, |x| self.curvature.features(&*self.network, x))?;
-        let views: Vec<_> = found.iter().map(|f| f.view()).collect();
-        let features = match views.is_empty() {
-            true => Mat64::zeros((0, self.curvature.values().len())),
-            false => {
-                concatenate(Axis(0), &views).map_err(|e| Error::shape("features", "n·C × p", e))?
-            }
-        };
-        Ok(PointFeatures { mean, features })
+        Ok(Laplace::features_of_all(&[self], x)?.swap_remove(0).0)
+    }
+
+    /// [`features`](Laplace::features) of several posteriors of one network and preprocessing, with the
+    /// time that each took; gradients are computed once for all.
+    ///
+    /// # Errors
+    /// As [`features`](Laplace::features), and [`Error::InvalidParameter`] for other networks.
+    pub fn features_of_all(
+        posteriors: &[&Laplace],
+        x: MatRef<'_>,
+    ) -> Result<Vec<(PointFeatures, LaplaceSeconds)>> {
+        let c = posteriors.first().map_or(1, |p| p.info.outputs);
+        let width = |p: &&Laplace| p.curvature.values().len();
+        let mut all: Vec<Mat64> =
+            posteriors.iter().map(|p| Mat64::zeros((x.nrows() * c, width(p)))).collect();
+        let (mean, seconds) = pass(posteriors, x, |i, points, block| {
+            let found = posteriors[i].curvature.features(block)?;
+            all[i].slice_mut(s![points.start * c..points.end * c, ..]).assign(&found);
+            Ok(())
+        })?;
+        let features =
+            all.into_iter().map(|features| PointFeatures { mean: mean.clone(), features });
+        Ok(features.zip(seconds).collect())
     }
 
     /// The outputs at points whose features are known.
@@ -443,7 +598,7 @@ impl Laplace {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut archive = Archive::with_header(KIND, &self.info)?;
+        let mut archive = Archive::with_header(Self::KIND, &self.info)?;
         archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
         if let Some(p) = &self.preprocessing {
             archive.put_f64("preprocessing.mean", &[p.width()], p.mean().to_vec())?;
@@ -459,7 +614,7 @@ impl Laplace {
     /// [`Error::Io`], [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let archive = Archive::read(path)?;
-        archive.expect_kind(KIND)?;
+        archive.expect_kind(Self::KIND)?;
         let info: LaplaceInfo = archive.header_as()?;
         Self::from_parts(&archive, info).map_err(|e| match e {
             Error::ModelFile { .. } => e,
@@ -471,7 +626,7 @@ impl Laplace {
         let trained: TrainedNetwork = info.network.parse()?;
         // What the file does not hold is not looked for elsewhere.
         trained.file().keep(archive.bytes("network.file")?)?;
-        let network = trained.build(info.n_features)?;
+        let network: Arc<dyn Network> = trained.build(info.n_features)?.into();
         if network.functions() * network.outputs() != info.outputs || info.n_samples == 0 {
             return Err(archive.fault("header and network disagree about sizes"));
         }
@@ -488,10 +643,11 @@ impl Laplace {
         if preprocessing.as_ref().is_some_and(|p| p.width() != info.n_features) {
             return Err(archive.fault("preprocessing of other points"));
         }
-        let curvature = info.source.0.load(archive, &*network)?;
+        let curvature: Arc<dyn Curvature> = info.source.0.load(archive, &*network)?.into();
         if curvature.values().iter().any(|v| !(v.is_finite() && *v >= 0.0)) {
             return Err(archive.fault("curvatures must be finite and not negative"));
         }
-        Ok(Laplace { info, trained, network, preprocessing, curvature })
+        let seconds = LaplaceSeconds::default();
+        Ok(Laplace { info, trained, network, preprocessing, curvature, seconds })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::curvature::{Curvature, Task};
+use super::curvature::{Curvature, Sums, Task};
 use super::{diagonal, directions, eigenfunctions, kronecker, last_layer, map};
 use crate::error::{Error, Result};
 use crate::fit::Observer;
@@ -43,12 +43,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
         Ok(all.map(|v| f64::from(*v).powi(2)).sum())
     }
 
-    /// The curvature of the data in its coordinates.
+    /// Prepares for the points of the fit: finds its coordinates, if these depend on data.
     ///
     /// # Errors
     /// Those of the network and of data; parameters that do not fit them.
-    fn curvature(&self, task: &Task<'_>, observer: &mut dyn Observer)
-    -> Result<Box<dyn Curvature>>;
+    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>>;
 
     /// Reads back what [`Curvature::save`] stored.
     ///

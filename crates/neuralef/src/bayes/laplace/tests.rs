@@ -113,10 +113,10 @@ fn close(found: &Array3<f64>, truth: &Array3<f64>, tolerance: f64) {
 }
 
 /// ELLA with as many components as parameters, from more landmarks, leaves nothing out: Jacobians in
-/// single precision are all that differs.
+/// single precision are all that differs. The network is linear so that no direction is near to 0.
 #[test]
 fn ella_with_all_components_is_the_dense_posterior() {
-    let case = Case::new("mlp(hidden=[4], activation=tanh)", 2, 3, 300);
+    let case = Case::new("mlp(hidden=[])", 4, 3, 300);
     let (jacobian, _) = case.jacobian();
     let gram = case.gauss_newton(300);
     let width = jacobian.ncols();
@@ -294,7 +294,7 @@ fn kfac_of_a_convolutional_network() {
 /// Σ log λ of a dense matrix, and its slope, in place of those of eigenvalues.
 #[test]
 fn evidence_and_its_optimum_are_those_of_a_dense_computation() {
-    let case = Case::new("mlp(hidden=[4], activation=tanh)", 2, 3, 300);
+    let case = Case::new("mlp(hidden=[])", 4, 3, 300);
     let ((_, f), gram) = (case.jacobian(), case.gauss_newton(300));
     let width = gram.nrows();
     let theta: f64 =
@@ -395,6 +395,7 @@ fn no_prior_precision_breaks_a_posterior() {
             }
             for predictive in [
                 Predictive::Probit,
+                Predictive::MeanField,
                 Predictive::LaplaceBridge,
                 Predictive::MonteCarlo { samples: 10 },
             ] {
@@ -459,17 +460,21 @@ fn tuning_finds_the_best_of_its_grid() {
         crate::calibration::nll(p.view(), &case.labels).unwrap()
     };
     let before = nll(&laplace);
-    let found = laplace.tune(&points, &case.targets(), Criterion::Nll, false).unwrap();
+    let found =
+        laplace.tune(&points, &case.targets(), Criterion::Nll, false, Predictive::Probit).unwrap();
     assert!((found.before - before).abs() < 1e-12 && (found.after - nll(&laplace)).abs() < 1e-12);
     let best = laplace.prior_precision();
-    for i in -32..=32 {
-        laplace.set_prior_precision(10f64.powf(f64::from(i) / 4.0)).unwrap();
+    for i in -8..=8 {
+        laplace.set_prior_precision(10f64.powi(i)).unwrap();
         assert!(nll(&laplace) >= found.after - 1e-9, "{i}");
     }
     laplace.set_prior_precision(best).unwrap();
-    let both = laplace.tune(&points, &case.targets(), Criterion::Nll, true).unwrap();
+    let both =
+        laplace.tune(&points, &case.targets(), Criterion::Nll, true, Predictive::Probit).unwrap();
     assert!(both.after <= found.after + 1e-9 && both.scale != 1.0);
-    let ece = laplace.tune(&points, &case.targets(), Criterion::Ece, true).unwrap();
+    let ece = laplace
+        .tune(&points, &case.targets(), Criterion::Ece, true, Predictive::MeanField)
+        .unwrap();
     assert!(ece.after <= ece.before + 1e-12);
 }
 

@@ -1,24 +1,28 @@
 //! Prior precision and temperature by how good predictions are on validation points.
 
+use std::f64::consts::TAU;
+
+use ndarray::{Array3, Axis, concatenate, s};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::curvature::covariances;
 use super::likelihood::{Likelihood, Targets};
 use super::{Laplace, PointFeatures};
 use crate::bayes::Predictive;
 use crate::calibration::{Bins, nll, reliability};
 use crate::error::{Error, Result};
 use crate::matrix::Mat64;
+use crate::optimize::golden_section;
 
-/// Powers of ten that are tried, and how many for each factor of ten.
+/// Powers of ten that are tried.
 const DECADES: std::ops::RangeInclusive<i32> = -8..=8;
-const PER_DECADE: i32 = 4;
 /// The same for temperatures.
-const TEMPERATURES: std::ops::RangeInclusive<i32> = -3..=3;
-/// Golden sections after the grid, down to 1e-4 of a factor of ten.
-const SECTIONS: usize = 20;
-/// Outputs are held at this many points at a time.
-const POINTS: usize = 1024;
+const TEMPERATURES: std::ops::RangeInclusive<i32> = -2..=6;
+/// Of the logarithms to base ten, in the golden sections after the grid.
+const ACCURACY: f64 = 1e-3;
+/// Points that one task looks at.
+const POINTS: usize = 500;
 
 /// What is to be small on validation points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,8 +51,8 @@ pub struct Tuning {
 
 impl Laplace {
     /// Takes the prior precision, and with `temperature` the temperature (the noise variance, for real
-    /// targets) too, with the smallest `criterion` on validation points, by probit predictions: on a
-    /// grid of four to a factor of ten from 1e-8 to 1e8 (1e-3 to 1e3 for temperatures), then for the
+    /// targets) too, with the smallest `criterion` on validation points, by the given kind of predictions: on a
+    /// grid of powers of ten from 1e-8 to 1e8 (1e-2 to 1e6 for temperatures), then for the
     /// likelihood by golden sections between its neighbours. The points should be ones that the network
     /// was not trained on; it is too sure of those. O(n C p) for each value that is tried.
     ///
@@ -60,6 +64,7 @@ impl Laplace {
         targets: &Targets,
         criterion: Criterion,
         temperature: bool,
+        predictive: Predictive,
     ) -> Result<Tuning> {
         self.expect_features(points)?;
         targets.check(points.mean.nrows(), self.info.outputs)?;
@@ -74,21 +79,20 @@ impl Laplace {
         if criterion == Criterion::Ece && self.info.likelihood == Likelihood::Regression {
             return Err(Error::parameter("criterion", "nll, for real targets", "ece"));
         }
+        let seed = self.info.seed;
         let squares = points.features.mapv(|f| f * f);
-        let cost =
-            |delta: f64, scale: f64| self.cost(points, &squares, targets, criterion, delta, scale);
+        let task = Validation { points, squares, targets, criterion, predictive, seed };
+        let cost = |delta: f64, scale: f64| self.cost(&task, delta, scale);
         let (delta, scale) = (self.info.prior_precision, self.info.scale);
         let before = cost(delta, scale)?;
-        let grid = |decades: std::ops::RangeInclusive<i32>| {
-            (decades.start() * PER_DECADE..=decades.end() * PER_DECADE)
-                .map(|i| f64::from(i) / f64::from(PER_DECADE))
-        };
+        let grid = |decades: std::ops::RangeInclusive<i32>| decades.map(f64::from);
         let scales: Vec<f64> = match temperature {
             true => grid(TEMPERATURES).collect(),
             false => vec![scale.log10()],
         };
-        let pairs: Vec<(f64, f64)> =
-            grid(DECADES).flat_map(|d| scales.iter().map(move |s| (d, *s))).collect();
+        // What there is already counts too, so that nothing becomes worse.
+        let mut pairs = vec![(delta.log10(), scale.log10())];
+        pairs.extend(grid(DECADES).flat_map(|d| scales.iter().map(move |s| (d, *s))));
         let costs: Vec<f64> = pairs
             .par_iter()
             .map(|(d, s)| cost(10f64.powf(*d), 10f64.powf(*s)))
@@ -96,14 +100,21 @@ impl Laplace {
         let best = (0..pairs.len()).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
         let ((mut d, mut s), mut after) = (pairs[best], costs[best]);
         if criterion == Criterion::Nll {
-            let step = 1.0 / f64::from(PER_DECADE);
             for _ in 0..if temperature { 3 } else { 1 } {
-                d = section(d - step, d + step, |d| cost(10f64.powf(d), 10f64.powf(s)))?;
+                d = golden_section((d - 1.0, d + 1.0), ACCURACY, |d| {
+                    cost(10f64.powf(d), 10f64.powf(s))
+                })?;
                 if temperature {
-                    s = section(s - step, s + step, |s| cost(10f64.powf(d), 10f64.powf(s)))?;
+                    s = golden_section((s - 1.0, s + 1.0), ACCURACY, |s| {
+                        cost(10f64.powf(d), 10f64.powf(s))
+                    })?;
                 }
             }
-            after = cost(10f64.powf(d), 10f64.powf(s))?;
+            let refined = cost(10f64.powf(d), 10f64.powf(s))?;
+            match refined <= after {
+                true => after = refined,
+                false => (d, s) = pairs[best],
+            }
         }
         self.set_prior_precision(10f64.powf(d))?;
         if temperature {
@@ -113,64 +124,57 @@ impl Laplace {
         Ok(Tuning { criterion, prior_precision, scale, before, after })
     }
 
-    fn cost(
-        &self,
-        points: &PointFeatures,
-        squares: &Mat64,
-        targets: &Targets,
-        criterion: Criterion,
-        delta: f64,
-        scale: f64,
-    ) -> Result<f64> {
-        let weights = ndarray::Array1::from(self.variances(delta, scale));
-        let variances = squares.dot(&weights);
-        let (n, c) = points.mean.dim();
-        match targets {
+    fn cost(&self, task: &Validation<'_>, delta: f64, scale: f64) -> Result<f64> {
+        let variances = self.variances(delta, scale);
+        let (n, c) = task.points.mean.dim();
+        let labels = match task.targets {
+            Targets::Labels(labels) => labels,
             Targets::Values(values) => {
-                let terms = points.mean.iter().zip(values).zip(&variances).map(|((f, y), v)| {
-                    let v = v + scale;
-                    0.5 * ((y - f).powi(2) / v + (std::f64::consts::TAU * v).ln())
-                });
-                Ok(terms.sum::<f64>() / (n * c) as f64)
+                let variances = task.squares.dot(&ndarray::Array1::from(variances));
+                let terms =
+                    task.points.mean.iter().zip(values).zip(&variances).map(|((f, y), v)| {
+                        let v = v + scale;
+                        0.5 * ((y - f).powi(2) / v + (TAU * v).ln())
+                    });
+                return Ok(terms.sum::<f64>() / (n * c) as f64);
             }
-            Targets::Labels(labels) => {
-                let mut p = Mat64::zeros((n, c));
-                for start in (0..n).step_by(POINTS) {
-                    let rows = start..(start + POINTS).min(n);
-                    let mut covariance = ndarray::Array3::zeros((rows.len(), c, c));
-                    for (i, point) in rows.clone().enumerate() {
-                        for o in 0..c {
-                            covariance[[i, o, o]] = variances[point * c + o];
-                        }
-                    }
-                    let mean = points.mean.slice(ndarray::s![rows.clone(), ..]);
-                    let found = Predictive::Probit.probabilities(mean, covariance.view(), 0)?;
-                    p.slice_mut(ndarray::s![rows, ..]).assign(&found);
+        };
+        let starts: Vec<usize> = (0..n).step_by(POINTS).collect();
+        let part = |start: &usize| {
+            let rows = *start..(start + POINTS).min(n);
+            let features = task.points.features.slice(s![rows.start * c..rows.end * c, ..]);
+            let mean = task.points.mean.slice(s![rows, ..]);
+            let covariance = match task.predictive {
+                // Of which only the diagonal counts.
+                Predictive::Probit => {
+                    let squares = task.squares.slice(s![start * c..start * c + mean.len(), ..]);
+                    let found = squares.dot(&ndarray::ArrayView1::from(&variances));
+                    Array3::from_shape_fn((mean.nrows(), c, c), |(i, a, b)| {
+                        if a == b { found[i * c + a] } else { 0.0 }
+                    })
                 }
-                match criterion {
-                    Criterion::Nll => nll(p.view(), labels),
-                    Criterion::Ece => Ok(reliability(p.view(), labels, Bins::default())?.ece),
-                }
-            }
+                _ => covariances(features, c, &variances),
+            };
+            task.predictive.probabilities(mean, covariance.view(), task.seed)
+        };
+        let parts: Vec<Mat64> = starts.par_iter().map(part).collect::<Result<_>>()?;
+        let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
+        let p = concatenate(Axis(0), &views)
+            .map_err(|e| Error::shape("probabilities", format!("n × {c}"), e))?;
+        match task.criterion {
+            Criterion::Nll => nll(p.view(), labels),
+            Criterion::Ece => Ok(reliability(p.view(), labels, Bins::default())?.ece),
         }
     }
 }
 
-/// Where a function is smallest between two ends, by golden sections.
-fn section(mut low: f64, mut high: f64, f: impl Fn(f64) -> Result<f64>) -> Result<f64> {
-    let ratio = 0.5 * (5f64.sqrt() - 1.0);
-    let (mut a, mut b) = (high - ratio * (high - low), low + ratio * (high - low));
-    let (mut at_a, mut at_b) = (f(a)?, f(b)?);
-    for _ in 0..SECTIONS {
-        if at_a < at_b {
-            (high, b, at_b) = (b, a, at_a);
-            a = high - ratio * (high - low);
-            at_a = f(a)?;
-        } else {
-            (low, a, at_a) = (a, b, at_b);
-            b = low + ratio * (high - low);
-            at_b = f(b)?;
-        }
-    }
-    Ok(0.5 * (low + high))
+/// What a value is tried on.
+struct Validation<'a> {
+    points: &'a PointFeatures,
+    /// Of the features.
+    squares: Mat64,
+    targets: &'a Targets,
+    criterion: Criterion,
+    predictive: Predictive,
+    seed: u64,
 }

@@ -256,6 +256,10 @@ impl Network for Tangents {
         true
     }
 
+    fn directions(&self) -> Option<Mat> {
+        self.matrix(&self.directions, self.hidden_width()).ok()
+    }
+
     fn start_points(&self) -> usize {
         self.points
     }
