@@ -69,6 +69,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Plot(args) => commands::plot::run(args, arguments.json),
         Command::Synth(args) => commands::synth::run(args, arguments.json),
         Command::Sample(command) => commands::sample::run(command, arguments.json),
+        Command::Trajectory(args) => commands::trajectory::run(args, arguments.json),
         Command::List(args) => commands::list::run(args, arguments.json),
         Command::Completions(args) => commands::completions::run(args),
     }

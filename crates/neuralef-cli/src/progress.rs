@@ -99,7 +99,11 @@ fn draw(bar: &ProgressBar, event: &Event<'_>) {
             bar.set_position(*step);
             let first: Vec<String> =
                 eigenvalues.iter().take(3).map(|m| format!("{m:.3e}")).collect();
-            bar.set_message(format!("loss {loss:.4}  μ {}", first.join(" ")));
+            let eigenvalues = match first.len() {
+                0 => String::new(),
+                _ => format!("  μ {}", first.join(" ")),
+            };
+            bar.set_message(format!("loss {loss:.4}{eigenvalues}"));
         }
         Event::Progress { done, total } => {
             bar.set_length(*total as u64);

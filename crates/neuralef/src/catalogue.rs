@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::approx::METHODS;
+use crate::bayes::trajectory::AUGMENTATIONS;
 use crate::bayes::{PREDICTIVES, SOURCES};
 use crate::compare::{CONTENDERS, Contender};
 use crate::data::SYNTHETIC;
@@ -54,6 +55,7 @@ pub fn catalogue() -> Vec<Section> {
         section("data", &SYNTHETIC),
         section("sources", &SOURCES),
         section("predictives", &PREDICTIVES),
+        section("augmentations", &AUGMENTATIONS),
         Section { kind: "contenders", entries: CONTENDERS.iter().map(contender).collect() },
     ]
 }

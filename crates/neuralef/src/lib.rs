@@ -76,10 +76,10 @@ pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, SpectralTerm};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
-    Architecture, L2Batch, LayerInfo, LayerMoments, NETWORKS, Network, NetworkFile, NetworkSize,
-    NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters, Role,
-    RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork, WeightLayer,
-    clip, l2_normalise, read_onnx, read_weights, write_weights,
+    Architecture, L2Batch, LayerInfo, LayerMoments, MOMENTUM, NETWORKS, Network, NetworkFile,
+    NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters,
+    Role, RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork,
+    WeightLayer, clip, l2_normalise, read_onnx, read_weights, write_weights,
 };
 pub use objective::{
     EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,

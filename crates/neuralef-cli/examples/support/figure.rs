@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use neuralef::calibration::Reliability;
 use neuralef::{Error, Mat64, Result};
 use neuralef_cli::figure::{self, Clouds, Colouring, FigureError, HeatMaps, Series};
 
@@ -49,6 +50,18 @@ pub(crate) fn heat_maps<N: AsRef<str>>(
         matrices.map(|((name, _), values)| Series { name: name.as_ref(), values }).collect();
     let maps = HeatMaps { title, subtitle, columns, shape, matrices: &matrices };
     drawn(path, figure::heat_maps(path, &maps))
+}
+
+/// Draws a reliability diagram for each name.
+///
+/// # Errors
+/// [`Error::Io`] when the figure cannot be drawn or written.
+pub(crate) fn reliability_diagrams(
+    path: &Path,
+    title: &str,
+    diagrams: &[(String, Reliability)],
+) -> Result<()> {
+    drawn(path, figure::reliability(path, title, diagrams))
 }
 
 fn drawn(path: &Path, outcome: Result<(), FigureError>) -> Result<()> {

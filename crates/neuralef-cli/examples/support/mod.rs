@@ -8,5 +8,5 @@ mod figure;
 mod table;
 
 pub(crate) use args::{Args, Scale};
-pub(crate) use figure::{heat_maps, point_clouds};
+pub(crate) use figure::{heat_maps, point_clouds, reliability_diagrams};
 pub(crate) use table::Table;

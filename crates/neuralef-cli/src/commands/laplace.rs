@@ -24,16 +24,19 @@ use crate::report::table;
 /// Rows predicted at a time, at most, and numbers of their covariances.
 const ROWS: usize = 1024;
 const NUMBERS: usize = 1 << 24;
+/// Options that name files of targets.
+const OPTIONS: &str = "--train-targets, --eval-targets and --validation-targets";
 
 pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
     let sources = sources(args)?;
     let regression = args.task == ProbeTask::Regression;
     check(args, &sources, regression)?;
     let network = TrainedNetwork::open(&args.network, args.architecture.as_deref())?;
-    let train = Sample::open(&args.train, args.train_targets.as_deref(), regression, args.seed)?;
+    let train =
+        Sample::open(&args.train, args.train_targets.as_deref(), regression, args.seed, OPTIONS)?;
     let open = |location: &Option<String>, targets: &Option<String>, offset: u64| {
         let seed = args.seed.wrapping_add(offset);
-        let sample = |at: &String| Sample::open(at, targets.as_deref(), regression, seed);
+        let sample = |at: &String| Sample::open(at, targets.as_deref(), regression, seed, OPTIONS);
         location.as_ref().map(sample).transpose()
     };
     let eval = open(&args.eval, &args.eval_targets, 1)?;
@@ -150,15 +153,21 @@ fn check(args: &LaplaceArgs, sources: &[SourceSpec], regression: bool) -> Result
 }
 
 /// Points with what is known of them.
-struct Sample {
-    data: Dataset,
-    targets: Observed,
+pub(super) struct Sample {
+    pub(super) data: Dataset,
+    pub(super) targets: Observed,
 }
 
 impl Sample {
-    fn open(location: &str, targets: Option<&str>, regression: bool, seed: u64) -> Result<Self> {
+    /// `options` are those that would name a file of targets.
+    pub(super) fn open(
+        location: &str,
+        targets: Option<&str>,
+        regression: bool,
+        seed: u64,
+        options: &str,
+    ) -> Result<Self> {
         let data = Dataset::open(location, seed)?;
-        let options = "--train-targets, --eval-targets and --validation-targets";
         let targets = match Targets::read(&data, targets, regression, options)? {
             Targets::Values(values) => Observed::Values(values),
             Targets::Labels(labels) => {
@@ -198,7 +207,7 @@ impl Sample {
         }
     }
 
-    fn labels(&self) -> &[usize] {
+    pub(super) fn labels(&self) -> &[usize] {
         match &self.targets {
             Observed::Labels(labels) => labels,
             Observed::Values(_) => &[],

@@ -14,6 +14,7 @@ pub(crate) mod sample;
 pub(crate) mod score;
 pub(crate) mod synth;
 mod targets;
+pub(crate) mod trajectory;
 pub(crate) mod transform;
 
 use neuralef::{Dataset, Error, Model};

@@ -13,4 +13,5 @@ mod random_features;
 mod resume;
 mod sample;
 mod score;
+mod trajectory;
 mod workflow;

@@ -221,6 +221,7 @@ fn lists_and_completions() {
         "schedules",
         "methods",
         "data",
+        "augmentations",
         "contenders",
     ];
     for kind in kinds {

@@ -8,6 +8,7 @@ mod laplace;
 mod predictive;
 #[cfg(test)]
 mod predictive_tests;
+pub mod trajectory;
 
 pub(crate) use laplace::SOURCES;
 pub use laplace::{

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{
-    Network, Optimizer, Parameters, Tape, clip, columns_of_outputs, l2_normalise, rows_of_outputs,
+    MOMENTUM, Network, Optimizer, Parameters, Tape, clip, columns_of_outputs, l2_normalise,
+    rows_of_outputs,
 };
 use crate::objective::Objective;
 use crate::operator::{Batch, KernelOperator};
@@ -79,7 +80,7 @@ impl Learner {
         let cotangent = columns_of_outputs(cotangent, self.network.outputs())?;
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
         self.objective.parameter_gradient(&*self.network, &self.tape, &mut self.gradient)?;
-        self.network.settle(&self.tape);
+        self.network.settle(&self.tape, MOMENTUM);
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
         self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate)?;

@@ -20,9 +20,9 @@ const MAX_LAYERS: usize = 64;
 const BIAS: f32 = 0.1;
 
 type Parameter = (&'static str, &'static str, &'static str);
-pub(super) const IMAGE: Parameter =
+pub(crate) const IMAGE: Parameter =
     ("image", "auto", "[height, width, channels]; auto: square with 1 or 3 channels");
-pub(super) const ORDER: Parameter =
+pub(crate) const ORDER: Parameter =
     ("order", "chw", "order of the numbers of a row: chw (as PyTorch and CIFAR-10) or hwc");
 pub(super) const CONVNET: &[Parameter] = &[
     IMAGE,
@@ -159,50 +159,13 @@ impl Convolutional {
     }
 
     fn new(args: &mut Args<'_>, shared: bool, body: Body) -> Result<Self> {
-        let image = match args.name("image", "auto") {
-            Ok("auto") => None,
-            Ok(other) => return Err(Error::unknown("image", other, &["auto"])),
-            Err(_) => {
-                let sides = args.integers("image", 1..=MAX_SIDE, &[])?;
-                let [height, width, channels] = sides[..] else {
-                    let message = "`image` must be [height, width, channels]";
-                    return Err(args.fault("image", message));
-                };
-                let side = |v: u64| v as usize;
-                let (height, width) = (side(height), side(width));
-                Some(Image { height, width, channels: side(channels) })
-            }
-        };
+        let image = read_image(args)?;
         let order = Order::from_name(args.name("order", "chw")?)?;
         Ok(Convolutional { shared, image, order, body })
     }
 
-    /// The image that `inputs` columns are.
-    fn image(&self, inputs: usize) -> Result<Image> {
-        match self.image {
-            Some(image) if image.len() == inputs => Ok(image),
-            Some(image) => {
-                let expected = format!("an image of {inputs} numbers, as the data have columns");
-                let got = format!("[{}, {}, {}]", image.height, image.width, image.channels);
-                Err(Error::parameter("image", expected, got))
-            }
-            None => [1, 3]
-                .into_iter()
-                .find_map(|channels| {
-                    let side = inputs.checked_div(channels)?.isqrt();
-                    let image = Image { height: side, width: side, channels };
-                    (side > 0 && image.len() == inputs).then_some(image)
-                })
-                .ok_or_else(|| {
-                    let expected = "given as [height, width, channels] when the columns are not a \
-                                    square image of 1 or 3 channels";
-                    Error::parameter("image", expected, format!("auto, {inputs} columns"))
-                }),
-        }
-    }
-
     fn graph(&self, inputs: usize, heads: usize) -> Result<Graph> {
-        let mut graph = Graph::new(self.image(inputs)?)?;
+        let mut graph = Graph::new(image_of(self.image, inputs)?)?;
         let (name, last) = match &self.body {
             Body::ConvNet(net) => ("head", net.body(&mut graph)?),
             Body::ResNet(net) => ("linear", net.body(&mut graph)?),
@@ -403,6 +366,48 @@ fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u
         }
     }
     Ok(())
+}
+
+/// The parameter `image`; none for auto.
+pub(crate) fn read_image(args: &Args<'_>) -> Result<Option<Image>> {
+    match args.name("image", "auto") {
+        Ok("auto") => Ok(None),
+        Ok(other) => Err(Error::unknown("image", other, &["auto"])),
+        Err(_) => {
+            let sides = args.integers("image", 1..=MAX_SIDE, &[])?;
+            let [height, width, channels] = sides[..] else {
+                let message = "`image` must be [height, width, channels]";
+                return Err(args.fault("image", message));
+            };
+            let side = |v: u64| v as usize;
+            let (height, width) = (side(height), side(width));
+            Ok(Some(Image { height, width, channels: side(channels) }))
+        }
+    }
+}
+
+/// The image that `inputs` columns are.
+pub(crate) fn image_of(image: Option<Image>, inputs: usize) -> Result<Image> {
+    match image {
+        Some(image) if image.len() == inputs => Ok(image),
+        Some(image) => {
+            let expected = format!("an image of {inputs} numbers, as the data have columns");
+            let got = format!("[{}, {}, {}]", image.height, image.width, image.channels);
+            Err(Error::parameter("image", expected, got))
+        }
+        None => [1, 3]
+            .into_iter()
+            .find_map(|channels| {
+                let side = inputs.checked_div(channels)?.isqrt();
+                let image = Image { height: side, width: side, channels };
+                (side > 0 && image.len() == inputs).then_some(image)
+            })
+            .ok_or_else(|| {
+                let expected = "given as [height, width, channels] when the columns are not a \
+                                square image of 1 or 3 channels";
+                Error::parameter("image", expected, format!("auto, {inputs} columns"))
+            }),
+    }
 }
 
 /// A list of sizes from 1 to `most`.

@@ -29,8 +29,10 @@ mod trained;
 mod weights;
 
 pub(crate) use activation::LEAK;
+pub(crate) use convolutional::{IMAGE, ORDER, image_of, read_image};
 pub(crate) use directional::{expect_one, jacobian_blocks};
-pub(crate) use graph::Order;
+pub use graph::MOMENTUM;
+pub(crate) use graph::{Image, Order};
 pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use moments::{LayerMoments, WeightLayer};
@@ -177,8 +179,9 @@ pub trait Network: Send + Sync {
     }
 
     /// Takes the batch statistics of a recorded training step into the running statistics of batch
-    /// normalisation. Nothing for networks without it.
-    fn settle(&mut self, _tape: &Tape) {}
+    /// normalisation, of which they become `share`; [`MOMENTUM`] in training. Nothing for networks
+    /// without it.
+    fn settle(&mut self, _tape: &Tape, _share: f64) {}
 
     /// Whether batch normalisation uses its running statistics under a tape too, as it always does
     /// without one: for derivatives of a trained network. Nothing for networks without it.

@@ -25,6 +25,18 @@ pub static SCHEDULES: Registry<Schedule> = Registry {
             build: |args| Ok(Schedule::Cosine { last: args.non_negative("final", 0.0)? }),
         },
         Entry {
+            name: "cyclic",
+            summary: "falls in a straight line to `final`, again and again",
+            parameters: &[
+                ("period", "100", "steps of a cycle"),
+                ("final", "0.1", "factor at the end of a cycle"),
+            ],
+            build: |args| {
+                let period = args.integer("period", 1..=1_000_000_000, 100)?;
+                Ok(Schedule::Cyclic { period, last: args.non_negative("final", 0.1)? })
+            },
+        },
+        Entry {
             name: "warmup_cosine",
             summary: "linear rise over the first steps, then as cosine",
             parameters: &[
@@ -51,6 +63,14 @@ pub enum Schedule {
         /// Factor at the end.
         last: f64,
     },
+    /// (1 − s) + last·s with s = (t mod period + 1)/period, so that a cycle ends at last (Izmailov et
+    /// al. 2018, equation 2).
+    Cyclic {
+        /// Steps of a cycle.
+        period: u64,
+        /// Factor at the end of a cycle.
+        last: f64,
+    },
     /// (t + 1)/warmup while t < warmup, then [`Schedule::Cosine`] over the steps that are left.
     WarmupCosine {
         /// Steps of the rise.
@@ -70,6 +90,10 @@ impl Schedule {
         match *self {
             Schedule::Constant => 1.0,
             Schedule::Cosine { last } => cosine(step, total, last),
+            Schedule::Cyclic { period, last } => {
+                let within = (step % period.max(1) + 1) as f64 / period.max(1) as f64;
+                (1.0 - within) + last * within
+            }
             Schedule::WarmupCosine { warmup, .. } if step < warmup => {
                 (step as f64 + 1.0) / warmup as f64
             }
@@ -100,6 +124,9 @@ impl fmt::Display for Schedule {
         match self {
             Schedule::Constant => f.write_str("constant"),
             Schedule::Cosine { last } => write!(f, "cosine(final={last})"),
+            Schedule::Cyclic { period, last } => {
+                write!(f, "cyclic(period={period}, final={last})")
+            }
             Schedule::WarmupCosine { warmup, last } => {
                 write!(f, "warmup_cosine(warmup={warmup}, final={last})")
             }
@@ -136,6 +163,10 @@ mod tests {
         assert_eq!(at("warmup_cosine(warmup=10)", 4, 110), 0.5);
         assert_eq!(at("warmup_cosine(warmup=10)", 10, 110), 1.0);
         assert!((at("warmup_cosine(warmup=10)", 60, 110) - 0.5).abs() < 1e-15);
+        for (step, want) in [(0, 0.8), (3, 0.2), (4, 0.8), (7, 0.2), (10, 0.4)] {
+            let got = at("cyclic(period=4, final=0.2)", step, 10);
+            assert!((got - want).abs() < 1e-15, "{step}: {got}");
+        }
         // Shorter than its own warm-up, and no steps at all.
         assert!(at("warmup_cosine", 3, 5) == 0.04 && at("warmup_cosine", 200, 5).is_finite());
         assert!(at("cosine", 0, 0).is_finite());
@@ -143,11 +174,17 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in ["constant", "cosine(final=0.25)", "warmup_cosine(warmup=5, final=0)"] {
+        for text in [
+            "constant",
+            "cosine(final=0.25)",
+            "cyclic(period=7, final=0.5)",
+            "warmup_cosine(warmup=5, final=0)",
+        ] {
             let schedule: Schedule = text.parse().unwrap();
             assert_eq!(schedule.to_string(), text);
         }
         assert!("cosine(final=-1)".parse::<Schedule>().is_err());
+        assert!("cyclic(period=0)".parse::<Schedule>().is_err());
         assert!("warmup_cosine(warmup=0.5)".parse::<Schedule>().is_err());
         assert!("linear".parse::<Schedule>().is_err());
     }

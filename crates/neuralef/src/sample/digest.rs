@@ -46,7 +46,7 @@ impl Digest {
 ///
 /// # Errors
 /// What a mapped file reports.
-pub(super) fn of_data(data: &Dataset) -> Result<String> {
+pub(crate) fn of_data(data: &Dataset) -> Result<String> {
     let mut digest = Digest::default();
     digest.word(data.len() as u64);
     digest.word(data.width() as u64);

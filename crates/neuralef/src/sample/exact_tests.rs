@@ -6,7 +6,7 @@ use super::tests::{closed_form, points, spec};
 use super::*;
 use crate::error::Error;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::Network;
+use crate::nn::{MOMENTUM, Network};
 
 const MIB: u64 = 1024;
 
@@ -170,7 +170,7 @@ fn several_outputs_convolutions_and_frozen_norms() {
             // Statistics of a training step, so that they are not 0 and 1.
             let mut tape = crate::Tape::default();
             network.forward(images.view(), Some(&mut tape)).unwrap();
-            network.settle(&tape);
+            network.settle(&tape, MOMENTUM);
             network.freeze(true);
         }
         let exact = exact_ntk(&*network, images.view(), None, None, MIB).unwrap();

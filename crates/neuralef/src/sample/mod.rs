@@ -38,6 +38,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use digest::of_data as digest_of;
 pub use exact::exact_ntk;
 pub use law::WeightLaw;
 pub use nngp::nngp;

@@ -51,7 +51,7 @@ impl Targets {
     }
 
     /// Fails unless they are targets of `n` points with `outputs` outputs.
-    pub(super) fn check(&self, n: usize, outputs: usize) -> Result<()> {
+    pub(crate) fn check(&self, n: usize, outputs: usize) -> Result<()> {
         if n == 0 || self.len() != n {
             return Err(Error::shape("targets", format!("{n} points, at least one"), self.len()));
         }

@@ -20,6 +20,7 @@ pub(crate) use join::Shortcut;
 pub(in crate::nn) use network::GraphTape;
 pub(crate) use network::Layered;
 pub(crate) use norm::EPSILON;
+pub use norm::MOMENTUM;
 pub(crate) use pool::{Pool, PoolKind};
 
 use super::NetworkSize;

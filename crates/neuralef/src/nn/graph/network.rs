@@ -12,7 +12,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::image::Order;
-use super::norm::{MOMENTUM, Moments, add_sums};
+use super::norm::{Moments, add_sums};
 use super::plan::Plan;
 use super::{Graph, Layer};
 use crate::error::{Error, Result};
@@ -436,7 +436,7 @@ impl Network for Layered {
         self.has_norms() && !self.frozen
     }
 
-    fn settle(&mut self, tape: &Tape) {
+    fn settle(&mut self, tape: &Tape, share: f64) {
         let Some(graph) = tape.graph.as_ref().filter(|graph| graph.training) else { return };
         let ranges = &self.plan.statistics;
         for (unit, moments) in self.parameters.statistics_mut().iter_mut().zip(&graph.moments) {
@@ -448,7 +448,7 @@ impl Network for Layered {
                 let new = moments.mean.iter().copied();
                 let new = new.chain(moments.variance.iter().map(|v| v * correction));
                 for (old, new) in unit[range.clone()].iter_mut().zip(new) {
-                    *old = ((1.0 - MOMENTUM) * f64::from(*old) + MOMENTUM * new) as f32;
+                    *old = ((1.0 - share) * f64::from(*old) + share * new) as f32;
                 }
             }
         }

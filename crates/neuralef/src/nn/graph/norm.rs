@@ -6,8 +6,8 @@ use crate::simd::{Fuse, Op, Real, dispatch};
 
 /// Added to variances, as PyTorch has it.
 pub(crate) const EPSILON: f64 = 1e-5;
-/// Share of a batch in the running statistics, as PyTorch has it.
-pub(super) const MOMENTUM: f64 = 0.1;
+/// Share of a training batch in the running statistics of batch normalisation, as PyTorch has it.
+pub const MOMENTUM: f64 = 0.1;
 
 /// Mean and variance of every channel.
 #[derive(Debug, Clone, Default, PartialEq)]

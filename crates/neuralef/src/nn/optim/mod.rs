@@ -101,6 +101,7 @@ pub static OPTIMIZERS: Registry<OptimizerSpec> = Registry {
                 ("lr", "1e-2", "learning rate"),
                 ("momentum", "0.9", "decay of the velocity"),
                 ("nesterov", "false", "look ahead along the velocity"),
+                ("weight_decay", "0", "times the parameters, added to the gradient"),
             ],
             build: |args| {
                 Ok(OptimizerSpec {
@@ -108,6 +109,7 @@ pub static OPTIMIZERS: Registry<OptimizerSpec> = Registry {
                     rule: Rule::Sgd {
                         momentum: fraction(args, "momentum", 0.9)?,
                         nesterov: args.boolean("nesterov", false)?,
+                        weight_decay: args.non_negative("weight_decay", 0.0)?,
                     },
                 })
             },
@@ -145,6 +147,7 @@ enum Rule {
     Sgd {
         momentum: f64,
         nesterov: bool,
+        weight_decay: f64,
     },
 }
 
@@ -167,6 +170,11 @@ impl OptimizerSpec {
             return Ok(OptimizerSpec { lr, ..self });
         }
         Err(Error::parameter("lr", "a number > 0", lr))
+    }
+
+    /// `sgd` with Nesterov's look-ahead.
+    pub(crate) fn sgd(lr: f64, momentum: f64, weight_decay: f64) -> Self {
+        OptimizerSpec { lr, rule: Rule::Sgd { momentum, nesterov: true, weight_decay } }
     }
 
     fn adam(args: &Args<'_>, weight_decay: Option<f64>) -> Result<Self> {
@@ -210,9 +218,13 @@ impl OptimizerSpec {
                 step: 0,
                 moments: vec![("gradient", zeros()), ("second_moment", zeros())],
             }),
-            Rule::Sgd { momentum, nesterov } => {
-                Box::new(Sgd { momentum, nesterov, step: 0, moments: vec![("velocity", zeros())] })
-            }
+            Rule::Sgd { momentum, nesterov, weight_decay } => Box::new(Sgd {
+                momentum,
+                nesterov,
+                weight_decay,
+                step: 0,
+                moments: vec![("velocity", zeros())],
+            }),
         }
     }
 }
@@ -240,9 +252,10 @@ impl fmt::Display for OptimizerSpec {
             Rule::RmsProp { decay, eps } => {
                 write!(f, "rmsprop(lr={lr}, decay={decay}, eps={eps})")
             }
-            Rule::Sgd { momentum, nesterov } => {
-                write!(f, "sgd(lr={lr}, momentum={momentum}, nesterov={nesterov})")
-            }
+            Rule::Sgd { momentum, nesterov, weight_decay } => write!(
+                f,
+                "sgd(lr={lr}, momentum={momentum}, nesterov={nesterov}, weight_decay={weight_decay})"
+            ),
         }
     }
 }
@@ -460,10 +473,12 @@ impl AdamRule {
     }
 }
 
-/// u ← μu + g, θ ← θ − lr·u, or lr·(g + μu) with Nesterov's look-ahead (Sutskever et al. 2013).
+/// u ← μu + g, θ ← θ − lr·u, or lr·(g + μu) with Nesterov's look-ahead (Sutskever et al. 2013), where
+/// λθ is part of the gradient g.
 struct Sgd {
     momentum: f64,
     nesterov: bool,
+    weight_decay: f64,
     step: u64,
     moments: Moments,
 }
@@ -475,9 +490,11 @@ impl Optimizer for Sgd {
         }
         self.step += 1;
         let (momentum, lr, nesterov) = (self.momentum as f32, lr as f32, self.nesterov);
+        let decay = self.weight_decay as f32;
         for_each_chunk(parameters, gradient, &mut self.moments, |chunk| {
             let Some(velocity) = chunk.moments.into_iter().next() else { return };
             for ((p, g), u) in chunk.parameters.iter_mut().zip(chunk.gradient).zip(velocity) {
+                let g = decay * *p + g;
                 *u = momentum * *u + g;
                 *p -= lr * if nesterov { g + momentum * *u } else { *u };
             }

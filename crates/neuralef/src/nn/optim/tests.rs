@@ -32,6 +32,8 @@ fn every_rule_agrees_with_its_formula_in_double_precision() {
         "sgd(lr=0.01, momentum=0)",
         "sgd(lr=0.01, momentum=0.8)",
         "sgd(lr=0.01, momentum=0.8, nesterov=true)",
+        "sgd(lr=0.01, momentum=0.8, nesterov=true, weight_decay=0.3)",
+        "sgd(lr=0.01, momentum=0.8, weight_decay=0.3)",
     ] {
         let spec: OptimizerSpec = text.parse().unwrap();
         let mut parameters = draw(0);
@@ -56,7 +58,8 @@ fn every_rule_agrees_with_its_formula_in_double_precision() {
                         second[i] = decay * second[i] + (1.0 - decay) * g * g;
                         exact[i] -= 0.01 * g / (f64::sqrt(second[i]) + eps);
                     }
-                    Rule::Sgd { momentum, nesterov } => {
+                    Rule::Sgd { momentum, nesterov, weight_decay } => {
+                        let g = g + weight_decay * exact[i];
                         first[i] = momentum * first[i] + g;
                         exact[i] -=
                             0.01 * if nesterov { g + momentum * first[i] } else { first[i] };
@@ -142,7 +145,8 @@ fn text_round_trips() {
     for text in [
         "adam(lr=0.001, beta1=0.9, beta2=0.999, eps=0.00000001)",
         "adamw(lr=0.002, beta1=0.9, beta2=0.99, eps=0.00000001, weight_decay=0)",
-        "sgd(lr=0.01, momentum=0.9, nesterov=true)",
+        "sgd(lr=0.01, momentum=0.9, nesterov=true, weight_decay=0)",
+        "sgd(lr=0.01, momentum=0.9, nesterov=false, weight_decay=0.0005)",
     ] {
         let spec: OptimizerSpec = text.parse().unwrap();
         assert_eq!(spec.to_string(), text);

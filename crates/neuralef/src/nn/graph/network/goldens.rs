@@ -14,7 +14,7 @@ use super::*;
 use crate::nn::activation::Activation;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut, Value};
 use crate::nn::weights::Layout;
-use crate::nn::{NetworkSpec, TensorLayout};
+use crate::nn::{MOMENTUM, NetworkSpec, TensorLayout};
 
 const LINE: f64 = 1e-5;
 
@@ -230,7 +230,7 @@ fn layers_and_networks_agree_with_pytorch() {
         assert_eq!(network.uses_batch_statistics(), case.get("batch").is_some(), "{name}");
         if let Some(batch) = case.get("batch") {
             let (tape, of_batch) = pass(&*network, case, batch, &format!("{name} in training"));
-            network.settle(&tape);
+            network.settle(&tape, MOMENTUM);
             for (_, tensor, ours) in network.parameters().tensors() {
                 if tensor.name.contains("running") {
                     let error = tensor_distance(tensor, ours, &batch["settled"]);

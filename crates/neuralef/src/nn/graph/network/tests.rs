@@ -1,10 +1,10 @@
 //! Layers against finite differences, plain loops and each other.
 
 use super::*;
-use crate::nn::NetworkSpec;
 use crate::nn::activation::Activation;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut};
 use crate::nn::parameters::Role;
+use crate::nn::{MOMENTUM, NetworkSpec};
 use rand::RngExt as _;
 
 fn draw(n: usize, stream: u64) -> Vec<f32> {
@@ -351,7 +351,7 @@ fn running_statistics_follow_the_batches() {
     // After many looks at one batch the running statistics are that batch's, with the unbiased
     // variance: 1440 pixels against 1439.
     for _ in 0..300 {
-        network.settle(&tape);
+        network.settle(&tape, MOMENTUM);
     }
     let settled = network.forward(x.view(), None).unwrap();
     for (a, b) in training.iter().zip(&settled) {
@@ -359,7 +359,7 @@ fn running_statistics_follow_the_batches() {
     }
     // One look moves them a tenth of the way.
     let mut fresh = spec.build(36, 1, 1, 0).unwrap();
-    fresh.settle(&tape);
+    fresh.settle(&tape, MOMENTUM);
     let (once, limit) =
         (&fresh.parameters().statistics()[0], &network.parameters().statistics()[0]);
     for c in 0..3 {
