@@ -84,7 +84,7 @@ impl Ella {
         task.expect_memory(&format!("gradients at {m} landmarks"), bytes)?;
         let chosen = landmarks::uniform(n, m, task.seed)?.indices;
         let mut rng = rng::stream(task.seed, "output", 0);
-        let mut output = || (u64::from(rng.next_u32()) * c as u64 >> 32) as usize;
+        let mut output = || ((u64::from(rng.next_u32()) * c as u64) >> 32) as usize;
         let outputs: Vec<usize> = (0..m).map(|_| output()).collect();
         let mut rows = Mat::zeros((m, width));
         tell(observer, &Event::Phase { name: "landmarks" })?;
@@ -202,7 +202,7 @@ impl FeatureSpace for Directions {
         let rows = block.x.nrows() * block.outputs();
         let product = linalg::matmul_long_f32(block.jacobian()?, self.v.view())?;
         let constants = ndarray::ArrayView1::from(&self.constants);
-        Ok(product.slice(s![..rows, ..]).mapv(f64::from) + &constants)
+        Ok(product.slice(s![..rows, ..]).mapv(f64::from) + constants)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

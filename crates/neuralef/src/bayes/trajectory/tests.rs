@@ -85,10 +85,10 @@ fn moments_are_those_of_all_the_weights() {
     let mut swa = states[0].clone();
     moments.mean_into(&mut swa).unwrap();
     let variances = moments.variances();
-    for j in 0..p {
+    for (j, variance) in variances[0].iter().enumerate() {
         assert_eq!(swa.units()[0][j], mean(9, j) as f32);
         let direct = (0..9).map(|i| value(i, j).powi(2)).sum::<f64>() / 9.0 - mean(9, j).powi(2);
-        assert!((variances[0][j] - direct).abs() < 1e-13);
+        assert!((variance - direct).abs() < 1e-13);
     }
 
     // θ̄ + √scale(Σ^½z₁ + Dz₂/√(K − 1)) has the covariance scale·(Σ + DDᵀ/(K − 1)).
