@@ -34,7 +34,7 @@ fn damaged_files_never_panic() {
             ("loss", serde_json::json!(-1.0)),
             ("prior_precision", serde_json::json!(0.0)),
             ("scale", serde_json::json!(1e300)),
-            ("source", serde_json::json!("diag")),
+            ("source", serde_json::json!("random(components=2)")),
             ("network", serde_json::json!("trained(of=/etc/hostname)")),
         ] {
             let mut other = Archive::from_bytes(&bytes).unwrap();
