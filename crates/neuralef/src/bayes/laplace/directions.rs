@@ -89,7 +89,7 @@ impl Ella {
         }
         let chosen = landmarks::uniform(n, m, task.seed)?.indices;
         let mut rng = rng::stream(task.seed, "output", 0);
-        let mut output = || (u64::from(rng.next_u32()) * c as u64 >> 32) as usize;
+        let mut output = || ((u64::from(rng.next_u32()) * c as u64) >> 32) as usize;
         let outputs: Vec<usize> = (0..m).map(|_| output()).collect();
         let mut rows = Mat::zeros((m, width));
         tell(observer, &Event::Phase { name: "landmarks" })?;
