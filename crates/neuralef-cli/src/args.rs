@@ -348,9 +348,10 @@ pub(crate) struct LaplaceArgs {
     /// What is predicted.
     #[arg(long, value_enum, default_value = "classification")]
     pub task: ProbeTask,
-    /// From Gaussian logits to probabilities: probit, monte_carlo(samples=..) or laplace_bridge.
-    #[arg(long, default_value = "probit")]
-    pub predictive: neuralef::bayes::Predictive,
+    /// From Gaussian logits to probabilities: probit, mean_field, monte_carlo(samples=..) or
+    /// laplace_bridge [default: probit].
+    #[arg(long)]
+    pub predictive: Option<neuralef::bayes::Predictive>,
     /// Precision δ of the prior of parameters [default: the largest marginal likelihood].
     #[arg(long, value_name = "PRECISION", allow_hyphen_values = true)]
     pub prior_precision: Option<f64>,
@@ -403,9 +404,9 @@ pub(crate) struct PredictArgs {
     /// Variances of outputs to write beside it, n × C float32, without noise of observations.
     #[arg(long, value_name = "FILE")]
     pub variances: Option<PathBuf>,
-    /// From Gaussian logits to probabilities.
-    #[arg(long, default_value = "probit")]
-    pub predictive: neuralef::bayes::Predictive,
+    /// From Gaussian logits to probabilities [default: probit].
+    #[arg(long)]
+    pub predictive: Option<neuralef::bayes::Predictive>,
     /// Seed of monte_carlo and of synthetic DATA.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

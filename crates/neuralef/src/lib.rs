@@ -78,8 +78,8 @@ pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{
     Architecture, L2Batch, LayerInfo, LayerMoments, MOMENTUM, NETWORKS, Network, NetworkFile,
     NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters,
-    Role, RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork, clip,
-    l2_normalise, read_onnx, read_weights, write_weights,
+    Role, RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork,
+    WeightLayer, clip, l2_normalise, read_onnx, read_weights, write_weights,
 };
 pub use objective::{
     EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,

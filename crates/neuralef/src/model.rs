@@ -101,9 +101,9 @@ impl Model {
         self.map.eigenfunctions(self.prepare(x)?.view())
     }
 
-    /// V, k × P, when the features are derivatives of a trained network along directions in its
-    /// parameters, at points as they are.
-    pub(crate) fn tangent_directions(&self) -> Result<Option<Mat>> {
+    /// V, k × P, and constants, when the features are derivatives of a trained network along directions
+    /// in its parameters, at points as they are.
+    pub(crate) fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
         match self.standardizer {
             Some(_) => Ok(None),
             None => self.map.tangent_directions(),

@@ -3,11 +3,15 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ndarray::{Axis, s};
 use neuralef::bayes::{
-    Criterion, Laplace, LaplaceSpec, Likelihood, Outputs, SourceSpec, Targets as Observed, Tuning,
+    Criterion, Laplace, LaplaceSpec, Likelihood, Predictive, SourceSpec, Targets as Observed,
+    Tuning,
 };
-use neuralef::calibration::{Bins, assess, detect, reliability};
-use neuralef::{Dataset, Mat64, Standardizer, TrainedNetwork};
+use neuralef::calibration::{Bins, Reliability, assess, detect, reliability};
+use neuralef::{
+    Control, Dataset, Error, Event, Mat64, Observer as _, Standardizer, TrainedNetwork,
+};
 use serde_json::{Value, json};
 
 use super::targets::Targets;
@@ -17,8 +21,9 @@ use crate::output::{distinct, drawable, file, say, writable};
 use crate::progress::Display;
 use crate::report::table;
 
-/// Rows predicted at a time.
+/// Rows predicted at a time, at most, and numbers of their covariances.
 const ROWS: usize = 1024;
+const NUMBERS: usize = 1 << 24;
 /// Options that name files of targets.
 const OPTIONS: &str = "--train-targets, --eval-targets and --validation-targets";
 
@@ -39,6 +44,14 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
     let ood =
         args.ood.as_ref().map(|at| Dataset::open(at, args.seed.wrapping_add(3))).transpose()?;
     let preprocessing = preprocessing(&args.input, train.data.width())?;
+    // What does not fit the network is found before anything is fitted.
+    let outputs = outputs_of(&network, train.data.width())?;
+    for sample in [Some(&train), eval.as_ref(), validation.as_ref()].into_iter().flatten() {
+        sample.check(train.data.width(), outputs)?;
+    }
+    if let Some(data) = &ood {
+        expect_columns(data, train.data.width())?;
+    }
     let mut display = Display::new(args.progress, Interrupt::install()?);
     let mut found = Vec::new();
     let mut diagrams = Vec::new();
@@ -63,7 +76,8 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
         };
         let mut row = describe(&posterior, fit_seconds, tuning);
         if let Some(eval) = &eval {
-            evaluate(args, &posterior, eval, ood.as_ref(), &mut row, &mut diagrams)?;
+            let ood = ood.as_ref();
+            evaluate(args, &posterior, eval, ood, &mut row, &mut diagrams, &mut display)?;
         }
         if let Some(path) = &args.output {
             posterior.save(path)?;
@@ -79,7 +93,8 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
         "network": network.to_string(), "train": train.data.name(), "points": train.data.len(),
         "eval": eval.as_ref().map(|e| e.data.name().to_string()),
         "ood": ood.as_ref().map(|d| d.name().to_string()),
-        "predictive": args.predictive.to_string(), "seed": args.seed, "sources": found,
+        "predictive": (!regression).then(|| predictive(args).to_string()), "seed": args.seed,
+        "sources": found,
     });
     if json { say(report) } else { say(text(&report, regression)) }
 }
@@ -107,15 +122,31 @@ fn check(args: &LaplaceArgs, sources: &[SourceSpec], regression: bool) -> Result
             ("--ood", args.ood.is_some()),
             ("--figure", args.figure.is_some()),
             ("--temperature", args.temperature.is_some()),
+            ("--predictive", args.predictive.is_some()),
         ] {
             ensure!(!given, "{option} is of no use with --task regression");
         }
     } else if args.noise_variance.is_some() {
         bail!("--noise-variance is of no use with --task classification");
     }
+    if let Some(wide) = sources.iter().find(|s| args.tune.is_some() && s.is_wide()) {
+        bail!(
+            "--tune is not for {wide}, whose coordinates are as many as parameters; the prior \
+               precision with the largest marginal likelihood is"
+        );
+    }
     args.output.as_deref().map_or(Ok(()), writable)?;
     args.figure.as_deref().map_or(Ok(()), drawable)?;
-    let data = [Some(&args.train), args.eval.as_ref(), args.ood.as_ref()].into_iter().flatten();
+    let data = [
+        Some(&args.train),
+        args.train_targets.as_ref(),
+        args.eval.as_ref(),
+        args.eval_targets.as_ref(),
+        args.validation.as_ref(),
+        args.validation_targets.as_ref(),
+        args.ood.as_ref(),
+    ];
+    let data = data.into_iter().flatten();
     let read = data.map(|at| file(at)).chain([args.network.as_path()]);
     let written = [("--output", args.output.as_deref()), ("--figure", args.figure.as_deref())];
     distinct(&written, read)
@@ -153,6 +184,29 @@ impl Sample {
         Ok(Sample { data, targets })
     }
 
+    /// Fails unless the points and their targets are those of a network of `outputs` outputs.
+    fn check(&self, width: usize, outputs: usize) -> Result<()> {
+        expect_columns(&self.data, width)?;
+        let name = self.data.name();
+        match &self.targets {
+            Observed::Labels(labels) => match labels.iter().find(|y| **y >= outputs) {
+                Some(bad) => {
+                    let expected = format!("0 to {}", outputs.saturating_sub(1));
+                    bail!("{name}: labels: expected outputs of the network, {expected}, got {bad}")
+                }
+                None => Ok(()),
+            },
+            Observed::Values(values) => {
+                ensure!(
+                    values.ncols() == outputs,
+                    "{name}: expected {outputs} columns of targets, got {}",
+                    values.ncols()
+                );
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn labels(&self) -> &[usize] {
         match &self.targets {
             Observed::Labels(labels) => labels,
@@ -170,9 +224,10 @@ pub(super) fn preprocessing(args: &InputArgs, width: usize) -> Result<Option<Sta
     let divisor = input_divisor.unwrap_or(1.0);
     let channels = input_mean.len().max(input_std.len()).max(1);
     let or = |given: &[f64], value: f64| -> Vec<f64> {
-        match given.is_empty() {
-            true => vec![value; channels],
-            false => given.to_vec(),
+        match given {
+            [] => vec![value; channels],
+            [one] => vec![*one; channels],
+            all => all.to_vec(),
         }
     };
     let mean: Vec<f64> = or(input_mean, 0.0).iter().map(|m| m * divisor).collect();
@@ -194,7 +249,7 @@ fn tune(
         TuneCriterion::Ece => Criterion::Ece,
     };
     let (targets, temperature) = (&validation.targets, args.tune_temperature);
-    Ok(posterior.tune(&points, targets, criterion, temperature, args.predictive)?)
+    Ok(posterior.tune(&points, targets, criterion, temperature, predictive(args))?)
 }
 
 fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Value {
@@ -211,14 +266,71 @@ fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Va
     })
 }
 
-/// Outputs at all points of a data set.
-fn outputs(posterior: &Laplace, data: &Dataset) -> Result<Outputs> {
-    let mut parts = Vec::new();
-    for start in (0..data.len()).step_by(ROWS) {
-        let x = data.range(start..(start + ROWS).min(data.len()))?;
-        parts.push(posterior.outputs(x.view()).with_context(|| data.name().to_string())?);
+/// From Gaussian logits to probabilities.
+fn predictive(args: &LaplaceArgs) -> Predictive {
+    args.predictive.unwrap_or_default()
+}
+
+/// How many outputs the network has.
+fn outputs_of(network: &TrainedNetwork, width: usize) -> Result<usize> {
+    let built = network.build(width)?;
+    Ok(built.functions() * built.outputs())
+}
+
+fn expect_columns(data: &Dataset, width: usize) -> Result<()> {
+    let (name, n, got) = (data.name(), data.len(), data.width());
+    ensure!(
+        got == width,
+        "{name}: expected n × {width}, as the training points are, got {n} × {got}"
+    );
+    Ok(())
+}
+
+/// What is kept of the outputs at the points of a data set.
+struct Predicted {
+    /// Means of outputs, or probabilities of classes, n × C.
+    values: Mat64,
+    /// Variances of outputs, n × C.
+    variances: Mat64,
+}
+
+impl Predicted {
+    fn of(
+        posterior: &Laplace,
+        data: &Dataset,
+        predictive: Option<Predictive>,
+        seed: u64,
+        display: &mut Display,
+    ) -> Result<Self> {
+        let c = posterior.info().outputs;
+        let mut values = Mat64::zeros((data.len(), c));
+        let mut variances = values.clone();
+        let rows = rows_at_a_time(c);
+        for start in (0..data.len()).step_by(rows) {
+            if display.observe(&Event::Progress { done: start, total: data.len() }) == Control::Stop
+            {
+                return Err(Error::Interrupted { step: 0, checkpoint: None }.into());
+            }
+            let at = start..(start + rows).min(data.len());
+            let x = data.range(at.clone())?;
+            let found = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
+            variances.slice_mut(s![at.clone(), ..]).assign(&found.variances());
+            let block =
+                predictive.map_or(Ok(found.mean.clone()), |p| found.probabilities(p, seed))?;
+            values.slice_mut(s![at, ..]).assign(&block);
+        }
+        Ok(Predicted { values, variances })
     }
-    Ok(Outputs::concatenate(&parts)?)
+
+    /// The trace of the covariance of each point.
+    fn total_variance(&self) -> Vec<f64> {
+        self.variances.sum_axis(Axis(1)).to_vec()
+    }
+}
+
+/// Rows that are predicted at a time: their covariances are C × C.
+pub(super) fn rows_at_a_time(outputs: usize) -> usize {
+    (NUMBERS / (outputs * outputs).max(1)).clamp(1, ROWS)
 }
 
 fn evaluate(
@@ -227,27 +339,26 @@ fn evaluate(
     eval: &Sample,
     ood: Option<&Dataset>,
     row: &mut Value,
-    diagrams: &mut Vec<(String, neuralef::calibration::Reliability)>,
+    diagrams: &mut Vec<(String, Reliability)>,
+    display: &mut Display,
 ) -> Result<()> {
     let started = Instant::now();
-    let at_home = outputs(posterior, &eval.data)?;
-    if posterior.info().likelihood == Likelihood::Regression {
-        row["predict_seconds"] = started.elapsed().as_secs_f64().into();
+    let classes = posterior.info().likelihood == Likelihood::Classification;
+    let kind = classes.then(|| predictive(args));
+    let at_home = Predicted::of(posterior, &eval.data, kind, args.seed, display)?;
+    row["predict_seconds"] = started.elapsed().as_secs_f64().into();
+    if !classes {
         row["eval"] = regression_scores(posterior, &at_home, &eval.targets)?;
         return Ok(());
     }
-    let p = at_home.probabilities(args.predictive, args.seed)?;
-    row["predict_seconds"] = started.elapsed().as_secs_f64().into();
-    row["eval"] = serde_json::to_value(assess(p.view(), eval.labels()).context("--eval")?)?;
-    diagrams.push((
-        posterior.info().source.to_string(),
-        reliability(p.view(), eval.labels(), Bins::default())?,
-    ));
+    let p = at_home.values.view();
+    row["eval"] = serde_json::to_value(assess(p, eval.labels()).context("--eval")?)?;
+    let name = posterior.info().source.to_string();
+    diagrams.push((name, reliability(p, eval.labels(), Bins::default())?));
     if let Some(data) = ood {
-        let elsewhere = outputs(posterior, data)?;
-        let q = elsewhere.probabilities(args.predictive, args.seed)?;
+        let elsewhere = Predicted::of(posterior, data, kind, args.seed, display)?;
         let (inside, outside) = (at_home.total_variance(), elsewhere.total_variance());
-        let found = detect((p.view(), &inside), (q.view(), &outside))?;
+        let found = detect((p, &inside), (elsewhere.values.view(), &outside))?;
         row["ood"] = serde_json::to_value(found)?;
         row["ood"]["best"] = found.best().0.into();
     }
@@ -255,17 +366,12 @@ fn evaluate(
 }
 
 /// Root mean squared error, and the mean of −log N(y; mean, variance + noise) over points and outputs.
-fn regression_scores(posterior: &Laplace, found: &Outputs, targets: &Observed) -> Result<Value> {
+fn regression_scores(posterior: &Laplace, found: &Predicted, targets: &Observed) -> Result<Value> {
     let Observed::Values(y) = targets else { bail!("--eval: expected real targets") };
-    let (points, outputs) = y.dim();
-    ensure!(
-        y.dim() == found.mean.dim(),
-        "--eval: expected {} columns of targets, got {outputs}",
-        found.mean.ncols()
-    );
+    let points = y.nrows();
     let noise = posterior.noise_variance().unwrap_or(0.0);
-    let variances: Mat64 = found.variances() + noise;
-    let errors = y - &found.mean;
+    let variances: Mat64 = &found.variances + noise;
+    let errors = y - &found.values;
     let terms = errors
         .iter()
         .zip(&variances)

@@ -4,14 +4,13 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use neuralef::bayes::{Laplace, Likelihood};
-use neuralef::{Dataset, NpyWriter};
+use neuralef::{Dataset, Error, NpyWriter};
 use serde_json::json;
 
+use super::laplace::rows_at_a_time;
 use crate::args::PredictArgs;
+use crate::interrupt::Interrupt;
 use crate::output::{distinct, file, say};
-
-/// Rows at a time.
-const ROWS: usize = 1024;
 
 pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<()> {
     let written =
@@ -24,12 +23,20 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<()> {
     let started = Instant::now();
     let mut means = NpyWriter::create(&args.output, c)?;
     let mut variances = args.variances.as_ref().map(|p| NpyWriter::create(p, c)).transpose()?;
-    for start in (0..data.len()).step_by(ROWS) {
-        let x = data.range(start..(start + ROWS).min(data.len()))?;
+    let rows = rows_at_a_time(c);
+    let classes = posterior.info().likelihood == Likelihood::Classification;
+    ensure!(classes || args.predictive.is_none(), "--predictive is of no use for a regression");
+    let predictive = args.predictive.unwrap_or_default();
+    let interrupt = Interrupt::install()?;
+    for start in (0..data.len()).step_by(rows) {
+        if interrupt.raised() {
+            return Err(Error::Interrupted { step: 0, checkpoint: None }.into());
+        }
+        let x = data.range(start..(start + rows).min(data.len()))?;
         let found = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
-        let values = match posterior.info().likelihood {
-            Likelihood::Classification => found.probabilities(args.predictive, args.seed)?,
-            Likelihood::Regression => found.mean.clone(),
+        let values = match classes {
+            true => found.probabilities(predictive, args.seed)?,
+            false => found.mean.clone(),
         };
         means.append(values.mapv(|v| v as f32).view())?;
         if let Some(writer) = &mut variances {

@@ -180,20 +180,26 @@ impl FeatureMap for Eigenfunctions {
         Ok(self.evaluate(x, &scale)?.mapv(|v| v as f32))
     }
 
-    fn tangent_directions(&self) -> Result<Option<Mat>> {
+    fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
         let Some(all) =
             self.network.directions().filter(|_| matches!(self.assembly, Assembly::Own))
         else {
             return Ok(None);
         };
-        // A basis of the functions alone is of the first directions; a constant is along none.
+        // A basis of the functions alone is of the first directions; that of all has a constant at
+        // its end.
         let count = self.weights.nrows().min(all.nrows());
-        let mut weights = self.weights.slice(s![..count, ..]).to_owned();
+        let mut weights = self.weights.clone();
         for (mut column, mu) in weights.columns_mut().into_iter().zip(&self.eigenvalues) {
             column *= mu.max(0.0).sqrt();
         }
-        let weights = weights.mapv(|v| v as f32);
-        linalg::matmul_f32(weights.t(), all.slice(s![..count, ..])).map(Some)
+        let constants = match self.weights.nrows() > count {
+            true => weights.row(count).to_vec(),
+            false => vec![0.0; weights.ncols()],
+        };
+        let weights = weights.slice(s![..count, ..]).mapv(|v| v as f32);
+        let v = linalg::matmul_f32(weights.t(), all.slice(s![..count, ..]))?;
+        Ok(Some((v, constants)))
     }
 
     fn eigenvalues(&self) -> Option<&[f64]> {

@@ -66,12 +66,12 @@ pub trait FeatureMap: Send + Sync {
     /// [`Error::Shape`](crate::Error::Shape) when x is not n × d.
     fn transform(&self, x: MatRef<'_>) -> Result<Mat>;
 
-    /// V, k × P, when φ(x) = J(x)Vᵀ are derivatives of a trained network along directions in its P
-    /// parameters, but for constants.
+    /// V, k × P, and k constants, when φ(x) = J(x)Vᵀ + constants are derivatives of a trained network
+    /// along directions in its P parameters.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape).
-    fn tangent_directions(&self) -> Result<Option<Mat>> {
+    fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
         Ok(None)
     }
 

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 use std::fmt;
 use std::str::FromStr;
 
-use ndarray::{Array1, Array3, ArrayView2, ArrayView3, ArrayViewMut1, Axis, concatenate};
+use ndarray::{Array1, Array3, ArrayView2, ArrayView3, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 
@@ -17,6 +17,8 @@ use crate::spec::args::{Entry, Registry};
 
 /// Samples of `monte_carlo` unless it says otherwise.
 const SAMPLES: usize = 1000;
+/// Samples that are drawn at a time.
+const CHUNK: usize = 1000;
 /// Variances below this share of the largest of a point count as this share in the Laplace bridge.
 const FLOOR: f64 = 1e-12;
 
@@ -124,8 +126,8 @@ pub enum Predictive {
 
 impl Predictive {
     /// Probabilities of the C classes, n × C with rows that sum to 1, for logits of means `mean`
-    /// (n × C) and covariances `covariance` (n × C × C). Only the diagonal matters for `probit`.
-    /// O(n C), and O(n C³ + n·samples·C²) for `monte_carlo`.
+    /// (n × C) and covariances `covariance` (n × C × C). Only the diagonal matters for `probit`, O(n C).
+    /// O(n C²) for `mean_field` and `laplace_bridge`, O(n C³ + n·samples·C²) for `monte_carlo`.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NonFinite`], [`Error::InvalidParameter`] for negative variances.
@@ -193,20 +195,25 @@ fn monte_carlo(
         return Err(Error::parameter("samples", "at least 1", 0));
     }
     let (n, c) = mean.dim();
-    let mut normal = vec![0.0f32; samples * c];
-    rng::fill_normal(&mut rng::stream(seed, "predictive", 0), &mut normal);
-    let normal = Mat64::from_shape_fn((samples, c), |(s, j)| f64::from(normal[s * c + j]));
+    let points: Vec<usize> = (0..n).collect();
+    let roots: Vec<Mat64> = points
+        .par_iter()
+        .map(|i| root(covariance.index_axis(Axis(0), *i)))
+        .collect::<Result<_>>()?;
     let mut out = Mat64::zeros((n, c));
-    let each = |(mut to, (m, sigma)): (ArrayViewMut1<'_, f64>, (_, ArrayView2<'_, f64>))| {
-        let m: ndarray::ArrayView1<'_, f64> = m;
-        let logits = matmul_f64(normal.view(), root(sigma)?.t())? + &m;
-        to.assign(&(softmax(logits.view())?.sum_axis(Axis(0)) / samples as f64));
-        Ok(())
-    };
-    let points: Vec<_> =
-        out.outer_iter_mut().zip(mean.outer_iter().zip(covariance.outer_iter())).collect();
-    points.into_par_iter().map(each).collect::<Result<()>>()?;
-    Ok(out)
+    for (chunk, start) in (0..samples).step_by(CHUNK).enumerate() {
+        let count = CHUNK.min(samples - start);
+        let mut normal = vec![0.0f32; count * c];
+        rng::fill_normal(&mut rng::stream(seed, "predictive", chunk as u64), &mut normal);
+        let normal = Mat64::from_shape_fn((count, c), |(s, j)| f64::from(normal[s * c + j]));
+        let mean_of = |i: &usize| -> Result<Array1<f64>> {
+            let logits = matmul_f64(normal.view(), roots[*i].t())? + &mean.row(*i);
+            Ok(softmax(logits.view())?.sum_axis(Axis(0)))
+        };
+        let sums: Vec<Array1<f64>> = points.par_iter().map(mean_of).collect::<Result<_>>()?;
+        out.rows_mut().into_iter().zip(&sums).for_each(|(mut row, sum)| row += sum);
+    }
+    Ok(out / samples as f64)
 }
 
 /// S with SSᵀ = Σ; eigenvalues below 0 are rounding.

@@ -18,7 +18,7 @@ use super::parameters::{Parameters, Role, TensorLayout};
 use super::product::{Panels, Rows, Start, accumulate, lanes, multiply, stride};
 use super::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use super::tape::{Record, Tape};
-use super::{LayerInfo, LayerMoments, Network, Stage};
+use super::{LayerInfo, LayerMoments, Network, Stage, WeightLayer};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef, expect_columns};
 
@@ -539,6 +539,14 @@ impl Network for Dense {
         let views: Vec<MatRef<'_>> = parts.iter().map(|part| part.view()).collect();
         ndarray::concatenate(ndarray::Axis(1), &views)
             .map_err(|e| Error::shape("values of layers", "at least one layer", e))
+    }
+
+    fn weight_layers(&self) -> Result<Vec<WeightLayer>> {
+        self.places()
+    }
+
+    fn ends_linear(&self) -> bool {
+        true
     }
 
     fn layer_moments(

@@ -23,7 +23,8 @@ pub(super) fn held(width: u64) -> u64 {
 /// Fails unless `network` is a single network, whose parameters are one unit.
 pub(crate) fn expect_one(network: &dyn Network) -> Result<usize> {
     match network.parameters().units() {
-        [unit] => Ok(unit.len()),
+        [unit] if !unit.is_empty() => Ok(unit.len()),
+        [_] => Err(Error::parameter("network", "a network with parameters", "none")),
         units => Err(Error::parameter("network", "a single network", units.len())),
     }
 }

@@ -35,7 +35,7 @@ pub use graph::MOMENTUM;
 pub(crate) use graph::{Image, Order};
 pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_of};
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
-pub use moments::LayerMoments;
+pub use moments::{LayerMoments, WeightLayer};
 pub use onnx::read_onnx;
 pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
@@ -139,6 +139,23 @@ pub trait Network: Send + Sync {
     /// [frozen](Network::freeze).
     fn jacobians(&self, x: MatRef<'_>, out: &mut Vec<Vec<f32>>) -> Result<()> {
         jacobians::by_points(self, x, out)
+    }
+
+    /// The layers with weights of a single network, in order.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for networks without such layers and for grouped convolutions.
+    fn weight_layers(&self) -> Result<Vec<WeightLayer>> {
+        Err(Error::Unsupported {
+            what: "layers with weights".into(),
+            reason: "this network does not tell them".into(),
+        })
+    }
+
+    /// Whether the outputs are linear in [`hidden`](Network::hidden) features, by a dense layer whose
+    /// parameters are the last ones.
+    fn ends_linear(&self) -> bool {
+        false
     }
 
     /// Second moments at each layer with weights of a single network, summed over the points `x` (n × d)
@@ -304,6 +321,11 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
 
     /// Whether [`Network::hidden`] gives every feature C outputs of its own.
     fn hidden_has_outputs(&self) -> bool {
+        false
+    }
+
+    /// Whether it is made of this trained network: the same file, read in the same way.
+    fn is_made_of(&self, _trained: &TrainedNetwork) -> bool {
         false
     }
 

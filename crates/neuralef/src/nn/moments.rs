@@ -4,12 +4,10 @@ use std::ops::Range;
 
 use crate::matrix::Mat64;
 
-/// Second moments at one layer that multiplies its inputs with weights, summed over points.
-///
-/// At position t of an image the layer computes z_t = Wᵀa_t + b, so the derivative by W is Σ_t a_t g_tᵀ
-/// with g_t that by z_t.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LayerMoments {
+/// Where a layer that multiplies its inputs with weights has these. At position t of an image it
+/// computes z_t = Wᵀa_t + b.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightLayer {
     /// Where the weights lie in the unit's vector: `inputs` rows of `outputs` numbers.
     pub weight: Range<usize>,
     /// Where the biases lie; empty without.
@@ -20,14 +18,9 @@ pub struct LayerMoments {
     pub outputs: usize,
     /// Positions of a point: pixels of the image that comes out, 1 for dense layers.
     pub positions: usize,
-    /// Σ a_t a_tᵀ, with a 1 after each a_t where there are biases.
-    pub a: Mat64,
-    /// Σ g_t g_tᵀ, also over cotangents.
-    pub g: Mat64,
 }
 
-impl LayerMoments {
-    /// All zeros.
+impl WeightLayer {
     pub(super) fn new(
         weight: Range<usize>,
         bias: Range<usize>,
@@ -35,13 +28,37 @@ impl LayerMoments {
         positions: usize,
     ) -> Self {
         let inputs = weight.len() / outputs.max(1);
-        let rows = inputs + usize::from(!bias.is_empty());
+        WeightLayer { weight, bias, inputs, outputs, positions }
+    }
+
+    /// Numbers in (a_t, 1): the 1 where there are biases.
+    pub(crate) fn rows(&self) -> usize {
+        self.inputs + usize::from(!self.bias.is_empty())
+    }
+}
+
+/// Second moments at one layer, summed over points. The derivative by W is Σ_t a_t g_tᵀ with g_t that by
+/// z_t.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerMoments {
+    /// Which.
+    pub layer: WeightLayer,
+    /// Σ a_t a_tᵀ, with a 1 after each a_t where there are biases. In single precision within an image.
+    pub a: Mat64,
+    /// Σ g_t g_tᵀ, also over cotangents. In single precision within an image.
+    pub g: Mat64,
+}
+
+impl LayerMoments {
+    /// All zeros.
+    pub(super) fn new(layer: WeightLayer) -> Self {
+        let (rows, outputs) = (layer.rows(), layer.outputs);
         let (a, g) = (Mat64::zeros((rows, rows)), Mat64::zeros((outputs, outputs)));
-        LayerMoments { weight, bias, inputs, outputs, positions, a, g }
+        LayerMoments { layer, a, g }
     }
 
     /// Adds those of other points.
-    pub(super) fn add(&mut self, other: &LayerMoments) {
+    pub(crate) fn add(&mut self, other: &LayerMoments) {
         self.a += &other.a;
         self.g += &other.g;
     }

@@ -13,7 +13,7 @@ use super::init::Init;
 use super::onnx::{ONNX, Onnx};
 use super::source::NetworkFile;
 use super::trained::{HEADS, HeadsOn, TANGENTS, TangentsOf};
-use super::{Architecture, Network, NetworkSize};
+use super::{Architecture, Network, NetworkSize, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
 
@@ -230,6 +230,11 @@ impl NetworkSpec {
     /// Whether hidden features have outputs of their own.
     pub(crate) fn hidden_has_outputs(&self) -> bool {
         self.0.hidden_has_outputs()
+    }
+
+    /// Whether it is made of this trained network.
+    pub(crate) fn is_made_of(&self, trained: &TrainedNetwork) -> bool {
+        self.0.is_made_of(trained)
     }
 
     /// What is in the file that it is made from, where there is one.

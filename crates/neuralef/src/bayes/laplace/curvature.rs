@@ -17,6 +17,14 @@ use crate::persist::Archive;
 
 /// Points whose features are held at a time.
 pub(super) const POINTS: usize = 256;
+/// Numbers of features that are held at a time, about: 256 MiB.
+const HELD: usize = 1 << 25;
+
+/// Points that are looked at together for posteriors of these coordinates, c outputs each.
+pub(super) fn points_at_a_time(c: usize, curvatures: &[&dyn Curvature]) -> usize {
+    let narrow = curvatures.iter().filter(|k| !k.wants_jacobian()).map(|k| k.values().len());
+    (HELD / (c * narrow.max().unwrap_or(1)).max(1)).clamp(1, POINTS)
+}
 
 /// Some points, and their gradients where these are asked for.
 #[derive(Clone, Copy)]
@@ -161,12 +169,23 @@ pub(crate) struct Task<'a> {
     pub seed: u64,
     /// MiB.
     pub memory_budget: u64,
+    /// Squared norm up to which a column of a root of Λ counts for nothing.
+    pub negligible: f64,
 }
 
 impl Task<'_> {
     /// C.
     pub(super) fn c(&self) -> usize {
         self.outputs
+    }
+
+    /// Fails when `what` takes more than the budget.
+    pub(super) fn expect_memory(&self, what: &str, bytes: u64) -> Result<()> {
+        let needed_mib = bytes.div_ceil(1 << 20);
+        if needed_mib <= self.memory_budget {
+            return Ok(());
+        }
+        Err(Error::MemoryBudget { what: what.into(), needed_mib, budget_mib: self.memory_budget })
     }
 }
 
@@ -190,6 +209,11 @@ pub(super) trait FeatureSpace: Send + Sync {
 
     /// F, n·C × k.
     fn at(&self, block: &Block<'_>) -> Result<Mat64>;
+
+    /// LᵀF for the roots L of Λ, with consecutive rows for each point.
+    fn weighted(&self, block: &Block<'_>, roots: &[Mat64]) -> Result<Mat64> {
+        Ok(weighted(self.at(block)?.view(), roots))
+    }
 
     /// FQ for Q of k × p.
     fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
@@ -236,7 +260,7 @@ impl Sums for GaussNewton {
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
-        let features = weighted(self.space.at(block)?.view(), roots);
+        let features = self.space.weighted(block, roots)?;
         self.sum += &tr_matmul_f64(features.view(), features.view())?;
         Ok(())
     }

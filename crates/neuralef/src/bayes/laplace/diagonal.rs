@@ -6,6 +6,7 @@ use ndarray::{Array3, s};
 use rayon::prelude::*;
 
 use super::curvature::{Block, Curvature, Sums, Task};
+use super::likelihood::without;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
@@ -34,19 +35,26 @@ impl Source for Diag {
         "diag".into()
     }
 
+    fn is_wide(&self) -> bool {
+        true
+    }
+
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
-        Ok(Box::new(Diagonal { values: vec![0.0; expect_one(task.network)?] }))
+        let values = vec![0.0; expect_one(task.network)?];
+        Ok(Box::new(Diagonal { values, negligible: task.negligible }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
         let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
-        Ok(Box::new(Diagonal { values }))
+        Ok(Box::new(Diagonal { values, negligible: 0.0 }))
     }
 }
 
 /// A value for each parameter.
 struct Diagonal {
     values: Vec<f64>,
+    /// Columns of roots that are left out.
+    negligible: f64,
 }
 
 impl Sums for Diagonal {
@@ -56,6 +64,7 @@ impl Sums for Diagonal {
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
         let (c, jacobian) = (block.outputs(), block.jacobian()?);
+        let roots: Vec<Mat64> = roots.iter().map(|root| without(root, self.negligible)).collect();
         self.values.par_chunks_mut(WIDTH).enumerate().for_each(|(number, sums)| {
             let columns = number * WIDTH..number * WIDTH + sums.len();
             let mut pulled = vec![0.0; sums.len()];

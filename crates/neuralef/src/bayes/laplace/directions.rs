@@ -11,7 +11,7 @@ use super::source::Source;
 use crate::approx::landmarks;
 use crate::error::{Error, Result};
 use crate::fit::{Event, Observer};
-use crate::linalg::{self, top_eigh};
+use crate::linalg::{self, eigh_bytes, top_eigh};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, expect_one, jacobian_blocks};
 use crate::persist::Archive;
@@ -79,14 +79,9 @@ impl Ella {
             let expected = format!("at most {m}, the number of points");
             return Err(Error::parameter("components", expected, self.components));
         }
-        let needed = (m as u64).saturating_mul(4 * width as u64 + 8 * m as u64).div_ceil(1 << 20);
-        if needed > task.memory_budget {
-            return Err(Error::MemoryBudget {
-                what: format!("gradients at {m} landmarks"),
-                needed_mib: needed,
-                budget_mib: task.memory_budget,
-            });
-        }
+        let rows = (m as u64).saturating_add(self.components as u64);
+        let bytes = rows.saturating_mul(4 * width as u64).saturating_add(eigh_bytes(m));
+        task.expect_memory(&format!("gradients at {m} landmarks"), bytes)?;
         let chosen = landmarks::uniform(n, m, task.seed)?.indices;
         let mut rng = rng::stream(task.seed, "output", 0);
         let mut output = || ((u64::from(rng.next_u32()) * c as u64) >> 32) as usize;
@@ -128,7 +123,8 @@ impl Source for Ella {
     }
 
     fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
-        Ok(GaussNewton::of(Box::new(Directions { v: self.directions(task, observer)? })))
+        let v = self.directions(task, observer)?;
+        Ok(GaussNewton::of(Box::new(Directions::without_constants(v))))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -142,7 +138,10 @@ impl Source for Random {
     }
 
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
-        let mut v = Mat::zeros((self.components, expect_one(task.network)?));
+        let width = expect_one(task.network)?;
+        let numbers = (self.components as u64).saturating_mul(width as u64);
+        task.expect_memory("random directions", numbers.saturating_mul(4))?;
+        let mut v = Mat::zeros((self.components, width));
         let scale = 1.0 / (self.components as f32).sqrt();
         for (i, mut row) in v.rows_mut().into_iter().enumerate() {
             let mut rng = rng::stream(task.seed, "tangent", i as u64);
@@ -151,7 +150,7 @@ impl Source for Random {
             }
             row *= scale;
         }
-        Ok(GaussNewton::of(Box::new(Directions { v })))
+        Ok(GaussNewton::of(Box::new(Directions::without_constants(v))))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -168,12 +167,26 @@ pub(super) fn load(
     let values = archive.f32("directions", &[components, width])?.to_vec();
     let v = Mat::from_shape_vec((components, width), values)
         .map_err(|e| archive.fault(format!("directions: {e}")))?;
-    Ok(Box::new(InFeatures::load(Box::new(Directions { v }), archive)?))
+    let constants = archive.f64("directions.constants", &[components])?.to_vec();
+    Ok(Box::new(InFeatures::load(Box::new(Directions { v, constants }), archive)?))
 }
 
-/// F = J(x)Vᵀ for the rows of V, k × P.
+/// F = J(x)Vᵀ + constants for the rows of V, k × P: the constants are those that the readout of learned
+/// eigenfunctions may have, the same for all points and outputs.
 pub(super) struct Directions {
-    pub(super) v: Mat,
+    v: Mat,
+    constants: Vec<f64>,
+}
+
+impl Directions {
+    pub(super) fn new(v: Mat, constants: Vec<f64>) -> Self {
+        Directions { v, constants }
+    }
+
+    fn without_constants(v: Mat) -> Self {
+        let constants = vec![0.0; v.nrows()];
+        Directions { v, constants }
+    }
 }
 
 impl FeatureSpace for Directions {
@@ -188,11 +201,13 @@ impl FeatureSpace for Directions {
     fn at(&self, block: &Block<'_>) -> Result<Mat64> {
         let rows = block.x.nrows() * block.outputs();
         let product = linalg::matmul_long_f32(block.jacobian()?, self.v.view())?;
-        Ok(product.slice(s![..rows, ..]).mapv(f64::from))
+        let constants = ndarray::ArrayView1::from(&self.constants);
+        Ok(product.slice(s![..rows, ..]).mapv(f64::from) + &constants)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {
         let (k, p) = self.v.dim();
+        archive.put_f64("directions.constants", &[k], self.constants.clone())?;
         archive.put_f32("directions", &[k, p], self.v.iter().copied().collect())
     }
 }

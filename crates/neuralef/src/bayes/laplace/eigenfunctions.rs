@@ -150,10 +150,10 @@ impl Source for NeuralEf {
             let got = format!("{inputs} inputs, {outputs} outputs");
             return Err(Error::parameter("model", expected, got));
         }
-        // Derivatives along directions in the same parameters share the gradients of other sources.
-        let directions = model.tangent_directions()?;
-        Ok(match directions.filter(|v| v.ncols() == task.network.parameters().len()) {
-            Some(v) => GaussNewton::of(Box::new(Directions { v })),
+        // Derivatives of the same network along directions share the gradients of other sources.
+        let same = model.info().spec.network.is_made_of(task.trained);
+        Ok(match model.tangent_directions()?.filter(|_| same) {
+            Some((v, constants)) => GaussNewton::of(Box::new(Directions::new(v, constants))),
             None => GaussNewton::of(Box::new(Eigenfeatures(model))),
         })
     }

@@ -1,20 +1,24 @@
 //! A Kronecker product for each layer in place of the Gauss–Newton matrix of all parameters (KFAC).
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use ndarray::Array3;
 
 use super::curvature::{Block, Curvature, Sums, Task};
 use super::diagonal::{scaled_jacobian_covariance, too_many};
+use super::likelihood::without;
 use super::source::Source;
 use crate::error::Result;
 use crate::fit::Observer;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::{LayerMoments, Network, expect_one};
+use crate::nn::{LayerMoments, Network, WeightLayer, expect_one};
 use crate::persist::Archive;
 use crate::spec::args::Entry;
+
+/// Copies of all factors that are alive at a time, at most: of parts of a block, their sum, and a
+/// decomposition.
+const COPIES: u64 = 12;
 
 /// Registry entry.
 pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
@@ -30,9 +34,7 @@ struct Kfac;
 /// One layer: weights (and biases after them) of `inputs` × `outputs`, with the eigenvectors of the two
 /// factors.
 struct Layer {
-    weight: Range<usize>,
-    bias: Range<usize>,
-    outputs: usize,
+    place: WeightLayer,
     /// Of E aaᵀ, rows × rows with a row for the biases.
     left: Mat,
     /// Of Σ ggᵀ.
@@ -40,20 +42,17 @@ struct Layer {
 }
 
 impl Layer {
-    fn rows(&self) -> usize {
-        self.left.nrows()
-    }
-
     /// The numbers of one vector that belong to this layer, in rows.
     fn gather(&self, from: &[f32]) -> Mat {
-        let mut to = Mat::zeros((self.rows(), self.outputs));
-        let numbers = from[self.weight.clone()].iter().chain(&from[self.bias.clone()]);
+        let mut to = Mat::zeros((self.place.rows(), self.place.outputs));
+        let (weight, bias) = (self.place.weight.clone(), self.place.bias.clone());
+        let numbers = from[weight].iter().chain(&from[bias]);
         to.iter_mut().zip(numbers).for_each(|(to, from)| *to = *from);
         to
     }
 
     fn scatter(&self, from: &Mat, to: &mut [f32]) {
-        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        let (weight, bias) = (self.place.weight.clone(), self.place.bias.clone());
         let mut from = from.iter();
         to[weight].iter_mut().zip(from.by_ref()).for_each(|(to, from)| *to = *from);
         to[bias].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
@@ -72,29 +71,33 @@ impl Source for Kfac {
         "kfac".into()
     }
 
+    fn is_wide(&self) -> bool {
+        true
+    }
+
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let width = expect_one(task.network)?;
-        Ok(Box::new(Moments { layers: Vec::new(), squares: vec![0.0; width] }))
+        let layers = task.network.weight_layers()?;
+        let squared = |size: usize| (size as u64).saturating_mul(size as u64);
+        let numbers = layers.iter().map(|l| squared(l.rows()).saturating_add(squared(l.outputs)));
+        let numbers = numbers.fold(0u64, u64::saturating_add);
+        task.expect_memory("factors of all layers", numbers.saturating_mul(8 * COPIES))?;
+        let negligible = task.negligible;
+        Ok(Box::new(Moments { layers: Vec::new(), squares: vec![0.0; width], negligible }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
-        let width = expect_one(network)?;
-        let values = archive.f64("curvature.values", &[width])?.to_vec();
-        // Where layers lie is known from the network: moments of no points are zeros.
-        let none = Mat::zeros((0, network.inputs()));
+        let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
         let mut layers = Vec::new();
-        let found = network.layer_moments(none.view(), &[], &mut vec![0.0; width])?;
-        for (number, moments) in found.into_iter().enumerate() {
+        for (number, place) in network.weight_layers()?.into_iter().enumerate() {
             let matrix = |name: &str, size: usize| -> Result<Mat> {
                 let name = format!("curvature.{number}.{name}");
                 let numbers = archive.f32(&name, &[size, size])?.to_vec();
                 Mat::from_shape_vec((size, size), numbers)
                     .map_err(|e| archive.fault(format!("{name}: {e}")))
             };
-            let (left, right) =
-                (matrix("left", moments.a.nrows())?, matrix("right", moments.outputs)?);
-            let LayerMoments { weight, bias, outputs, .. } = moments;
-            layers.push(Layer { weight, bias, outputs, left, right });
+            let (left, right) = (matrix("left", place.rows())?, matrix("right", place.outputs)?);
+            layers.push(Layer { place, left, right });
         }
         Ok(Box::new(Kronecker { layers, values }))
     }
@@ -108,6 +111,7 @@ struct Moments {
     layers: Vec<LayerMoments>,
     /// Of derivatives by parameters of other layers.
     squares: Vec<f64>,
+    negligible: f64,
 }
 
 impl Sums for Moments {
@@ -116,36 +120,29 @@ impl Sums for Moments {
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
-        let found = block.network.layer_moments(block.x, roots, &mut self.squares)?;
+        // A column of a root costs a backward pass.
+        let roots: Vec<Mat64> = roots.iter().map(|root| without(root, self.negligible)).collect();
+        let found = block.network.layer_moments(block.x, &roots, &mut self.squares)?;
         if self.layers.is_empty() {
             self.layers = found;
             return Ok(());
         }
-        for (sum, found) in self.layers.iter_mut().zip(&found) {
-            sum.a += &found.a;
-            sum.g += &found.g;
-        }
+        self.layers.iter_mut().zip(&found).for_each(|(sum, found)| sum.add(found));
         Ok(())
     }
 
     fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>> {
         let (mut values, mut layers) = (self.squares, Vec::new());
-        for moments in self.layers {
-            let count = points as f64 * moments.positions as f64;
-            let (a, left) = eigh((&moments.a / count).view())?;
-            let (g, right) = eigh(moments.g.view())?;
-            let layer = Layer {
-                weight: moments.weight,
-                bias: moments.bias,
-                outputs: moments.outputs,
-                left: left.mapv(|v| v as f32),
-                right: right.mapv(|v| v as f32),
-            };
+        for LayerMoments { layer: place, a, g } in self.layers {
+            let count = points as f64 * place.positions as f64;
+            let (a, left) = eigh((a / count).view())?;
+            let (g, right) = eigh(g.view())?;
+            let (left, right) = (left.mapv(|v| v as f32), right.mapv(|v| v as f32));
             let product = |(i, j): (usize, usize)| a[i].max(0.0) * g[j].max(0.0);
-            let own = Mat64::from_shape_fn((layer.rows(), layer.outputs), product);
-            let places = layer.weight.clone().chain(layer.bias.clone());
-            places.zip(&own).for_each(|(place, value)| values[place] = *value);
-            layers.push(layer);
+            let own = Mat64::from_shape_fn((place.rows(), place.outputs), product);
+            let places = place.weight.clone().chain(place.bias.clone());
+            places.zip(&own).for_each(|(at, value)| values[at] = *value);
+            layers.push(Layer { place, left, right });
         }
         Ok(Box::new(Kronecker { layers, values }))
     }

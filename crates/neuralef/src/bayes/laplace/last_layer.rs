@@ -8,7 +8,7 @@ use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, 
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
-use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
+use crate::linalg::{eigh, eigh_bytes, matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref};
 use crate::nn::{Network, Role};
 use crate::persist::Archive;
@@ -73,6 +73,14 @@ impl Source for LastLayer {
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let space = Box::new(Hidden::of(task.network)?);
         let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
+        let width = space.width();
+        let matrix = 8 * (width as u64).saturating_mul(width as u64);
+        let bytes = match self.structure {
+            Structure::Full => matrix.saturating_add(eigh_bytes(width)),
+            // The matrix of eigenvectors, or ones.
+            Structure::Kronecker | Structure::Diagonal => matrix,
+        };
+        task.expect_memory("the matrix of the last layer", bytes)?;
         Ok(match self.structure {
             Structure::Full => GaussNewton::of(space),
             Structure::Kronecker => {
@@ -98,7 +106,8 @@ fn last_layer(network: &dyn Network) -> Result<(std::ops::Range<usize>, bool)> {
         reason: "it does not end in a dense layer on its last hidden features".into(),
     };
     // Layers lie one after another, a layer's biases after its weights.
-    let (last, before) = tensors.split_last().ok_or_else(fault)?;
+    let (last, before) =
+        tensors.split_last().filter(|_| network.ends_linear()).ok_or_else(fault)?;
     let (start, bias) = match (last.role, before.last()) {
         (Role::Bias, Some(weight)) if last.size() == c => (weight, true),
         (Role::Weight { .. }, _) => (last, false),
@@ -151,6 +160,21 @@ impl FeatureSpace for Hidden {
         for (i, row) in values.rows().into_iter().enumerate() {
             for o in 0..c {
                 out.slice_mut(s![i * c + o, o * p..(o + 1) * p]).assign(&row);
+            }
+        }
+        Ok(out)
+    }
+
+    /// LᵀF = Lᵀ ⊗ (h, 1).
+    fn weighted(&self, block: &Block<'_>, roots: &[Mat64]) -> Result<Mat64> {
+        let (values, p) = (self.values(block)?, self.of_one());
+        let mut out = Mat64::zeros((roots.iter().map(Mat64::ncols).sum(), self.width()));
+        let mut rows = out.rows_mut().into_iter();
+        for (value, root) in values.rows().into_iter().zip(roots) {
+            for (column, mut row) in root.columns().into_iter().zip(rows.by_ref()) {
+                for (o, weight) in column.iter().enumerate() {
+                    row.slice_mut(s![o * p..(o + 1) * p]).assign(&(&value * *weight));
+                }
             }
         }
         Ok(out)

@@ -89,13 +89,9 @@ impl Targets {
     }
 }
 
-/// Eigenvalues of Λ up to this are left out. The largest possible is ½, and one of n points whose labels
-/// the network is nearly sure of has no other: a backward pass each would be spent on nothing.
-const FLOOR: f64 = 1e-8;
-
 impl Likelihood {
-    /// For each row of f (n × C) a matrix L with Λ = LLᵀ for σ² = 1, C × r: eigenvectors of Λ times the
-    /// roots of their eigenvalues, for those above 1e-8. Nothing in it can make Λ indefinite.
+    /// For each row of f (n × C) a matrix L with Λ = LLᵀ for σ² = 1, C × r: the eigenvectors of Λ with
+    /// positive eigenvalues times the roots of these. Nothing in it can make Λ indefinite.
     ///
     /// # Errors
     /// [`Error::NonFinite`], [`Error::Numerical`].
@@ -116,7 +112,7 @@ fn root(p: ArrayView1<'_, f64>) -> Result<Mat64> {
         if i == j { p[i] * (1.0 - p[i]) } else { -p[i] * p[j] }
     });
     let (values, vectors) = eigh(lambda.view())?;
-    let rank = values.iter().take_while(|v| **v > FLOOR).count();
+    let rank = values.iter().take_while(|v| **v > 0.0).count();
     let mut root = vectors.slice(s![.., ..rank]).to_owned();
     for (mut column, value) in root.columns_mut().into_iter().zip(&values) {
         column *= value.sqrt();
@@ -136,4 +132,28 @@ pub(super) fn weighted(features: Mat64Ref<'_>, roots: &[Mat64]) -> Mat64 {
         at += root.ncols();
     }
     out
+}
+
+/// Columns of roots up to this share of the mean trace of Λ are left out where each costs a backward
+/// pass: of C columns of n points that is at most C·1e-6 of the trace of all. A network is nearly sure
+/// of most points that it was trained on, and a column of these is next to nothing.
+const NEGLIGIBLE: f64 = 1e-6;
+
+/// The squared norm up to which a column of a root is negligible, for outputs f of all points.
+///
+/// # Errors
+/// As [`Likelihood::roots`].
+pub(super) fn negligible(likelihood: Likelihood, f: Mat64Ref<'_>) -> Result<f64> {
+    if likelihood == Likelihood::Regression {
+        return Ok(0.0);
+    }
+    let trace: f64 = softmax(f)?.iter().map(|p| p * (1.0 - p)).sum();
+    Ok(NEGLIGIBLE * trace / f.nrows().max(1) as f64)
+}
+
+/// The columns of a root that are not negligible.
+pub(super) fn without(root: &Mat64, negligible: f64) -> Mat64 {
+    let large: Vec<usize> =
+        (0..root.ncols()).filter(|i| root.column(*i).dot(&root.column(*i)) > negligible).collect();
+    root.select(Axis(1), &large)
 }

@@ -65,7 +65,10 @@ mod source;
 mod tests;
 mod tune;
 
-use curvature::{Block, Curvature, POINTS, Points, Sums, Task, covariances, tell, with_jacobians};
+use curvature::{
+    Block, Curvature, POINTS, Points, Sums, Task, covariances, points_at_a_time, tell,
+    with_jacobians,
+};
 use evidence::Evidence;
 
 pub use likelihood::{Likelihood, Targets};
@@ -253,16 +256,18 @@ pub fn fit_laplace(
     let mut outputs = Mat64::zeros((n, c));
     for start in (0..n).step_by(POINTS) {
         let rows = start..(start + POINTS).min(n);
+        tell(observer, &Event::Tick)?;
         let f = built.forward(points.block(rows.clone())?.view(), None)?;
         outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
     }
     let loss = targets.loss(outputs.view())?;
+    let negligible = likelihood::negligible(targets.likelihood(), outputs.view())?;
     let mut sums: Vec<(Box<dyn Sums>, LaplaceSeconds)> = Vec::new();
     for spec in specs {
         let started = Instant::now();
         let LaplaceSpec { seed, memory_budget, .. } = *spec;
         let (network, trained) = (&*built, network);
-        let task = Task { network, trained, points, outputs: c, seed, memory_budget };
+        let task = Task { network, trained, points, outputs: c, seed, memory_budget, negligible };
         let begun = spec.source.0.begin(&task, observer)?;
         sums.push((begun, LaplaceSeconds { own: seconds(started), shared: 0.0 }));
     }
@@ -341,7 +346,9 @@ fn pass(
     let mut mean = Mat64::zeros((x.nrows(), first.info.outputs));
     let mut spent = vec![LaplaceSeconds::default(); posteriors.len()];
     let wants: Vec<bool> = posteriors.iter().map(|p| p.curvature.wants_jacobian()).collect();
-    for (start, x) in (0..).step_by(POINTS).zip(x.axis_chunks_iter(Axis(0), POINTS)) {
+    let curvatures: Vec<&dyn Curvature> = posteriors.iter().map(|p| &*p.curvature).collect();
+    let points = points_at_a_time(first.info.outputs, &curvatures);
+    for (start, x) in (0..).step_by(points).zip(x.axis_chunks_iter(Axis(0), points)) {
         let x = first.seen(x)?;
         let f = first.network.forward(x.view(), None)?;
         mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
@@ -382,10 +389,14 @@ fn seconds(started: Instant) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
+/// What prior precisions, temperatures and noise variances may be: products of two of them, and their
+/// inverses, are numbers still.
+const RANGE: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
+
 fn expect_positive(name: &str, value: f64) -> Result<()> {
-    match value.is_finite() && value > 0.0 {
+    match RANGE.contains(&value) {
         true => Ok(()),
-        false => Err(Error::parameter(name, "a positive finite number", value)),
+        false => Err(Error::parameter(name, "a positive number from 1e-100 to 1e100", value)),
     }
 }
 
@@ -448,7 +459,7 @@ impl Laplace {
 
     fn evidence(&self) -> Evidence<'_> {
         let LaplaceInfo { likelihood, loss, squared_norm, n_samples, outputs, .. } = self.info;
-        let observations = (n_samples * outputs) as f64;
+        let observations = n_samples as f64 * outputs as f64;
         let values = self.curvature.values();
         Evidence { likelihood, loss, observations, squared_norm, values }
     }
@@ -476,7 +487,8 @@ impl Laplace {
         if self.curvature.values().is_empty() {
             // Nothing is uncertain but targets.
             if noise && self.info.likelihood == Likelihood::Regression {
-                self.set_scale(self.info.loss / (self.info.n_samples * self.info.outputs) as f64)?;
+                let count = self.info.n_samples as f64 * self.info.outputs as f64;
+                self.set_scale(self.info.loss / count)?;
             }
             return Ok(());
         }
@@ -536,6 +548,10 @@ impl Laplace {
             all[i].slice_mut(s![points, .., ..]).assign(&found);
             Ok(())
         })?;
+        if let Some(bad) = all.iter().flatten().find(|v| !v.is_finite()) {
+            let message = format!("{bad}: curvatures and features are beyond double precision");
+            return Err(Error::Numerical { what: "covariance of outputs".into(), message });
+        }
         let outputs = all.into_iter().map(|covariance| Outputs { mean: mean.clone(), covariance });
         Ok(outputs.zip(seconds).collect())
     }
@@ -613,10 +629,21 @@ impl Laplace {
     /// # Errors
     /// [`Error::Io`], [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let archive = Archive::read(path)?;
+        Laplace::from_archive(&Archive::read(path)?)
+    }
+
+    /// Reads a posterior from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`load`](Laplace::load).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Laplace::from_archive(&Archive::from_bytes(bytes)?)
+    }
+
+    fn from_archive(archive: &Archive) -> Result<Self> {
         archive.expect_kind(Self::KIND)?;
         let info: LaplaceInfo = archive.header_as()?;
-        Self::from_parts(&archive, info).map_err(|e| match e {
+        Self::from_parts(archive, info).map_err(|e| match e {
             Error::ModelFile { .. } => e,
             other => archive.fault(other.to_string()),
         })
@@ -624,14 +651,19 @@ impl Laplace {
 
     fn from_parts(archive: &Archive, info: LaplaceInfo) -> Result<Self> {
         let trained: TrainedNetwork = info.network.parse()?;
-        // What the file does not hold is not looked for elsewhere.
-        trained.file().keep(archive.bytes("network.file")?)?;
+        let room = trained.size(info.n_features, archive.bytes("network.file")?)?;
+        archive.expect_room(room)?;
         let network: Arc<dyn Network> = trained.build(info.n_features)?.into();
         if network.functions() * network.outputs() != info.outputs || info.n_samples == 0 {
             return Err(archive.fault("header and network disagree about sizes"));
         }
         for (name, value) in [("prior_precision", info.prior_precision), ("scale", info.scale)] {
             expect_positive(name, value)?;
+        }
+        let sums = [info.loss, info.squared_norm];
+        let classes = info.likelihood == Likelihood::Classification;
+        if sums.iter().any(|v| !(v.is_finite() && *v >= 0.0)) || (classes && info.outputs < 2) {
+            return Err(archive.fault("header without sense"));
         }
         let preprocessing = match archive.shape("preprocessing.mean") {
             Some(_) => Some(Standardizer::new(

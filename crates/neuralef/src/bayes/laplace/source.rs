@@ -33,6 +33,11 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     /// The text form; parsing it gives this source back.
     fn text(&self) -> String;
 
+    /// Whether its coordinates are as many as parameters, so that features of points cannot be kept.
+    fn is_wide(&self) -> bool {
+        false
+    }
+
     /// ‖θ*‖² over the parameters that have the prior.
     ///
     /// # Errors
@@ -61,6 +66,14 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SourceSpec(pub(super) Arc<dyn Source>);
+
+impl SourceSpec {
+    /// Whether its coordinates are as many as parameters (`kfac`, `diag`): features of points cannot be
+    /// kept then, and nothing be tuned on them.
+    pub fn is_wide(&self) -> bool {
+        self.0.is_wide()
+    }
+}
 
 impl FromStr for SourceSpec {
     type Err = Error;

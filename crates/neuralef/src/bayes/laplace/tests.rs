@@ -11,6 +11,7 @@ use crate::linalg::tests::random;
 use crate::linalg::{cholesky_jittered, eigh};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, TrainedNetwork, jacobians, write_weights};
+use crate::persist::Archive;
 use crate::{Control, Dataset, Error, Event, Silent, Standardizer};
 
 const SOURCES: [&str; 9] = [
@@ -267,27 +268,155 @@ fn kfac_of_many_points_against_factors_from_jacobians() {
     close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 2e-5);
 }
 
-/// The trace of aaᵀ ⊗ ggᵀ over all positions is that of the exact block when an image has one position,
-/// and scales and shifts have their exact diagonal.
+/// Scales and shifts of normalisation have their exact diagonal.
 #[test]
-fn kfac_of_a_convolutional_network() {
+fn kfac_of_normalisation() {
     let case = convolutional(12);
     let (gram, laplace) = (case.gauss_newton(12), case.fit("kfac"));
-    let layouts = &case.network.parameters().layouts()[0];
-    for tensor in layouts {
-        let exact: f64 = gram.diag().slice(s![tensor.range()]).sum();
-        let found: Vec<f64> = laplace.curvatures()[tensor.range()].to_vec();
-        let sum: f64 = found.iter().sum();
-        match tensor.role {
-            crate::Role::Scale | crate::Role::Shift => {
-                let truth = gram.diag().slice(s![tensor.range()]).to_owned();
-                let scale = truth.fold(0.0f64, |m, v| m.max(*v));
-                let worst =
-                    truth.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                assert!(worst < 1e-4 * scale, "{}: {worst:e} beside {scale:e}", tensor.name);
-            }
-            _ => assert!(sum > 0.0 && exact > 0.0, "{}", tensor.name),
+    for tensor in &case.network.parameters().layouts()[0] {
+        if matches!(tensor.role, crate::Role::Scale | crate::Role::Shift) {
+            let truth = gram.diag().slice(s![tensor.range()]).to_owned();
+            let scale = truth.fold(0.0f64, |m, v| m.max(*v));
+            let found = &laplace.curvatures()[tensor.range()];
+            let worst = truth.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-4 * scale, "{}: {worst:e} beside {scale:e}", tensor.name);
         }
+    }
+}
+
+/// Positive weights and points make relu the identity: the derivative by the convolution's outputs is
+/// that of the mean over positions, the same at each, and its inputs are windows of the image.
+#[test]
+fn kfac_of_a_convolution_against_factors_by_hand() {
+    let text = "convnet(channels=[2], kernel=3, pool=1, readout=average, hidden=[])";
+    let mut case = Case::new(text, 16, 3, 8);
+    let unit = &mut case.network.parameters_mut().units_mut()[0];
+    unit.iter_mut().enumerate().for_each(|(i, w)| *w = 0.1 + 0.05 * (i % 5) as f32);
+    let weights = unit.clone();
+    write_weights(&*case.network, &case.file).unwrap();
+    case.x.mapv_inplace(|v| v.abs() + 0.1);
+    let (jacobian, f) = case.jacobian();
+    let (p, t, n) = (softmax(f.view()).unwrap(), 16.0, 8);
+    let layouts = case.network.parameters().layouts()[0].clone();
+    let sizes: Vec<usize> = layouts.iter().map(|l| l.size()).collect();
+    assert_eq!(sizes, [18, 2, 6, 3], "{layouts:?}");
+    let mut a = Mat64::zeros((10, 10));
+    let mut g = Mat64::zeros((2, 2));
+    let mut h = Mat64::ones((n, 3));
+    let head = Mat64::from_shape_fn((2, 3), |(i, o)| f64::from(weights[20 + i * 3 + o]));
+    for i in 0..n {
+        let pixel = |y: isize, x: isize| {
+            let inside = (0..4).contains(&y) && (0..4).contains(&x);
+            if inside { f64::from(case.x[[i, (4 * y + x) as usize]]) } else { 0.0 }
+        };
+        for (y, x) in (0..4).flat_map(|y| (0..4).map(move |x| (y, x))) {
+            let window = (0..9).map(|k| pixel(y + k / 3 - 1, x + k % 3 - 1)).chain([1.0]);
+            let window = Array1::from_iter(window);
+            a += &window.view().insert_axis(Axis(1)).dot(&window.view().insert_axis(Axis(0)));
+            for channel in 0..2 {
+                let weight = |k: usize| f64::from(weights[k * 2 + channel]);
+                let z = (0..9).map(|k| weight(k) * window[k]).sum::<f64>()
+                    + f64::from(weights[18 + channel]);
+                h[[i, channel]] += z / t - if (y, x) == (0, 0) { 1.0 } else { 0.0 };
+            }
+        }
+        let p = p.row(i);
+        let lambda = Mat64::from_diag(&p) - p.insert_axis(Axis(1)).dot(&p.insert_axis(Axis(0)));
+        // At each of t positions the derivative is head/t.
+        g += &(head.dot(&lambda).dot(&head.t()) * (t / (t * t)));
+    }
+    let lambda = Mat64::from_diag(&p.sum_axis(Axis(0))) - p.t().dot(&p);
+    let last = h.t().dot(&h) / n as f64;
+    let a = a / (n as f64 * t);
+    let gram = Mat64::from_shape_fn((29, 29), |(r, c)| match (r < 20, c < 20) {
+        (true, true) => a[[r / 2, c / 2]] * g[[r % 2, c % 2]],
+        (false, false) => {
+            let (r, c) = (r - 20, c - 20);
+            last[[r / 3, c / 3]] * lambda[[r % 3, c % 3]]
+        }
+        _ => 0.0,
+    });
+    let mut laplace = case.fit("kfac");
+    laplace.set_prior_precision(0.1).unwrap();
+    let truth = dense_covariance(&jacobian, &gram, 0.1, 3);
+    close(&laplace.outputs(case.x.view()).unwrap().covariance, &truth, 5e-5);
+}
+
+/// Eigenfunctions of the form `tangents` are folded into directions: the same features as the model's.
+#[test]
+fn folded_eigenfunctions_are_those_of_the_model() {
+    let case = Case::small();
+    let data = case.data();
+    let mut network = case.trained().build(2).unwrap();
+    let phi = case.folder.path().join("phi.npy");
+    let sampling = crate::sample::Sampling { samples: 300, ..Default::default() };
+    let tangents = crate::sample::Tangents::default();
+    crate::sample::ntk(&mut *network, &data, &tangents, &sampling, &phi, &mut Silent).unwrap();
+    let text = format!(
+        "tangents(of=\"{}\", network=\"{}\", points=40)",
+        case.file.display(),
+        case.architecture
+    )
+    .replace(&format!("\"{}\"", case.architecture), case.architecture);
+    let spec = crate::FitSpec {
+        features: Some(phi),
+        outputs: 3,
+        n_components: 4,
+        network: text.parse().unwrap(),
+        steps: crate::Steps::Exactly(0),
+        ..Default::default()
+    };
+    let model = crate::fit(&data, &spec).unwrap();
+    let path = case.folder.path().join("model.safetensors");
+    model.save(&path).unwrap();
+    let features = model.transform(case.x.view()).unwrap().mapv(f64::from);
+    let gram = features.dot(&features.t());
+    let laplace = case.fit(&format!("neuralef(model=\"{}\")", path.display()));
+    assert!(laplace.curvature.wants_jacobian(), "not folded");
+    // Coordinates are rotated, products are not.
+    let found = laplace.features(case.x.view()).unwrap().features;
+    let found = found.dot(&found.t());
+    let scale = gram.fold(0.0f64, |m, v| m.max(v.abs()));
+    assert!((&found - &gram).iter().all(|e| e.abs() < 1e-5 * scale));
+    // Those of another network are not folded.
+    let other = Case::new("mlp(hidden=[4], activation=erf)", 2, 3, 60);
+    let laplace = other.fit(&format!("neuralef(model=\"{}\")", path.display()));
+    assert!(!laplace.curvature.wants_jacobian(), "folded into another network");
+}
+
+/// Nothing in the file of a posterior makes reading it panic, or take memory that the file has not.
+#[test]
+fn damaged_files_never_panic() {
+    let case = Case::small();
+    let path = case.folder.path().join("posterior");
+    for source in ["last_layer", "kfac", "ella(components=3, landmarks=20)"] {
+        case.fit(source).save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(Laplace::from_bytes(&bytes).is_ok());
+        for at in (0..bytes.len()).step_by(37) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x15;
+            let _ = Laplace::from_bytes(&damaged).map(|l| l.outputs(case.x.view()));
+            assert!(Laplace::from_bytes(&bytes[..at]).is_err());
+        }
+        // Headers that say something else than the tensors.
+        let archive = Archive::from_bytes(&bytes).unwrap();
+        for (key, value) in [
+            ("n_features", serde_json::json!(1_000_000)),
+            ("outputs", serde_json::json!(1)),
+            ("n_samples", serde_json::json!(0)),
+            ("loss", serde_json::json!(-1.0)),
+            ("prior_precision", serde_json::json!(0.0)),
+            ("scale", serde_json::json!(1e300)),
+            ("source", serde_json::json!("diag")),
+            ("network", serde_json::json!("trained(of=/etc/hostname)")),
+        ] {
+            let mut other = Archive::from_bytes(&bytes).unwrap();
+            other.header[key] = value;
+            let found = Laplace::from_bytes(&other.to_bytes().unwrap());
+            assert!(matches!(found, Err(Error::ModelFile { .. })), "{source} {key}");
+        }
+        assert_eq!(archive.kind, Laplace::KIND);
     }
 }
 

@@ -10,9 +10,9 @@ use super::curvature::covariances;
 use super::likelihood::{Likelihood, Targets};
 use super::{Laplace, PointFeatures};
 use crate::bayes::Predictive;
-use crate::calibration::{Bins, nll, reliability};
+use crate::calibration::{Bins, nll, reliability, softmax};
 use crate::error::{Error, Result};
-use crate::matrix::Mat64;
+use crate::matrix::{Mat64, Mat64Ref};
 use crate::optimize::golden_section;
 
 /// Powers of ten that are tried.
@@ -79,6 +79,14 @@ impl Laplace {
         if criterion == Criterion::Ece && self.info.likelihood == Likelihood::Regression {
             return Err(Error::parameter("criterion", "nll, for real targets", "ece"));
         }
+        if self.curvature.values().is_empty() && self.info.likelihood == Likelihood::Classification
+        {
+            // Nothing is uncertain, and nothing to choose.
+            let p = softmax(points.mean.view())?;
+            let now = measure(p.view(), targets, criterion)?;
+            let (prior_precision, scale) = (self.info.prior_precision, self.info.scale);
+            return Ok(Tuning { criterion, prior_precision, scale, before: now, after: now });
+        }
         let seed = self.info.seed;
         let squares = points.features.mapv(|f| f * f);
         let task = Validation { points, squares, targets, criterion, predictive, seed };
@@ -111,7 +119,7 @@ impl Laplace {
                 }
             }
             let refined = cost(10f64.powf(d), 10f64.powf(s))?;
-            match refined <= after {
+            match refined < after {
                 true => after = refined,
                 false => (d, s) = pairs[best],
             }
@@ -127,8 +135,8 @@ impl Laplace {
     fn cost(&self, task: &Validation<'_>, delta: f64, scale: f64) -> Result<f64> {
         let variances = self.variances(delta, scale);
         let (n, c) = task.points.mean.dim();
-        let labels = match task.targets {
-            Targets::Labels(labels) => labels,
+        match task.targets {
+            Targets::Labels(_) => {}
             Targets::Values(values) => {
                 let variances = task.squares.dot(&ndarray::Array1::from(variances));
                 let terms =
@@ -138,7 +146,7 @@ impl Laplace {
                     });
                 return Ok(terms.sum::<f64>() / (n * c) as f64);
             }
-        };
+        }
         let starts: Vec<usize> = (0..n).step_by(POINTS).collect();
         let part = |start: &usize| {
             let rows = *start..(start + POINTS).min(n);
@@ -161,10 +169,18 @@ impl Laplace {
         let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
         let p = concatenate(Axis(0), &views)
             .map_err(|e| Error::shape("probabilities", format!("n × {c}"), e))?;
-        match task.criterion {
-            Criterion::Nll => nll(p.view(), labels),
-            Criterion::Ece => Ok(reliability(p.view(), labels, Bins::default())?.ece),
+        measure(p.view(), task.targets, task.criterion)
+    }
+}
+
+/// The criterion for probabilities of labels; real targets have none.
+fn measure(p: Mat64Ref<'_>, targets: &Targets, criterion: Criterion) -> Result<f64> {
+    match (targets, criterion) {
+        (Targets::Labels(labels), Criterion::Nll) => nll(p, labels),
+        (Targets::Labels(labels), Criterion::Ece) => {
+            Ok(reliability(p, labels, Bins::default())?.ece)
         }
+        (Targets::Values(_), _) => Err(Error::parameter("targets", "labels", "real numbers")),
     }
 }
 

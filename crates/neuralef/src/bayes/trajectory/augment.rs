@@ -157,7 +157,7 @@ mod tests {
                 Order::Chw => (c * 3 + y) * 4 + x,
                 Order::Hwc => (y * 4 + x) * 2 + c,
             };
-            let mut row = vec![0.0; 24];
+            let mut row = [0.0; 24];
             for (y, x, c) in (0..24).map(|i| (i / 8, i / 2 % 4, i % 2)) {
                 row[at(y, x, c)] = value(y, x, c);
             }

@@ -85,10 +85,10 @@ fn moments_are_those_of_all_the_weights() {
     let mut swa = states[0].clone();
     moments.mean_into(&mut swa).unwrap();
     let variances = moments.variances();
-    for j in 0..p {
+    for (j, variance) in variances[0].iter().enumerate() {
         assert_eq!(swa.units()[0][j], mean(9, j) as f32);
         let direct = (0..9).map(|i| value(i, j).powi(2)).sum::<f64>() / 9.0 - mean(9, j).powi(2);
-        assert!((variances[0][j] - direct).abs() < 1e-13);
+        assert!((variance - direct).abs() < 1e-13);
     }
 
     // θ̄ + √scale(Σ^½z₁ + Dz₂/√(K − 1)) has the covariance scale·(Σ + DDᵀ/(K − 1)).
@@ -221,7 +221,7 @@ fn a_linear_trajectory_has_the_stationary_covariance() {
     training
         .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut writers, &mut Silent)
         .unwrap();
-    writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
+    writers.into_iter().for_each(|w| assert!(w.finish().unwrap() > 0));
     let states = Dataset::open(&path.to_string_lossy(), 0).unwrap();
     assert_eq!((states.len(), states.width()), (4000, 1));
     // One output at one point: the two layouts are told apart by N·C = 1.
@@ -298,7 +298,7 @@ fn streamed_features_are_the_centred_outputs() {
             let network = build("mlp(hidden=[5])", 2, 2);
             let run = training.run(network, &data, &targets, &mut writers, &mut Silent);
             assert_eq!(run.unwrap().record().states, tail_steps / 4);
-            writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
+            writers.into_iter().for_each(|w| assert!(w.finish().unwrap() > 0));
             let states = Dataset::open(&at("s.npy").to_string_lossy(), 0).unwrap();
             states.range(0..states.len()).unwrap().mapv(f64::from)
         })
@@ -397,7 +397,7 @@ fn everything(threads: usize, dir: &Path) -> (Vec<u8>, Vec<Parameters>) {
         .unwrap();
         all
     });
-    writers.into_iter().for_each(|w| drop(w.finish().unwrap()));
+    writers.into_iter().for_each(|w| assert!(w.finish().unwrap() > 0));
     (std::fs::read(path).unwrap(), parameters)
 }
 

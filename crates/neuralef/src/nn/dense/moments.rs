@@ -5,21 +5,27 @@ use ndarray::{ArrayView1, s};
 use super::Dense;
 use crate::error::Result;
 use crate::matrix::{Mat, Mat64, MatRef};
-use crate::nn::moments::LayerMoments;
+use crate::nn::moments::{LayerMoments, WeightLayer};
 use crate::nn::{Network, Tape, expect_one};
 
 impl Dense {
-    /// See [`Network::layer_moments`]. The derivative by biases is that by what a layer puts out.
-    pub(super) fn moments(&self, x: MatRef<'_>, roots: &[Mat64]) -> Result<Vec<LayerMoments>> {
+    /// See [`Network::weight_layers`].
+    pub(super) fn places(&self) -> Result<Vec<WeightLayer>> {
         expect_one(self)?;
-        let mut moments = Vec::new();
         let mut offset = 0;
-        for (inner, outer) in &self.layers {
+        let place = |(inner, outer): &(usize, usize)| {
             let weight = offset..offset + inner * outer;
             let bias = weight.end..weight.end + outer;
             offset = bias.end;
-            moments.push(LayerMoments::new(weight, bias, *outer, 1));
-        }
+            WeightLayer::new(weight, bias, *outer, 1)
+        };
+        Ok(self.layers.iter().map(place).collect())
+    }
+
+    /// See [`Network::layer_moments`]. The derivative by biases is that by what a layer puts out.
+    pub(super) fn moments(&self, x: MatRef<'_>, roots: &[Mat64]) -> Result<Vec<LayerMoments>> {
+        let mut moments: Vec<LayerMoments> =
+            self.places()?.into_iter().map(LayerMoments::new).collect();
         let (mut tape, mut gradient) = (Tape::default(), self.parameters.zeros_like());
         for (i, root) in roots.iter().enumerate() {
             let point = x.slice(s![i..i + 1, ..]);
@@ -29,14 +35,14 @@ impl Dense {
                     0 => &tape.input,
                     _ => &tape.records[0].layers[l - 1].value,
                 };
-                let a = values[..moments.inputs].iter().map(|v| f64::from(*v)).chain([1.0]);
+                let a = values[..moments.layer.inputs].iter().map(|v| f64::from(*v)).chain([1.0]);
                 add_outer(&mut moments.a, &a.collect::<Vec<_>>());
             }
             for column in root.columns() {
                 let cotangent = Mat::from_shape_fn((1, column.len()), |(_, o)| column[o] as f32);
                 self.vjp(&tape, cotangent.view(), &mut gradient)?;
                 for moments in &mut moments {
-                    let g = gradient.units()[0][moments.bias.clone()].iter();
+                    let g = gradient.units()[0][moments.layer.bias.clone()].iter();
                     add_outer(&mut moments.g, &g.map(|v| f64::from(*v)).collect::<Vec<_>>());
                 }
             }

@@ -20,7 +20,7 @@ use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::nn::parameters::Parameters;
 use crate::nn::rows::{expect_cotangent, expect_single, finite, in_order, matrix, segments};
 use crate::nn::tape::Tape;
-use crate::nn::{LayerInfo, LayerMoments, Network, expect_frozen};
+use crate::nn::{LayerInfo, LayerMoments, Network, WeightLayer, expect_frozen};
 
 mod backward;
 mod forward;
@@ -383,6 +383,18 @@ impl Network for Layered {
             );
         }
         Ok(())
+    }
+
+    fn weight_layers(&self) -> Result<Vec<WeightLayer>> {
+        self.convolutions()
+    }
+
+    fn ends_linear(&self) -> bool {
+        let last = self.plan.graph.nodes.last();
+        last.is_some_and(|node| {
+            let dense = matches!(&node.layer, Layer::Conv(_)) && node.output.is_vector();
+            dense && node.activation.is_none()
+        })
     }
 
     fn layer_moments(

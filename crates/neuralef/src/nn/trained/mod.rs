@@ -100,6 +100,17 @@ impl Trained {
         }
     }
 
+    /// Whether this is the same file, wherever it lies, read in the same way.
+    fn is_same(&self, other: &Trained) -> bool {
+        let sums = (self.source().checksum_text(), other.source().checksum_text());
+        let same = match (self, other) {
+            (Trained::Onnx(a), Trained::Onnx(b)) => a.order() == b.order(),
+            (Trained::Weights { spec: a, .. }, Trained::Weights { spec: b, .. }) => a == b,
+            _ => false,
+        };
+        same && sums.0 == sums.1 && sums.0 != "auto"
+    }
+
     /// Its parameters in the text form.
     fn text(&self) -> String {
         let source = self.source();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{CHECKSUM, NETWORK, OF, Trained};
 use crate::error::{Error, Result};
 use crate::nn::convolutional::ORDER;
-use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSpec};
+use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
 use crate::spec::args::{Entry, Registry};
 use crate::spec::text::{self, Expr, Node};
 
@@ -81,9 +81,20 @@ impl TrainedNetwork {
         self.0.network(inputs)
     }
 
+    /// What the network holds for points of `inputs` numbers when `bytes` are in its file; they are kept
+    /// for it, so that nothing is looked for elsewhere.
+    pub(crate) fn size(&self, inputs: usize, bytes: Vec<u8>) -> Result<NetworkSize> {
+        self.file().keep(bytes)?;
+        Ok(self.0.size(inputs))
+    }
+
     /// The path of its file, as users wrote it.
     pub fn path(&self) -> &str {
         self.0.source().path()
+    }
+
+    pub(super) fn trained(&self) -> &Trained {
+        &self.0
     }
 
     pub(crate) fn file(&self) -> &NetworkFile {

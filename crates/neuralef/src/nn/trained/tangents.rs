@@ -7,7 +7,7 @@
 
 use ndarray::{Axis, s};
 
-use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
+use super::{CHECKSUM, NETWORK, OF, Parameter, Trained, TrainedNetwork};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
@@ -128,6 +128,10 @@ impl Architecture for TangentsOf {
 
     fn hidden_has_outputs(&self) -> bool {
         true
+    }
+
+    fn is_made_of(&self, trained: &TrainedNetwork) -> bool {
+        self.trained.is_same(trained.trained())
     }
 
     fn file(&self) -> Option<&NetworkFile> {

@@ -269,7 +269,7 @@ impl<'a> Backward<'a> {
         match &plan.kernels[node] {
             Kernel::Conv(_) if part.moments.is_some() => {
                 let found = part.moments.iter_mut().flat_map(|all| all.iter_mut());
-                if let Some(moments) = found.into_iter().find(|m| m.weight == weight) {
+                if let Some(moments) = found.into_iter().find(|m| m.layer.weight == weight) {
                     add_cotangents(dz, output.stride, moments);
                 }
             }

@@ -9,15 +9,16 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::nn::graph::Layer;
 use crate::nn::graph::plan::Kernel;
-use crate::nn::moments::LayerMoments;
+use crate::nn::moments::{LayerMoments, WeightLayer};
 use crate::nn::{Network, expect_frozen, expect_one};
 
 /// Images whose sums one task makes; fixed, because sums over images are sums over tasks.
 const IMAGES: usize = 32;
 
 impl Layered {
-    /// All zeros, for each convolution.
-    fn no_moments(&self) -> Result<Vec<LayerMoments>> {
+    /// See [`Network::weight_layers`].
+    pub(super) fn convolutions(&self) -> Result<Vec<WeightLayer>> {
+        expect_one(self)?;
         let mut all = Vec::new();
         for (i, node) in self.plan.graph.nodes.iter().enumerate() {
             let Layer::Conv(conv) = &node.layer else { continue };
@@ -28,9 +29,13 @@ impl Layered {
                 });
             }
             let (weight, bias) = (self.plan.weights[i].clone(), self.plan.biases[i].clone());
-            all.push(LayerMoments::new(weight, bias, conv.channels, node.output.pixels()));
+            all.push(WeightLayer::new(weight, bias, conv.channels, node.output.pixels()));
         }
         Ok(all)
+    }
+
+    fn no_moments(&self) -> Result<Vec<LayerMoments>> {
+        Ok(self.convolutions()?.into_iter().map(LayerMoments::new).collect())
     }
 
     /// See [`Network::layer_moments`].
@@ -94,8 +99,8 @@ impl Layered {
         for ((node, conv), moments) in convolutions.zip(moments) {
             let value = self.plan.graph.nodes[node].inputs[0];
             let rows = moments.a.nrows();
-            let mut patches = Mat::ones((moments.positions, rows));
-            let inputs = moments.inputs;
+            let mut patches = Mat::ones((moments.layer.positions, rows));
+            let inputs = moments.layer.inputs;
             conv.patches(record.store.value(value, image), patches.slice_mut(s![.., ..inputs]));
             moments.a += &patches.t().dot(&patches).mapv(f64::from);
         }
@@ -105,6 +110,6 @@ impl Layered {
 /// Adds Σ_t g_t g_tᵀ for cotangents of one image, `stride` numbers to a pixel.
 pub(super) fn add_cotangents(dz: &[f32], stride: usize, moments: &mut LayerMoments) {
     let Ok(g) = ArrayView2::from_shape((dz.len() / stride, stride), dz) else { return };
-    let g = g.slice(s![.., ..moments.outputs]);
+    let g = g.slice(s![.., ..moments.layer.outputs]);
     moments.g += &g.t().dot(&g).mapv(f64::from);
 }
