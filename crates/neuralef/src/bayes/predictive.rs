@@ -207,7 +207,7 @@ fn monte_carlo(
         rng::fill_normal(&mut rng::stream(seed, "predictive", chunk as u64), &mut normal);
         let normal = Mat64::from_shape_fn((count, c), |(s, j)| f64::from(normal[s * c + j]));
         let mean_of = |i: &usize| -> Result<Array1<f64>> {
-            let logits = matmul_f64(normal.view(), roots[*i].t())? + &mean.row(*i);
+            let logits = matmul_f64(normal.view(), roots[*i].t())? + mean.row(*i);
             Ok(softmax(logits.view())?.sum_axis(Axis(0)))
         };
         let sums: Vec<Array1<f64>> = points.par_iter().map(mean_of).collect::<Result<_>>()?;

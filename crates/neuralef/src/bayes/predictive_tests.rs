@@ -67,8 +67,8 @@ fn two_classes_against_quadrature() {
         assert!((p - sigmoid_mean(m, v)).abs() < 0.016, "{m} {v}: {p}");
     }
     // What probit stands for: one logit that is a difference.
-    for (m, v) in [(0.0, 1.0), (1.0, 0.5), (2.0, 4.0), (-1.5, 9.0)] {
-        let scaled: f64 = m / (1.0 + PI / 8.0 * v as f64).sqrt();
+    for (m, v) in [(0.0f64, 1.0f64), (1.0, 0.5), (2.0, 4.0), (-1.5, 9.0)] {
+        let scaled = m / (1.0 + PI / 8.0 * v).sqrt();
         let probit = 1.0 / (1.0 + (-scaled).exp());
         assert!((probit - sigmoid_mean(m, v)).abs() < 0.016, "{m} {v}");
     }

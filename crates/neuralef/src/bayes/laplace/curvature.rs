@@ -210,11 +210,6 @@ pub(super) trait FeatureSpace: Send + Sync {
     /// F, n·C × k.
     fn at(&self, block: &Block<'_>) -> Result<Mat64>;
 
-    /// LᵀF for the roots L of Λ, with consecutive rows for each point.
-    fn weighted(&self, block: &Block<'_>, roots: &[Mat64]) -> Result<Mat64> {
-        Ok(weighted(self.at(block)?.view(), roots))
-    }
-
     /// FQ for Q of k × p.
     fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
         matmul_f64(self.at(block)?.view(), rotation)
@@ -260,7 +255,7 @@ impl Sums for GaussNewton {
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
-        let features = self.space.weighted(block, roots)?;
+        let features = weighted(self.space.at(block)?.view(), roots);
         self.sum += &tr_matmul_f64(features.view(), features.view())?;
         Ok(())
     }

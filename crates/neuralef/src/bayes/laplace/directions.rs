@@ -202,7 +202,7 @@ impl FeatureSpace for Directions {
         let rows = block.x.nrows() * block.outputs();
         let product = linalg::matmul_long_f32(block.jacobian()?, self.v.view())?;
         let constants = ndarray::ArrayView1::from(&self.constants);
-        Ok(product.slice(s![..rows, ..]).mapv(f64::from) + &constants)
+        Ok(product.slice(s![..rows, ..]).mapv(f64::from) + constants)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ndarray::s;
+use ndarray::{Array1, Axis, s};
 
-use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task};
+use super::curvature::{Block, Curvature, FeatureSpace, InFeatures, Sums, Task};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fit::Observer;
@@ -82,7 +82,10 @@ impl Source for LastLayer {
         };
         task.expect_memory("the matrix of the last layer", bytes)?;
         Ok(match self.structure {
-            Structure::Full => GaussNewton::of(space),
+            Structure::Full => {
+                let sum = Mat64::zeros((width, width));
+                Box::new(Whole { space, sum })
+            }
             Structure::Kronecker => {
                 let (inputs, outputs) = (Mat64::zeros((h, h)), Mat64::zeros((c, c)));
                 Box::new(Products { space, inputs, outputs })
@@ -165,21 +168,6 @@ impl FeatureSpace for Hidden {
         Ok(out)
     }
 
-    /// LᵀF = Lᵀ ⊗ (h, 1).
-    fn weighted(&self, block: &Block<'_>, roots: &[Mat64]) -> Result<Mat64> {
-        let (values, p) = (self.values(block)?, self.of_one());
-        let mut out = Mat64::zeros((roots.iter().map(Mat64::ncols).sum(), self.width()));
-        let mut rows = out.rows_mut().into_iter();
-        for (value, root) in values.rows().into_iter().zip(roots) {
-            for (column, mut row) in root.columns().into_iter().zip(rows.by_ref()) {
-                for (o, weight) in column.iter().enumerate() {
-                    row.slice_mut(s![o * p..(o + 1) * p]).assign(&(&value * *weight));
-                }
-            }
-        }
-        Ok(out)
-    }
-
     /// Each row has the numbers of one output: the others are not multiplied.
     fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
         let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
@@ -193,6 +181,46 @@ impl FeatureSpace for Hidden {
 
     fn save(&self, _archive: &mut Archive) -> Result<()> {
         Ok(())
+    }
+}
+
+/// The whole matrix, Σ Λ ⊗ (h, 1)(h, 1)ᵀ, block by block: O(n C² (p + 1)²), C² times less than by
+/// features.
+struct Whole {
+    space: Box<Hidden>,
+    sum: Mat64,
+}
+
+impl Sums for Whole {
+    fn wants_jacobian(&self) -> bool {
+        false
+    }
+
+    fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
+        let (values, p) = (self.space.values(block)?, self.space.of_one());
+        for a in 0..self.space.outputs {
+            for b in 0..=a {
+                let lambda = roots.iter().map(|root| root.row(a).dot(&root.row(b)));
+                let lambda = Array1::from_iter(lambda).insert_axis(Axis(1));
+                let found = tr_matmul_f64(values.view(), (&values * &lambda).view())?;
+                let mut to = self.sum.slice_mut(s![a * p..(a + 1) * p, b * p..(b + 1) * p]);
+                to += &found;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
+        let Whole { space, mut sum } = *self;
+        for row in 0..sum.nrows() {
+            for column in 0..row {
+                sum[[column, row]] = sum[[row, column]];
+            }
+        }
+        let (values, rotation) = eigh(sum.view())?;
+        // What is below 0 is rounding.
+        let values = values.into_iter().map(|v| v.max(0.0)).collect();
+        Ok(Box::new(InFeatures { space, values, rotation }))
     }
 }
 
@@ -226,17 +254,15 @@ impl Sums for Products {
         let (b, v) = eigh(outputs.view())?;
         let mut values = vec![0.0; c * p];
         let mut rotation = Mat64::zeros((c * p, c * p));
-        for o in 0..c {
-            for i in 0..p {
-                // The pair (o, i) of eigenvectors is column o·p + i; i = h is the bias.
-                let column = o * p + i;
-                values[column] = b[o].max(0.0) * if i < h { a[i].max(0.0) } else { 1.0 };
-                for output in 0..c {
-                    let mut to = rotation.slice_mut(s![output * p..(output + 1) * p, column]);
-                    match i < h {
-                        true => to.slice_mut(s![..h]).assign(&(&u.column(i) * v[[output, o]])),
-                        false => to[h] = v[[output, o]],
-                    }
+        // The pair (o, i) of eigenvectors is column o·p + i; i = h is the bias.
+        let pairs = (0..c).flat_map(|o| (0..p).map(move |i| (o, i)));
+        for (column, (o, i)) in pairs.enumerate() {
+            values[column] = b[o].max(0.0) * a.get(i).map_or(1.0, |a| a.max(0.0));
+            for output in 0..c {
+                let mut to = rotation.slice_mut(s![output * p..(output + 1) * p, column]);
+                match i < h {
+                    true => to.slice_mut(s![..h]).assign(&(&u.column(i) * v[[output, o]])),
+                    false => to[h] = v[[output, o]],
                 }
             }
         }
