@@ -378,7 +378,11 @@ impl<'a> Scores<'a> {
     fn row(&mut self, name: &str, p: &Mat64, kernel: Option<Kernel>) -> Result<()> {
         let found = assess(p.view(), self.truth)?;
         let diagram = reliability(p.view(), self.truth, Bins::default())?;
-        self.diagrams.push((name.to_string(), diagram));
+        // One for each method; there are several networks of eigenfunctions.
+        let title = name.split(',').next().unwrap_or(name);
+        if self.diagrams.iter().all(|(other, _)| other != title) {
+            self.diagrams.push((title.to_string(), diagram));
+        }
         let (accuracy, ece) = (100.0 * found.accuracy, 100.0 * found.ece);
         let scores = [
             format!("{accuracy:.2}"),
