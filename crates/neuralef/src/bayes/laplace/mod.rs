@@ -35,7 +35,6 @@
 //! ```
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,19 +42,19 @@ use ndarray::{Array3, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::predictive::Outputs;
-use crate::data::{Dataset, Standardizer};
+use crate::data::Standardizer;
 use crate::error::{Error, Result};
-use crate::fit::{Event, Observer};
 use crate::linalg::expect_finite_f32;
 use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef, expect_columns};
 use crate::nn::{Network, TrainedNetwork};
-use crate::persist::Archive;
 
 mod curvature;
 mod diagonal;
 mod directions;
 mod eigenfunctions;
 mod evidence;
+mod file;
+mod fit;
 mod kronecker;
 mod last_layer;
 mod likelihood;
@@ -65,35 +64,14 @@ mod source;
 mod tests;
 mod tune;
 
-use curvature::{
-    Block, Curvature, POINTS, Points, Sums, Task, covariances, points_at_a_time, tell,
-    with_jacobians,
-};
+use curvature::{Block, Curvature, covariances, points_at_a_time, with_jacobians};
 use evidence::Evidence;
 
+pub use fit::{LaplaceSpec, fit_laplace};
 pub use likelihood::{Likelihood, Targets};
 pub(crate) use source::SOURCES;
 pub use source::SourceSpec;
 pub use tune::{Criterion, Tuning};
-
-/// What a Laplace approximation is asked to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LaplaceSpec {
-    /// What is uncertain.
-    pub source: SourceSpec,
-    /// δ; none for the one with the largest marginal likelihood.
-    pub prior_precision: Option<f64>,
-    /// σ² of targets that are real numbers; none for the one with the largest marginal likelihood.
-    pub noise_variance: Option<f64>,
-    /// T, by which the data count 1/T times, for targets that are classes.
-    pub temperature: f64,
-    /// What is done to points before the network sees them, x ↦ (x − mean)/scale.
-    pub preprocessing: Option<Standardizer>,
-    /// Seed of everything random in a source.
-    pub seed: u64,
-    /// Memory that a source may take, in MiB.
-    pub memory_budget: u64,
-}
 
 /// What is known about a fitted posterior, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,166 +142,6 @@ impl PointFeatures {
         let mean = self.mean.select(Axis(0), points);
         Ok(PointFeatures { mean, features: self.features.select(Axis(0), &rows) })
     }
-}
-
-impl LaplaceSpec {
-    /// Of a source in text form, everything else default.
-    ///
-    /// # Errors
-    /// [`Error::Parse`], [`Error::UnknownName`].
-    pub fn new(source: &str) -> Result<Self> {
-        Ok(LaplaceSpec {
-            source: source.parse()?,
-            prior_precision: None,
-            noise_variance: None,
-            temperature: 1.0,
-            preprocessing: None,
-            seed: 0,
-            memory_budget: 4096,
-        })
-    }
-
-    fn check(&self, likelihood: Likelihood) -> Result<()> {
-        expect_positive("temperature", self.temperature)?;
-        for (name, value) in
-            [("prior_precision", self.prior_precision), ("noise_variance", self.noise_variance)]
-        {
-            value.map_or(Ok(()), |value| expect_positive(name, value))?;
-        }
-        let (unused, of) = match likelihood {
-            Likelihood::Classification => (self.noise_variance.is_some(), "noise_variance"),
-            Likelihood::Regression => (self.temperature != 1.0, "temperature"),
-        };
-        if unused {
-            let targets = match likelihood {
-                Likelihood::Classification => "classes",
-                Likelihood::Regression => "real numbers",
-            };
-            return Err(Error::parameter(
-                of,
-                format!("none, for targets that are {targets}"),
-                "one",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Fits it to `data` (n × d) and their targets. The network is the one that was trained on them:
-    /// its outputs are the mean, and stay as they are.
-    ///
-    /// # Errors
-    /// [`Error::InvalidParameter`], [`Error::Shape`], [`Error::NonFinite`], file errors of the network,
-    /// [`Error::Interrupted`], [`Error::MemoryBudget`], [`Error::Numerical`] when the marginal
-    /// likelihood has no maximum, and what the source reports.
-    pub fn fit(
-        &self,
-        network: &TrainedNetwork,
-        data: &Dataset,
-        targets: &Targets,
-        observer: &mut dyn Observer,
-    ) -> Result<Laplace> {
-        let mut all = fit_laplace(std::slice::from_ref(self), network, data, targets, observer)?;
-        // One spec, one posterior.
-        Ok(all.swap_remove(0))
-    }
-}
-
-/// Fits several posteriors of one network in one pass over the data: gradients of its outputs, which
-/// most sources need and which take most of the time, are computed once. The specs must agree about
-/// preprocessing.
-///
-/// # Errors
-/// As [`LaplaceSpec::fit`].
-pub fn fit_laplace(
-    specs: &[LaplaceSpec],
-    network: &TrainedNetwork,
-    data: &Dataset,
-    targets: &Targets,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Laplace>> {
-    let Some(first) = specs.first() else { return Ok(Vec::new()) };
-    for spec in specs {
-        spec.check(targets.likelihood())?;
-        if spec.preprocessing != first.preprocessing {
-            return Err(Error::parameter("preprocessing", "the same for all specs", "others"));
-        }
-    }
-    let points = Points { data, preprocessing: first.preprocessing.as_ref() };
-    let n = data.len();
-    let built: Arc<dyn Network> = network.build(data.width())?.into();
-    let c = built.functions() * built.outputs();
-    targets.check(n, c)?;
-    let mut outputs = Mat64::zeros((n, c));
-    for start in (0..n).step_by(POINTS) {
-        let rows = start..(start + POINTS).min(n);
-        tell(observer, &Event::Tick)?;
-        let f = built.forward(points.block(rows.clone())?.view(), None)?;
-        outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
-    }
-    let loss = targets.loss(outputs.view())?;
-    let negligible = likelihood::negligible(targets.likelihood(), outputs.view())?;
-    let mut sums: Vec<(Box<dyn Sums>, LaplaceSeconds)> = Vec::new();
-    for spec in specs {
-        let started = Instant::now();
-        let LaplaceSpec { seed, memory_budget, .. } = *spec;
-        let (network, trained) = (&*built, network);
-        let task = Task { network, trained, points, outputs: c, seed, memory_budget, negligible };
-        let begun = spec.source.0.begin(&task, observer)?;
-        sums.push((begun, LaplaceSeconds { own: seconds(started), shared: 0.0 }));
-    }
-    let jacobian = sums.iter().any(|(sums, _)| sums.wants_jacobian());
-    tell(observer, &Event::Phase { name: "curvature" })?;
-    for start in (0..n).step_by(POINTS) {
-        tell(observer, &Event::Progress { done: start, total: n })?;
-        let rows = start..(start + POINTS).min(n);
-        let roots = targets.likelihood().roots(outputs.slice(s![rows.clone(), ..]))?;
-        let x = points.block(rows)?;
-        let shared = with_jacobians(&*built, x.view(), jacobian, |points, block| {
-            for (sums, spent) in &mut sums {
-                if sums.wants_jacobian() == block.jacobian.is_some() {
-                    let started = Instant::now();
-                    sums.add(block, &roots[points.clone()])?;
-                    spent.own += seconds(started);
-                }
-            }
-            Ok(())
-        })?;
-        for (sums, spent) in &mut sums {
-            spent.shared += if sums.wants_jacobian() { shared } else { 0.0 };
-        }
-    }
-    let mut fitted = Vec::new();
-    for (spec, (sums, mut spent)) in specs.iter().zip(sums) {
-        let started = Instant::now();
-        let curvature = sums.finish(n)?;
-        let info = LaplaceInfo {
-            network: network.to_string(),
-            source: spec.source.clone(),
-            likelihood: targets.likelihood(),
-            n_features: data.width(),
-            outputs: c,
-            data: data.name().to_string(),
-            n_samples: n,
-            loss,
-            squared_norm: spec.source.0.squared_norm(&*built)?,
-            prior_precision: spec.prior_precision.unwrap_or(1.0),
-            scale: spec.noise_variance.unwrap_or(spec.temperature),
-            seed: spec.seed,
-        };
-        let mut laplace = Laplace {
-            info,
-            trained: network.clone(),
-            network: Arc::clone(&built),
-            preprocessing: spec.preprocessing.clone(),
-            curvature: curvature.into(),
-            seconds: spent,
-        };
-        laplace.choose(spec.prior_precision.is_none(), spec.noise_variance.is_none())?;
-        spent.own += seconds(started);
-        laplace.seconds = spent;
-        fitted.push(laplace);
-    }
-    Ok(fitted)
 }
 
 /// Goes through the points `x` (n × d) for several posteriors of one network: calls `each` with the
@@ -401,9 +219,6 @@ fn expect_positive(name: &str, value: f64) -> Result<()> {
 }
 
 impl Laplace {
-    /// The kind of archive that its file is.
-    pub const KIND: &str = "laplace";
-
     /// What is known about it.
     pub fn info(&self) -> &LaplaceInfo {
         &self.info
@@ -607,79 +422,5 @@ impl Laplace {
         }
         let got = format!("{} outputs, {} columns", points.mean.ncols(), points.features.ncols());
         Err(Error::shape("features of points", format!("{c} outputs, {p} columns"), got))
-    }
-
-    /// Writes the file of the posterior, which holds the network too.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let mut archive = Archive::with_header(Self::KIND, &self.info)?;
-        archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
-        if let Some(p) = &self.preprocessing {
-            archive.put_f64("preprocessing.mean", &[p.width()], p.mean().to_vec())?;
-            archive.put_f64("preprocessing.scale", &[p.width()], p.scale().to_vec())?;
-        }
-        self.curvature.save(&mut archive)?;
-        archive.write(path)
-    }
-
-    /// Reads the file of a posterior; nothing else is needed.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::ModelFile`] for a damaged, hostile or foreign file.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        Laplace::from_archive(&Archive::read(path)?)
-    }
-
-    /// Reads a posterior from the bytes of its file.
-    ///
-    /// # Errors
-    /// As [`load`](Laplace::load).
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Laplace::from_archive(&Archive::from_bytes(bytes)?)
-    }
-
-    fn from_archive(archive: &Archive) -> Result<Self> {
-        archive.expect_kind(Self::KIND)?;
-        let info: LaplaceInfo = archive.header_as()?;
-        Self::from_parts(archive, info).map_err(|e| match e {
-            Error::ModelFile { .. } => e,
-            other => archive.fault(other.to_string()),
-        })
-    }
-
-    fn from_parts(archive: &Archive, info: LaplaceInfo) -> Result<Self> {
-        let trained: TrainedNetwork = info.network.parse()?;
-        let room = trained.size(info.n_features, archive.bytes("network.file")?)?;
-        archive.expect_room(room)?;
-        let network: Arc<dyn Network> = trained.build(info.n_features)?.into();
-        if network.functions() * network.outputs() != info.outputs || info.n_samples == 0 {
-            return Err(archive.fault("header and network disagree about sizes"));
-        }
-        for (name, value) in [("prior_precision", info.prior_precision), ("scale", info.scale)] {
-            expect_positive(name, value)?;
-        }
-        let sums = [info.loss, info.squared_norm];
-        let classes = info.likelihood == Likelihood::Classification;
-        if sums.iter().any(|v| !(v.is_finite() && *v >= 0.0)) || (classes && info.outputs < 2) {
-            return Err(archive.fault("header without sense"));
-        }
-        let preprocessing = match archive.shape("preprocessing.mean") {
-            Some(_) => Some(Standardizer::new(
-                archive.f64_vector("preprocessing.mean")?,
-                archive.f64_vector("preprocessing.scale")?,
-            )?),
-            None => None,
-        };
-        if preprocessing.as_ref().is_some_and(|p| p.width() != info.n_features) {
-            return Err(archive.fault("preprocessing of other points"));
-        }
-        let curvature: Arc<dyn Curvature> = info.source.0.load(archive, &*network)?.into();
-        if curvature.values().iter().any(|v| !(v.is_finite() && *v >= 0.0)) {
-            return Err(archive.fault("curvatures must be finite and not negative"));
-        }
-        let seconds = LaplaceSeconds::default();
-        Ok(Laplace { info, trained, network, preprocessing, curvature, seconds })
     }
 }
