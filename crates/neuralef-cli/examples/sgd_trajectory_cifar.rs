@@ -74,7 +74,7 @@ const SMALL: Setting = Setting {
     tail_epochs: 4,
     states: 5,
     lr: 0.1,
-    tail_lr: 0.1,
+    tail_lr: 0.05,
     swag: 10,
     k: 19,
     steps: 100,
@@ -83,6 +83,7 @@ const DEFAULT: Setting = Setting {
     network: "resnet(depth=8, width=16)",
     images: 10_000,
     epochs: 40,
+    tail_lr: 0.1,
     tail_epochs: 10,
     states: 2,
     swag: 20,
@@ -377,7 +378,11 @@ impl<'a> Scores<'a> {
     fn row(&mut self, name: &str, p: &Mat64, kernel: Option<Kernel>) -> Result<()> {
         let found = assess(p.view(), self.truth)?;
         let diagram = reliability(p.view(), self.truth, Bins::default())?;
-        self.diagrams.push((name.to_string(), diagram));
+        // One for each method; there are several networks of eigenfunctions.
+        let title = name.split(',').next().unwrap_or(name);
+        if self.diagrams.iter().all(|(other, _)| other != title) {
+            self.diagrams.push((title.to_string(), diagram));
+        }
         let (accuracy, ece) = (100.0 * found.accuracy, 100.0 * found.ece);
         let scores = [
             format!("{accuracy:.2}"),

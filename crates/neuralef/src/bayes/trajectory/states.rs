@@ -83,7 +83,7 @@ pub fn centred_features(
 ) -> Result<Sampled> {
     let rows = points.saturating_mul(outputs);
     let by_points = states.len() == rows;
-    if !by_points && states.width() != rows || rows == 0 {
+    if rows == 0 || (!by_points && states.width() != rows) {
         let (n, c) = (points, outputs);
         let expected = format!("({n}·{c}) × M or M × ({n}·{c})");
         let got = format!("{} × {}", states.len(), states.width());
