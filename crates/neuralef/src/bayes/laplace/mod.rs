@@ -27,7 +27,7 @@
 //! let train = Dataset::open("train.npy", 0)?;
 //! # let labels = vec![0];
 //! let spec = LaplaceSpec::new("neuralef(components=20)")?;
-//! let posterior = spec.fit(&network, &train, Targets::Labels(labels), &mut Silent)?;
+//! let posterior = spec.fit(&network, &train, &Targets::Labels(labels), &mut Silent)?;
 //! println!("prior precision {:.3e} by marginal likelihood", posterior.prior_precision());
 //! let test = Dataset::open("test.npy", 0)?.range(0..100)?;
 //! let p = posterior.outputs(test.view())?.probabilities(Predictive::Probit, 0)?; // 100 × C
