@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use neuralef::bayes::{Laplace, LaplaceSpec, Predictive, Targets, fit_laplace};
 use neuralef::calibration::assess;
 use neuralef::{
-    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, Silent, Standardizer, TrainedNetwork, fit,
-    metrics, read_onnx, read_weights, write_weights,
+    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, Silent, TrainedNetwork, fit, metrics, read_onnx,
+    read_weights, write_weights,
 };
 
 fn file(name: &str) -> String {
@@ -119,25 +119,34 @@ fn needs_data_last_layer_posteriors_are_those_of_laplace_torch() {
         data.labels().unwrap().iter().map(|y| *y as usize).collect()
     };
     let (train, test) = (open("data_batch_1"), open("test_batch"));
-    let mean = [0.485, 0.456, 0.406].map(|m| 255.0 * m);
-    let std = [0.229, 0.224, 0.225].map(|s| 255.0 * s);
-    let preprocessing = Some(Standardizer::by_channel(3072, &mean, &std).unwrap());
     let path = file("resnet/resnet20.safetensors");
     let network = TrainedNetwork::open(path, Some("shared_resnet(depth=20)")).unwrap();
+    let network = network.build(3072).unwrap();
+    // The last layer as a network of its own, on the features before it; those of the test images are
+    // in the reference.
+    let hidden = network.hidden(normalised(&train).view()).unwrap();
+    let reference = file("resnet/resnet20_cifar10_test_reference.npz");
+    let features = Dataset::open(&format!("{reference}:features"), 0).unwrap();
+    let all = &network.parameters().units()[0];
+    let mut linear = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(64, 1, 10, 0).unwrap();
+    linear.parameters_mut().units_mut()[0].copy_from_slice(&all[all.len() - 650..]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("linear.safetensors");
+    write_weights(&*linear, &path).unwrap();
+    let network = TrainedNetwork::open(path, Some("mlp(hidden=[])")).unwrap();
+
     let expected = [
         ("map", 0.3727, 0.0532),
         ("last_layer", 0.2507, 0.0105),
         ("last_layer(structure=kronecker)", 0.2562, 0.0213),
     ];
-    let spec = |source: &str| LaplaceSpec {
-        preprocessing: preprocessing.clone(),
-        ..LaplaceSpec::new(source).unwrap()
-    };
-    let specs: Vec<LaplaceSpec> = expected.iter().map(|(source, ..)| spec(source)).collect();
+    let specs: Vec<LaplaceSpec> =
+        expected.iter().map(|(source, ..)| LaplaceSpec::new(source).unwrap()).collect();
     let targets = Targets::Labels(labels(&train));
-    let posteriors = fit_laplace(&specs, &network, &train, &targets, &mut Silent).unwrap();
+    let data = Dataset::from_array("features", hidden).unwrap();
+    let posteriors = fit_laplace(&specs, &network, &data, &targets, &mut Silent).unwrap();
     let all: Vec<&Laplace> = posteriors.iter().collect();
-    let x = test.range(0..test.len()).unwrap();
+    let x = features.range(0..features.len()).unwrap();
     let outputs = Laplace::outputs_of_all(&all, x.view()).unwrap();
     for ((source, nll, ece), (outputs, _)) in expected.into_iter().zip(outputs) {
         let p = outputs.probabilities(Predictive::Probit, 0).unwrap();
