@@ -155,7 +155,10 @@ impl Points<'_> {
     }
 
     fn seen(&self, x: Mat) -> Result<Mat> {
-        self.preprocessing.map_or(Ok(x.clone()), |p| p.apply(x.view()))
+        match self.preprocessing {
+            Some(p) => p.apply(x.view()),
+            None => Ok(x),
+        }
     }
 }
 
@@ -174,11 +177,6 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// C.
-    pub(super) fn c(&self) -> usize {
-        self.outputs
-    }
-
     /// Fails when `what` takes more than the budget.
     pub(super) fn expect_memory(&self, what: &str, bytes: u64) -> Result<()> {
         let needed_mib = bytes.div_ceil(1 << 20);
@@ -229,6 +227,14 @@ pub(super) struct InFeatures {
 }
 
 impl InFeatures {
+    /// Of a matrix in the features, k × k: QΛQᵀ.
+    pub(super) fn of(space: Box<dyn FeatureSpace>, matrix: Mat64Ref<'_>) -> Result<Self> {
+        let (values, rotation) = eigh(matrix)?;
+        // What is below 0 is rounding.
+        let values = values.into_iter().map(|v| v.max(0.0)).collect();
+        Ok(InFeatures { space, values, rotation })
+    }
+
     pub(super) fn load(space: Box<dyn FeatureSpace>, archive: &Archive) -> Result<Self> {
         let values = archive.f64_vector("curvature.values")?;
         let rotation = archive.f64_matrix("curvature.rotation", (space.width(), values.len()))?;
@@ -261,10 +267,7 @@ impl Sums for GaussNewton {
     }
 
     fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
-        let (values, rotation) = eigh(self.sum.view())?;
-        // What is below 0 is rounding.
-        let values = values.into_iter().map(|v| v.max(0.0)).collect();
-        Ok(Box::new(InFeatures { space: self.space, values, rotation }))
+        Ok(Box::new(InFeatures::of(self.space, self.sum.view())?))
     }
 }
 

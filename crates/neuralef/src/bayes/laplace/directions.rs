@@ -73,7 +73,7 @@ impl Ella {
     /// Directions of unit length: v = JᵀU/√λ for the top eigenpairs of JJᵀ, where the rows of J are
     /// gradients of one random output at each landmark.
     fn directions(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Mat> {
-        let (n, c, width) = (task.points.len(), task.c(), expect_one(task.network)?);
+        let (n, c, width) = (task.points.len(), task.outputs, expect_one(task.network)?);
         let m = self.landmarks.min(n);
         if m < self.components {
             let expected = format!("at most {m}, the number of points");

@@ -112,7 +112,7 @@ impl NeuralEf {
         };
         let spec = FitSpec {
             features: Some(path),
-            outputs: task.c(),
+            outputs: task.outputs,
             output_form: OutputForm::Joint,
             n_components: *components,
             network,
@@ -145,8 +145,8 @@ impl Source for NeuralEf {
     fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let model = self.model(task, observer)?;
         let (inputs, outputs) = (model.info().n_features, model.outputs());
-        if (inputs, outputs) != (task.network.inputs(), task.c()) {
-            let expected = format!("{} inputs, {} outputs", task.network.inputs(), task.c());
+        if (inputs, outputs) != (task.network.inputs(), task.outputs) {
+            let expected = format!("{} inputs, {} outputs", task.network.inputs(), task.outputs);
             let got = format!("{inputs} inputs, {outputs} outputs");
             return Err(Error::parameter("model", expected, got));
         }

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use ndarray::Array3;
-
 use super::curvature::{Block, Curvature, Sums, Task};
-use super::diagonal::{scaled_jacobian_covariance, too_many};
 use super::likelihood::without;
 use super::source::Source;
+use super::wide::{InParameters, Layer};
 use crate::error::Result;
 use crate::fit::Observer;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::{LayerMoments, Network, WeightLayer, expect_one};
+use crate::nn::{LayerMoments, Network, expect_one};
 use crate::persist::Archive;
 use crate::spec::args::Entry;
 
@@ -30,41 +28,6 @@ pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
 
 #[derive(Debug)]
 struct Kfac;
-
-/// One layer: weights (and biases after them) of `inputs` × `outputs`, with the eigenvectors of the two
-/// factors.
-struct Layer {
-    place: WeightLayer,
-    /// Of E aaᵀ, rows × rows with a row for the biases.
-    left: Mat,
-    /// Of Σ ggᵀ.
-    right: Mat,
-}
-
-impl Layer {
-    /// The numbers of one vector that belong to this layer, in rows.
-    fn gather(&self, from: &[f32]) -> Mat {
-        let mut to = Mat::zeros((self.place.rows(), self.place.outputs));
-        let (weight, bias) = (self.place.weight.clone(), self.place.bias.clone());
-        let numbers = from[weight].iter().chain(&from[bias]);
-        to.iter_mut().zip(numbers).for_each(|(to, from)| *to = *from);
-        to
-    }
-
-    fn scatter(&self, from: &Mat, to: &mut [f32]) {
-        let (weight, bias) = (self.place.weight.clone(), self.place.bias.clone());
-        let mut from = from.iter();
-        to[weight].iter_mut().zip(from.by_ref()).for_each(|(to, from)| *to = *from);
-        to[bias].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    }
-}
-
-/// Kronecker products in their eigenvectors, and the diagonal of other parameters.
-struct Kronecker {
-    layers: Vec<Layer>,
-    /// λ, in the places of the parameters.
-    values: Vec<f64>,
-}
 
 impl Source for Kfac {
     fn text(&self) -> String {
@@ -99,7 +62,7 @@ impl Source for Kfac {
             let (left, right) = (matrix("left", place.rows())?, matrix("right", place.outputs)?);
             layers.push(Layer { place, left, right });
         }
-        Ok(Box::new(Kronecker { layers, values }))
+        Ok(Box::new(InParameters { layers, values }))
     }
 }
 
@@ -144,43 +107,6 @@ impl Sums for Moments {
             places.zip(&own).for_each(|(at, value)| values[at] = *value);
             layers.push(Layer { place, left, right });
         }
-        Ok(Box::new(Kronecker { layers, values }))
-    }
-}
-
-impl Curvature for Kronecker {
-    fn values(&self) -> &[f64] {
-        &self.values
-    }
-
-    fn wants_jacobian(&self) -> bool {
-        true
-    }
-
-    fn features(&self, _: &Block<'_>) -> Result<Mat64> {
-        Err(too_many())
-    }
-
-    fn covariance(&self, block: &Block<'_>, variances: &[f64]) -> Result<Array3<f64>> {
-        let deviations: Vec<f32> = variances.iter().map(|v| v.sqrt() as f32).collect();
-        scaled_jacobian_covariance(block, |row| {
-            for layer in &self.layers {
-                // U_AᵀJU_G, in the place of J.
-                let turned = layer.left.t().dot(&layer.gather(row)).dot(&layer.right);
-                layer.scatter(&turned, row);
-            }
-            row.iter_mut().zip(&deviations).for_each(|(j, d)| *j *= d);
-        })
-    }
-
-    fn save(&self, archive: &mut Archive) -> Result<()> {
-        archive.put_f64("curvature.values", &[self.values.len()], self.values.clone())?;
-        for (number, layer) in self.layers.iter().enumerate() {
-            for (name, matrix) in [("left", &layer.left), ("right", &layer.right)] {
-                let (size, name) = (matrix.nrows(), format!("curvature.{number}.{name}"));
-                archive.put_f32(&name, &[size, size], matrix.iter().copied().collect())?;
-            }
-        }
-        Ok(())
+        Ok(Box::new(InParameters { layers, values }))
     }
 }

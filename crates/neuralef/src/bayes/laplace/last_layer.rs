@@ -217,10 +217,7 @@ impl Sums for Whole {
                 sum[[column, row]] = sum[[row, column]];
             }
         }
-        let (values, rotation) = eigh(sum.view())?;
-        // What is below 0 is rounding.
-        let values = values.into_iter().map(|v| v.max(0.0)).collect();
-        Ok(Box::new(InFeatures { space, values, rotation }))
+        Ok(Box::new(InFeatures::of(space, sum.view())?))
     }
 }
 

@@ -63,6 +63,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tune;
+mod wide;
 
 use curvature::{Block, Curvature, covariances, points_at_a_time, with_jacobians};
 use evidence::Evidence;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use ndarray::{Array3, Axis, concatenate, s};
+use ndarray::{Array1, Array3, ArrayView1, Axis, concatenate, s};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -51,9 +51,9 @@ pub struct Tuning {
 
 impl Laplace {
     /// Takes the prior precision, and with `temperature` the temperature (the noise variance, for real
-    /// targets) too, with the smallest `criterion` on validation points, by the given kind of predictions: on a
-    /// grid of powers of ten from 1e-8 to 1e8 (1e-2 to 1e6 for temperatures), then for the
-    /// likelihood by golden sections between its neighbours. The points should be ones that the network
+    /// targets) too, with the smallest `criterion` on validation points, by the given kind of
+    /// predictions: on a grid of powers of ten from 1e-8 to 1e8 (1e-2 to 1e6 for temperatures), then for
+    /// the likelihood by golden sections between its neighbours. The points should be ones that the network
     /// was not trained on; it is too sure of those. O(n C p) for each value that is tried.
     ///
     /// # Errors
@@ -88,7 +88,13 @@ impl Laplace {
             return Ok(Tuning { criterion, prior_precision, scale, before: now, after: now });
         }
         let seed = self.info.seed;
-        let squares = points.features.mapv(|f| f * f);
+        // Where only variances count.
+        let diagonal =
+            predictive == Predictive::Probit || targets.likelihood() == Likelihood::Regression;
+        let squares = match diagonal {
+            true => points.features.mapv(|f| f * f),
+            false => Mat64::zeros((0, 0)),
+        };
         let task = Validation { points, squares, targets, criterion, predictive, seed };
         let cost = |delta: f64, scale: f64| self.cost(&task, delta, scale);
         let (delta, scale) = (self.info.prior_precision, self.info.scale);
@@ -138,7 +144,7 @@ impl Laplace {
         match task.targets {
             Targets::Labels(_) => {}
             Targets::Values(values) => {
-                let variances = task.squares.dot(&ndarray::Array1::from(variances));
+                let variances = task.squares.dot(&Array1::from(variances));
                 let terms =
                     task.points.mean.iter().zip(values).zip(&variances).map(|((f, y), v)| {
                         let v = v + scale;
@@ -156,7 +162,7 @@ impl Laplace {
                 // Of which only the diagonal counts.
                 Predictive::Probit => {
                     let squares = task.squares.slice(s![start * c..start * c + mean.len(), ..]);
-                    let found = squares.dot(&ndarray::ArrayView1::from(&variances));
+                    let found = squares.dot(&ArrayView1::from(&variances));
                     Array3::from_shape_fn((mean.nrows(), c, c), |(i, a, b)| {
                         if a == b { found[i * c + a] } else { 0.0 }
                     })
@@ -187,7 +193,7 @@ fn measure(p: Mat64Ref<'_>, targets: &Targets, criterion: Criterion) -> Result<f
 /// What a value is tried on.
 struct Validation<'a> {
     points: &'a PointFeatures,
-    /// Of the features.
+    /// Of the features; none where covariances count.
     squares: Mat64,
     targets: &'a Targets,
     criterion: Criterion,
