@@ -18,6 +18,8 @@ use crate::persist::Archive;
 
 /// Kind of archive that a model file is.
 const KIND: &str = "model";
+/// What its standardiser is called in there.
+const STANDARDIZER: &str = "standardizer";
 
 /// What is known about a fitted model, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,8 +158,7 @@ impl Model {
     pub(crate) fn archive(&self) -> Result<Archive> {
         let mut archive = Archive::with_header(KIND, &self.info)?;
         if let Some(s) = &self.standardizer {
-            archive.put_f64("standardizer.mean", &[s.mean().len()], s.mean().to_vec())?;
-            archive.put_f64("standardizer.scale", &[s.scale().len()], s.scale().to_vec())?;
+            s.save(&mut archive, STANDARDIZER)?;
         }
         self.map.save(&mut archive)?;
         Ok(archive)
@@ -184,10 +185,7 @@ impl Model {
         let info: ModelInfo = archive.header_as()?;
         let load = || {
             let standardizer = match info.spec.standardize {
-                true => Some(Standardizer::new(
-                    archive.f64_vector("standardizer.mean")?,
-                    archive.f64_vector("standardizer.scale")?,
-                )?),
+                true => Some(Standardizer::load(archive, STANDARDIZER)?),
                 false => None,
             };
             let method = METHODS.build_text(&info.spec.method)?;

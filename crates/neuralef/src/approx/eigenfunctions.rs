@@ -19,6 +19,8 @@ use crate::persist::Archive;
 
 /// Points evaluated at a time by one thread.
 const ROWS: usize = 256;
+/// What the conditioner is called in a model file.
+const CONDITIONER: &str = "conditioner";
 
 /// Eigenfunctions as trained networks with a readout. Evaluating n points costs n forward passes
 /// and n·p·k multiplications, whatever the size of the training set.
@@ -85,8 +87,7 @@ impl Eigenfunctions {
     /// Reads back what [`FeatureMap::save`] stored.
     pub(super) fn load(archive: &Archive, spec: &FitSpec) -> Result<Self> {
         let eigenvalues = archive.f64_vector("eigenvalues")?;
-        let mean = archive.f64_vector("conditioner.mean")?;
-        let conditioner = Standardizer::new(mean, archive.f64_vector("conditioner.scale")?)?;
+        let conditioner = Standardizer::load(archive, CONDITIONER)?;
         let (functions, outputs) = (spec.n_components, spec.network_outputs());
         let inputs = conditioner.width();
         // What the file does not hold is not looked for elsewhere.
@@ -247,9 +248,6 @@ impl FeatureMap for Eigenfunctions {
             archive.put_f64("readout.directions", &[c, k], values)?;
         }
         archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())?;
-        let (mean, scale) = (self.conditioner.mean(), self.conditioner.scale());
-        archive.put_f64("conditioner.mean", &[mean.len()], mean.to_vec())?;
-        archive.put_f64("conditioner.scale", &[scale.len()], scale.to_vec())?;
-        Ok(())
+        self.conditioner.save(archive, CONDITIONER)
     }
 }

@@ -216,6 +216,17 @@ fn monte_carlo(
     Ok(out / samples as f64)
 }
 
+/// FFᵀ, symmetric to the bit.
+pub(super) fn products(f: ArrayView2<'_, f64>) -> Mat64 {
+    let mut out = f.dot(&f.t());
+    for a in 0..out.nrows() {
+        for b in 0..a {
+            out[[b, a]] = out[[a, b]];
+        }
+    }
+    out
+}
+
 /// S with SSᵀ = Σ; eigenvalues below 0 are rounding.
 fn root(sigma: ArrayView2<'_, f64>) -> Result<Mat64> {
     let (values, mut vectors) = eigh(sigma)?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Dataset;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
+use crate::persist::Archive;
 
 /// Rows read at a time; fixed, so that the statistics have the same bits everywhere.
 const BLOCK: usize = 4096;
@@ -102,6 +103,20 @@ impl Standardizer {
         let variance = moments.variances().sum::<f64>() / width as f64;
         let largest = moments.mean.iter().fold(0.0f64, |a, m| a.max(m.abs()));
         Standardizer::new(moments.mean, vec![scale(variance, largest); width])
+    }
+
+    /// Puts it into `archive`, as `name.mean` and `name.scale`.
+    pub(crate) fn save(&self, archive: &mut Archive, name: &str) -> Result<()> {
+        for (part, values) in [("mean", &self.mean), ("scale", &self.scale)] {
+            archive.put_f64(format!("{name}.{part}"), &[values.len()], values.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Reads back what [`save`](Standardizer::save) put there.
+    pub(crate) fn load(archive: &Archive, name: &str) -> Result<Self> {
+        let part = |part: &str| archive.f64_vector(&format!("{name}.{part}"));
+        Standardizer::new(part("mean")?, part("scale")?)
     }
 
     /// d.

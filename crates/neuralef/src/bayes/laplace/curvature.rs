@@ -7,6 +7,7 @@ use ndarray::{Array1, Array3, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use super::likelihood::weighted;
+use crate::bayes::predictive::products;
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::fit::{Control, Event, Observer};
@@ -121,16 +122,7 @@ pub(super) fn covariances(features: Mat64Ref<'_>, c: usize, variances: &[f64]) -
     let deviations = Array1::from_iter(variances.iter().map(|v| v.sqrt()));
     let mut out = Array3::zeros((points.len(), c, c));
     let mut pairs: Vec<_> = out.outer_iter_mut().zip(&points).collect();
-    pairs.par_iter_mut().for_each(|(to, f)| {
-        let g = *f * &deviations;
-        let product = g.dot(&g.t());
-        for a in 0..c {
-            for b in 0..=a {
-                to[[a, b]] = product[[a, b]];
-                to[[b, a]] = product[[a, b]];
-            }
-        }
-    });
+    pairs.par_iter_mut().for_each(|(to, f)| to.assign(&products((*f * &deviations).view())));
     out
 }
 

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::nn::{Network, TrainedNetwork};
 use crate::persist::Archive;
 
+/// What preprocessing is called in there.
+const PREPROCESSING: &str = "preprocessing";
+
 impl Laplace {
     /// The kind of archive that its file is.
     pub const KIND: &str = "laplace";
@@ -23,8 +26,7 @@ impl Laplace {
         let mut archive = Archive::with_header(Self::KIND, &self.info)?;
         archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
         if let Some(p) = &self.preprocessing {
-            archive.put_f64("preprocessing.mean", &[p.width()], p.mean().to_vec())?;
-            archive.put_f64("preprocessing.scale", &[p.width()], p.scale().to_vec())?;
+            p.save(&mut archive, PREPROCESSING)?;
         }
         self.curvature.save(&mut archive)?;
         archive.write(path)
@@ -71,13 +73,11 @@ impl Laplace {
         if sums.iter().any(|v| !(v.is_finite() && *v >= 0.0)) || (classes && info.outputs < 2) {
             return Err(archive.fault("header without sense"));
         }
-        let preprocessing = match archive.shape("preprocessing.mean") {
-            Some(_) => Some(Standardizer::new(
-                archive.f64_vector("preprocessing.mean")?,
-                archive.f64_vector("preprocessing.scale")?,
-            )?),
-            None => None,
-        };
+        let preprocessing = archive
+            .names()
+            .any(|name| name.starts_with(PREPROCESSING))
+            .then(|| Standardizer::load(archive, PREPROCESSING))
+            .transpose()?;
         if preprocessing.as_ref().is_some_and(|p| p.width() != info.n_features) {
             return Err(archive.fault("preprocessing of other points"));
         }

@@ -3,6 +3,7 @@
 use ndarray::{Array3, ArrayView2, Axis};
 
 use crate::bayes::Outputs;
+use crate::bayes::predictive::products;
 use crate::calibration::softmax;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -89,18 +90,6 @@ pub fn covariances_of_features(features: &Dataset, outputs: usize) -> Result<Arr
         out.assign(&(products(phi.view()) / samples as f64));
     }
     Ok(out)
-}
-
-/// FFᵀ, symmetric to the bit.
-fn products(f: ArrayView2<'_, f64>) -> Mat64 {
-    let mut out = Mat64::zeros((f.nrows(), f.nrows()));
-    for a in 0..f.nrows() {
-        for b in 0..=a {
-            let sum: f64 = f.row(a).iter().zip(f.row(b)).map(|(u, v)| u * v).sum();
-            (out[[a, b]], out[[b, a]]) = (sum, sum);
-        }
-    }
-    out
 }
 
 /// The mean over networks of the softmax of their outputs.
