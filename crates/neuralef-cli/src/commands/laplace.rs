@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ndarray::{Axis, s};
 use neuralef::bayes::{
     Criterion, Laplace, LaplaceSpec, Likelihood, Predictive, SourceSpec, Targets as Observed,
-    Tuning,
+    Tuning, fit_laplace,
 };
 use neuralef::calibration::{Bins, Reliability, assess, detect, reliability};
 use neuralef::{
@@ -14,6 +14,7 @@ use neuralef::{
 };
 use serde_json::{Value, json};
 
+use super::expect_columns;
 use super::targets::Targets;
 use crate::args::{InputArgs, LaplaceArgs, ProbeTask, TuneCriterion};
 use crate::interrupt::Interrupt;
@@ -53,36 +54,42 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
         expect_columns(data, train.data.width())?;
     }
     let mut display = Display::new(args.progress, Interrupt::install()?);
+    let spec = |source: &SourceSpec| LaplaceSpec {
+        source: source.clone(),
+        prior_precision: args.prior_precision,
+        noise_variance: args.noise_variance,
+        temperature: args.temperature.unwrap_or(1.0),
+        preprocessing: preprocessing.clone(),
+        seed: args.seed,
+        memory_budget: args.memory_budget,
+    };
+    // Gradients, which most sources need, are computed once for all of them.
+    let specs: Vec<LaplaceSpec> = sources.iter().map(spec).collect();
+    let mut posteriors = fit_laplace(&specs, &network, &train.data, &train.targets, &mut display)?;
     let mut found = Vec::new();
-    let mut diagrams = Vec::new();
-    for source in &sources {
-        let spec = LaplaceSpec {
-            source: source.clone(),
-            prior_precision: args.prior_precision,
-            noise_variance: args.noise_variance,
-            temperature: args.temperature.unwrap_or(1.0),
-            preprocessing: preprocessing.clone(),
-            seed: args.seed,
-            memory_budget: args.memory_budget,
-        };
-        let started = Instant::now();
-        let mut posterior = spec.fit(&network, &train.data, &train.targets, &mut display)?;
-        let fit_seconds = started.elapsed().as_secs_f64();
+    for posterior in &mut posteriors {
         let tuning = match (&validation, args.tune) {
             (Some(validation), Some(criterion)) => {
-                Some(tune(args, &mut posterior, validation, criterion)?)
+                Some(tune(args, posterior, validation, criterion)?)
             }
             _ => None,
         };
-        let mut row = describe(&posterior, fit_seconds, tuning);
-        if let Some(eval) = &eval {
-            let ood = ood.as_ref();
-            evaluate(args, &posterior, eval, ood, &mut row, &mut diagrams, &mut display)?;
+        found.push(describe(posterior, tuning));
+    }
+    let mut diagrams = Vec::new();
+    if let Some(eval) = &eval {
+        let all: Vec<&Laplace> = posteriors.iter().collect();
+        let kind = (!regression).then(|| predictive(args));
+        let mut of = |data: &Dataset| Predicted::of(&all, data, kind, args.seed, &mut display);
+        let at_home = of(&eval.data)?;
+        let elsewhere = ood.as_ref().map(&mut of).transpose()?.unwrap_or_default();
+        let mut elsewhere = elsewhere.iter();
+        for ((posterior, predicted), row) in all.iter().zip(&at_home).zip(&mut found) {
+            evaluate(posterior, eval, predicted, elsewhere.next(), row, &mut diagrams)?;
         }
-        if let Some(path) = &args.output {
-            posterior.save(path)?;
-        }
-        found.push(row);
+    }
+    if let (Some(path), Some(posterior)) = (&args.output, posteriors.first()) {
+        posterior.save(path)?;
     }
     display.finish();
     if let Some(path) = &args.figure {
@@ -252,7 +259,7 @@ fn tune(
     Ok(posterior.tune(&points, targets, criterion, temperature, predictive(args))?)
 }
 
-fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Value {
+fn describe(posterior: &Laplace, tuning: Option<Tuning>) -> Value {
     let info = posterior.info();
     let certain = posterior.curvatures().is_empty();
     json!({
@@ -262,7 +269,7 @@ fn describe(posterior: &Laplace, fit_seconds: f64, tuning: Option<Tuning>) -> Va
         "coordinates": posterior.curvatures().len(),
         "effective_parameters": posterior.effective_parameters(),
         "log_marginal_likelihood": posterior.log_marginal_likelihood(),
-        "tuning": tuning, "fit_seconds": fit_seconds,
+        "tuning": tuning, "fit_seconds": posterior.seconds().total(),
     })
 }
 
@@ -277,49 +284,53 @@ fn outputs_of(network: &TrainedNetwork, width: usize) -> Result<usize> {
     Ok(built.functions() * built.outputs())
 }
 
-fn expect_columns(data: &Dataset, width: usize) -> Result<()> {
-    let (name, n, got) = (data.name(), data.len(), data.width());
-    ensure!(
-        got == width,
-        "{name}: expected n × {width}, as the training points are, got {n} × {got}"
-    );
-    Ok(())
-}
-
 /// What is kept of the outputs at the points of a data set.
 struct Predicted {
     /// Means of outputs, or probabilities of classes, n × C.
     values: Mat64,
     /// Variances of outputs, n × C.
     variances: Mat64,
+    /// What the posterior would have taken alone.
+    seconds: f64,
 }
 
 impl Predicted {
+    /// Under each of the posteriors.
     fn of(
-        posterior: &Laplace,
+        posteriors: &[&Laplace],
         data: &Dataset,
         predictive: Option<Predictive>,
         seed: u64,
         display: &mut Display,
-    ) -> Result<Self> {
-        let c = posterior.info().outputs;
-        let mut values = Mat64::zeros((data.len(), c));
-        let mut variances = values.clone();
-        let rows = rows_at_a_time(c);
+    ) -> Result<Vec<Self>> {
+        let c = posteriors.first().map_or(1, |p| p.info().outputs);
+        let none = || {
+            let values = Mat64::zeros((data.len(), c));
+            Predicted { variances: values.clone(), values, seconds: 0.0 }
+        };
+        let mut all: Vec<Predicted> = posteriors.iter().map(|_| none()).collect();
+        let rows = rows_at_a_time(c, posteriors.len());
         for start in (0..data.len()).step_by(rows) {
-            if display.observe(&Event::Progress { done: start, total: data.len() }) == Control::Stop
-            {
+            let event = Event::Progress { done: start, total: data.len() };
+            if display.observe(&event) == Control::Stop {
                 return Err(Error::Interrupted { step: 0, checkpoint: None }.into());
             }
             let at = start..(start + rows).min(data.len());
             let x = data.range(at.clone())?;
-            let found = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
-            variances.slice_mut(s![at.clone(), ..]).assign(&found.variances());
-            let block =
-                predictive.map_or(Ok(found.mean.clone()), |p| found.probabilities(p, seed))?;
-            values.slice_mut(s![at, ..]).assign(&block);
+            let found = Laplace::outputs_of_all(posteriors, x.view());
+            let found = found.with_context(|| data.name().to_string())?;
+            for (to, (found, seconds)) in all.iter_mut().zip(found) {
+                let started = Instant::now();
+                to.variances.slice_mut(s![at.clone(), ..]).assign(&found.variances());
+                let block = match predictive {
+                    Some(predictive) => found.probabilities(predictive, seed)?,
+                    None => found.mean,
+                };
+                to.values.slice_mut(s![at.clone(), ..]).assign(&block);
+                to.seconds += seconds.total() + started.elapsed().as_secs_f64();
+            }
         }
-        Ok(Predicted { values, variances })
+        Ok(all)
     }
 
     /// The trace of the covariance of each point.
@@ -328,35 +339,30 @@ impl Predicted {
     }
 }
 
-/// Rows that are predicted at a time: their covariances are C × C.
-pub(super) fn rows_at_a_time(outputs: usize) -> usize {
-    (NUMBERS / (outputs * outputs).max(1)).clamp(1, ROWS)
+/// Rows that are predicted at a time, with a C × C covariance of each under so many posteriors.
+pub(super) fn rows_at_a_time(outputs: usize, posteriors: usize) -> usize {
+    (NUMBERS / (outputs * outputs * posteriors).max(1)).clamp(1, ROWS)
 }
 
+/// Scores of what was predicted, into `row` of the report and a reliability diagram.
 fn evaluate(
-    args: &LaplaceArgs,
     posterior: &Laplace,
     eval: &Sample,
-    ood: Option<&Dataset>,
+    at_home: &Predicted,
+    elsewhere: Option<&Predicted>,
     row: &mut Value,
     diagrams: &mut Vec<(String, Reliability)>,
-    display: &mut Display,
 ) -> Result<()> {
-    let started = Instant::now();
-    let classes = posterior.info().likelihood == Likelihood::Classification;
-    let kind = classes.then(|| predictive(args));
-    let at_home = Predicted::of(posterior, &eval.data, kind, args.seed, display)?;
-    row["predict_seconds"] = started.elapsed().as_secs_f64().into();
-    if !classes {
-        row["eval"] = regression_scores(posterior, &at_home, &eval.targets)?;
+    row["predict_seconds"] = at_home.seconds.into();
+    if posterior.info().likelihood == Likelihood::Regression {
+        row["eval"] = regression_scores(posterior, at_home, &eval.targets)?;
         return Ok(());
     }
     let p = at_home.values.view();
     row["eval"] = serde_json::to_value(assess(p, eval.labels()).context("--eval")?)?;
     let name = posterior.info().source.to_string();
     diagrams.push((name, reliability(p, eval.labels(), Bins::default())?));
-    if let Some(data) = ood {
-        let elsewhere = Predicted::of(posterior, data, kind, args.seed, display)?;
+    if let Some(elsewhere) = elsewhere {
         let (inside, outside) = (at_home.total_variance(), elsewhere.total_variance());
         let found = detect((p, &inside), (elsewhere.values.view(), &outside))?;
         row["ood"] = serde_json::to_value(found)?;

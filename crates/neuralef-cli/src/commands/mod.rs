@@ -21,10 +21,14 @@ use neuralef::{Dataset, Error, Model};
 
 /// Fails, naming the data, unless they have the columns that the model was fitted to.
 fn expect_width(model: &Model, data: &Dataset) -> neuralef::Result<()> {
-    let (expected, got) = (model.info().n_features, data.width());
-    if expected == got {
+    expect_columns(data, model.info().n_features)
+}
+
+/// Fails, naming the data, unless they have `columns` columns.
+fn expect_columns(data: &Dataset, columns: usize) -> neuralef::Result<()> {
+    if data.width() == columns {
         return Ok(());
     }
-    let (expected, got) = (format!("n × {expected}"), format!("{} × {got}", data.len()));
+    let (expected, got) = (format!("n × {columns}"), format!("{} × {}", data.len(), data.width()));
     Err(Error::shape(data.name(), expected, got))
 }

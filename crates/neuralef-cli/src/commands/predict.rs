@@ -7,6 +7,7 @@ use neuralef::bayes::{Laplace, Likelihood};
 use neuralef::{Dataset, Error, NpyWriter};
 use serde_json::json;
 
+use super::expect_columns;
 use super::laplace::rows_at_a_time;
 use crate::args::PredictArgs;
 use crate::interrupt::Interrupt;
@@ -18,12 +19,12 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<()> {
     distinct(&written, [args.posterior.as_path(), file(&args.data)].into_iter())?;
     let posterior = Laplace::load(&args.posterior)?;
     let data = Dataset::open(&args.data, args.seed)?;
-    let (d, width, c) = (posterior.info().n_features, data.width(), posterior.info().outputs);
-    ensure!(d == width, "{}: expected n × {d}, got {} × {width}", data.name(), data.len());
+    let c = posterior.info().outputs;
+    expect_columns(&data, posterior.info().n_features)?;
     let started = Instant::now();
     let mut means = NpyWriter::create(&args.output, c)?;
     let mut variances = args.variances.as_ref().map(|p| NpyWriter::create(p, c)).transpose()?;
-    let rows = rows_at_a_time(c);
+    let rows = rows_at_a_time(c, 1);
     let classes = posterior.info().likelihood == Likelihood::Classification;
     ensure!(classes || args.predictive.is_none(), "--predictive is of no use for a regression");
     let predictive = args.predictive.unwrap_or_default();

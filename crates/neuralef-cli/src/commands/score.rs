@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use neuralef::score::{SpectralStein, SteinOptions};
-use neuralef::{Dataset, Density, Error, KernelSpec, Model, NpyWriter};
+use neuralef::{Dataset, Density, KernelSpec, Model, NpyWriter};
 use serde_json::{Value, json};
 
-use super::expect_width;
+use super::{expect_columns, expect_width};
 use crate::args::ScoreArgs;
 use crate::output::{distinct, file, say, writable};
 use crate::report::table;
@@ -77,10 +77,7 @@ fn fit(args: &ScoreArgs, samples: &Dataset) -> Result<SpectralStein> {
 /// samples is known.
 fn evaluate(args: &ScoreArgs, estimator: &SpectralStein, points: &Dataset) -> Result<Value> {
     let (n, d) = (points.len(), estimator.dimensions());
-    if points.width() != d {
-        let (expected, got) = (format!("n × {d}"), format!("{n} × {}", points.width()));
-        return Err(Error::shape(points.name(), expected, got).into());
-    }
+    expect_columns(points, d)?;
     let density = Density::of(&estimator.record().data);
     let mut writer = match &args.output {
         Some(path) => Some(NpyWriter::create(path, d)?),

@@ -13,6 +13,7 @@ use neuralef::{
 };
 use serde_json::{Value, json};
 
+use super::expect_columns;
 use super::laplace::{Sample, preprocessing};
 use crate::args::TrajectoryArgs;
 use crate::interrupt::Interrupt;
@@ -273,11 +274,8 @@ fn compare(
 
 /// Fails unless points are as wide as those of the training, and their labels among its classes.
 fn expect_like(points: &Sample, width: usize, classes: usize) -> Result<()> {
-    let (n, d, name) = (points.data.len(), points.data.width(), points.data.name());
-    if d != width {
-        let (expected, got) = (format!("n × {width}"), format!("{n} × {d}"));
-        return Err(Error::shape(name, expected, got).into());
-    }
+    expect_columns(&points.data, width)?;
+    let name = points.data.name();
     match points.labels().iter().find(|label| **label >= classes) {
         Some(bad) => {
             let expected = format!("one of the {classes} classes of the training");

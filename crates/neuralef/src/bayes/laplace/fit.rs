@@ -121,6 +121,7 @@ pub fn fit_laplace(
     let built: Arc<dyn Network> = network.build(data.width())?.into();
     let c = built.functions() * built.outputs();
     targets.check(n, c)?;
+    let started = Instant::now();
     let mut outputs = Mat64::zeros((n, c));
     for start in (0..n).step_by(POINTS) {
         let rows = start..(start + POINTS).min(n);
@@ -128,6 +129,7 @@ pub fn fit_laplace(
         let f = built.forward(points.block(rows.clone())?.view(), None)?;
         outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
     }
+    let forward = seconds(started);
     let loss = targets.loss(outputs.view())?;
     let negligible = likelihood::negligible(targets.likelihood(), outputs.view())?;
     let mut sums: Vec<(Box<dyn Sums>, LaplaceSeconds)> = Vec::new();
@@ -137,7 +139,7 @@ pub fn fit_laplace(
         let (network, trained) = (&*built, network);
         let task = Task { network, trained, points, outputs: c, seed, memory_budget, negligible };
         let begun = spec.source.0.begin(&task, observer)?;
-        sums.push((begun, LaplaceSeconds { own: seconds(started), shared: 0.0 }));
+        sums.push((begun, LaplaceSeconds { own: seconds(started), shared: forward }));
     }
     let jacobian = sums.iter().any(|(sums, _)| sums.wants_jacobian());
     tell(observer, &Event::Phase { name: "curvature" })?;

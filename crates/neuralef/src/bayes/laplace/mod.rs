@@ -168,9 +168,11 @@ fn pass(
     let curvatures: Vec<&dyn Curvature> = posteriors.iter().map(|p| &*p.curvature).collect();
     let points = points_at_a_time(first.info.outputs, &curvatures);
     for (start, x) in (0..).step_by(points).zip(x.axis_chunks_iter(Axis(0), points)) {
+        let started = Instant::now();
         let x = first.seen(x)?;
         let f = first.network.forward(x.view(), None)?;
         mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
+        let forward = seconds(started);
         let any = wants.contains(&true);
         let shared = with_jacobians(&*first.network, x.view(), any, |rows, block| {
             let points = start + rows.start..start + rows.end;
@@ -181,8 +183,8 @@ fn pass(
             }
             Ok(())
         })?;
-        for (spent, _) in spent.iter_mut().zip(&wants).filter(|(_, wants)| **wants) {
-            spent.shared += shared;
+        for (spent, wants) in spent.iter_mut().zip(&wants) {
+            spent.shared += forward + if *wants { shared } else { 0.0 };
         }
     }
     Ok((mean, spent))
@@ -193,7 +195,7 @@ fn pass(
 pub struct LaplaceSeconds {
     /// What this posterior alone needed.
     pub own: f64,
-    /// Gradients, which several posteriors may share.
+    /// Outputs of the network and their gradients, which several posteriors may share.
     pub shared: f64,
 }
 
