@@ -37,6 +37,10 @@ peers python=".venv/bin/python":
     {{python}} benches/peers/transform.py
     {{python}} benches/peers/recipe_c.py
 
+# The Python package: wheel, fresh environments, tests (arguments go to pytest).
+python *ARGS:
+    .ci/python {{ARGS}}
+
 # Fuzz the readers and parsers on the stable toolchain: `just fuzz 300 archive`.
 fuzz seconds="60" *TARGETS:
     .ci/fuzz {{seconds}} {{TARGETS}}

@@ -135,6 +135,10 @@ pub(crate) struct FitArgs {
     /// The most steps that `auto` takes [default: 5000].
     #[arg(long, value_name = "STEPS")]
     pub max_steps: Option<u64>,
+    /// `--steps auto` stops when two rounds in a row lower the held-out residual by less than this
+    /// share [default: 0.1].
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub tolerance: Option<f64>,
     /// Points in a batch [default: 256].
     #[arg(long, value_name = "B")]
     pub batch_size: Option<usize>,
@@ -183,7 +187,7 @@ pub(crate) struct FitArgs {
     /// of the fit are the checkpoint's, the files to write are not.
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["data", "kernel", "gram", "features",
         "outputs", "output_form", "n_components", "method", "network", "objective", "optimizer", "lr", "schedule", "steps",
-        "max_steps", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
+        "max_steps", "tolerance", "batch_size", "clip_norm", "readout", "readout_points", "memory_budget",
         "validation", "validation_fraction", "standardize", "seed", "config"])]
     pub resume: Option<PathBuf>,
     /// How progress is shown.

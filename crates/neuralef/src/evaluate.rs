@@ -10,7 +10,7 @@ use crate::approx::{FeatureMap, Nystrom};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::relative_residuals;
-use crate::kernel::{Kernel, KernelSpec};
+use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::metrics::{self, Comparison, Orthonormality};
 use crate::model::Model;
@@ -81,22 +81,6 @@ pub struct ExactComparison {
 }
 
 impl Model {
-    /// The kernel, with every parameter resolved, on points as the kernel sees them.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for models of a Gram matrix or of features.
-    pub fn kernel(&self) -> Result<Arc<dyn Kernel>> {
-        match &self.info().kernel {
-            Some(text) => text.parse::<KernelSpec>()?.resolve(None, 0),
-            None => Err(Error::Unsupported {
-                what: "evaluating this model".into(),
-                reason: "it was fitted to a Gram matrix or features, so κ is not known at new \
-                         points"
-                    .into(),
-            }),
-        }
-    }
-
     /// Measures the model on `data`. O(n²·(d + k)) for up to 8,192 points, and O(m²·(d + k)) with
     /// 8m² bytes for a reference of m points.
     ///
@@ -135,6 +119,20 @@ impl Model {
             captured_trace: metrics::captured_trace(mu, trace)?,
             exact,
         })
+    }
+
+    /// ‖φφᵀ − K‖/‖K‖ (Frobenius) over the pairs of one half of `data` with the other, at most 1,024 points
+    /// on either side; none for a single point. 1 − its square is the share of the kernel that the
+    /// features reproduce.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Model::evaluate), and [`Error::Numerical`] for a kernel that is zero there.
+    pub fn kernel_error(&self, data: &Dataset, seed: u64) -> Result<Option<f64>> {
+        let kernel = self.kernel()?;
+        let raw = data.rows(&sample(data.len(), 2 * GRAM_POINTS, seed))?;
+        let x = self.prepare(raw.view())?;
+        let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
+        Ok(gram_error(&*kernel, &x, GRAM_POINTS, phi)?.0)
     }
 
     /// For a model without eigenpairs: `x` are the points `raw` as the kernel sees them.

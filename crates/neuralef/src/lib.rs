@@ -69,10 +69,10 @@ pub use data::{
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use fit::{
-    Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, Observer, OutputForm,
-    PairCertificate, Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
+    Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, KernelSource, Observer,
+    OutputForm, PairCertificate, Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
 };
-pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, SpectralTerm};
+pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, PrecomputedKernel, SpectralTerm};
 pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use nn::{

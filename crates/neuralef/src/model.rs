@@ -1,6 +1,7 @@
 //! A fitted model: the feature map with everything that is known about it, and the fit that makes one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,10 @@ use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::fit::checkpoint::Inputs;
 use crate::fit::{
-    Certificate, Checkpoint, Event, FitSpec, Observer, Problem, Silent, certify, certify_features,
-    gram_error,
+    Certificate, Checkpoint, Event, FitSpec, KernelSource, Observer, Problem, Silent, certify,
+    certify_features, gram_error,
 };
+use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
 
@@ -27,7 +29,8 @@ const STANDARDIZER: &str = "standardizer";
 pub struct ModelInfo {
     /// The spec of the fit.
     pub spec: FitSpec,
-    /// The kernel with every parameter a number; none for a Gram matrix or features.
+    /// The kernel with every parameter a number; none for a Gram matrix, features, or a kernel that a
+    /// program handed over.
     pub kernel: Option<String>,
     /// Name of the training data.
     pub data: String,
@@ -50,6 +53,7 @@ pub struct Model {
     info: ModelInfo,
     standardizer: Option<Standardizer>,
     map: Box<dyn FeatureMap>,
+    kernel: Option<Arc<dyn Kernel>>,
 }
 
 impl Model {
@@ -128,6 +132,20 @@ impl Model {
         Ok(out)
     }
 
+    /// The kernel, with every parameter resolved, on points as the kernel sees them.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for models of a Gram matrix or of features, and those read from a file
+    /// whose kernel is in the hands of a program.
+    pub fn kernel(&self) -> Result<Arc<dyn Kernel>> {
+        self.kernel.clone().ok_or_else(|| Error::Unsupported {
+            what: "evaluating this model".into(),
+            reason: "it was fitted to a Gram matrix, features or a kernel that its file does not \
+                     hold, so κ is not known at new points"
+                .into(),
+        })
+    }
+
     /// x as the kernel sees it.
     pub(crate) fn prepare(&self, x: MatRef<'_>) -> Result<Mat> {
         expect_columns("x", x, self.info.n_features)?;
@@ -169,7 +187,7 @@ impl Model {
     /// # Errors
     /// [`Error::Io`], or [`Error::ModelFile`] for a damaged, hostile or foreign file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        Model::from_archive(&Archive::read(path)?)
+        Model::from_archive(&Archive::read(path)?, None)
     }
 
     /// Reads a model from the bytes of a model file.
@@ -177,22 +195,45 @@ impl Model {
     /// # Errors
     /// As [`load`](Model::load).
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Model::from_archive(&Archive::from_bytes(bytes)?)
+        Model::from_archive(&Archive::from_bytes(bytes)?, None)
     }
 
-    fn from_archive(archive: &Archive) -> Result<Self> {
+    /// Reads a model file with the kernel that its program handed over as [`KernelSource::Kernel`].
+    ///
+    /// # Errors
+    /// As [`load`](Model::load), and [`Error::InvalidParameter`] for a file that holds its kernel.
+    pub fn load_with(path: impl AsRef<Path>, kernel: Arc<dyn Kernel>) -> Result<Self> {
+        Model::from_archive(&Archive::read(path)?, Some(kernel))
+    }
+
+    /// Reads the bytes of a model file with the kernel that its program handed over.
+    ///
+    /// # Errors
+    /// As [`load_with`](Model::load_with).
+    pub fn from_bytes_with(bytes: &[u8], kernel: Arc<dyn Kernel>) -> Result<Self> {
+        Model::from_archive(&Archive::from_bytes(bytes)?, Some(kernel))
+    }
+
+    fn from_archive(archive: &Archive, given: Option<Arc<dyn Kernel>>) -> Result<Self> {
         archive.expect_kind(KIND)?;
         let info: ModelInfo = archive.header_as()?;
+        if let (Some(text), Some(_)) = (&info.kernel, &given) {
+            return Err(Error::parameter("kernel", format!("none: the file has {text}"), "one"));
+        }
         let load = || {
             let standardizer = match info.spec.standardize {
                 true => Some(Standardizer::load(archive, STANDARDIZER)?),
                 false => None,
             };
+            let kernel = match &info.kernel {
+                Some(text) => Some(text.parse::<KernelSpec>()?.resolve(None, 0)?),
+                None => given,
+            };
             let method = METHODS.build_text(&info.spec.method)?;
-            let map = method.load(archive, &info.spec, info.kernel.as_deref())?;
-            Ok((standardizer, map))
+            let map = method.load(archive, &info.spec, kernel.clone())?;
+            Ok((standardizer, map, kernel))
         };
-        let (standardizer, map) = load().map_err(|e: Error| match e {
+        let (standardizer, map, kernel) = load().map_err(|e: Error| match e {
             Error::ModelFile { .. } => e,
             other => archive.fault(other.to_string()),
         })?;
@@ -209,7 +250,7 @@ impl Model {
         if stored.is_some_and(|e| e != info.eigenvalues) {
             return Err(archive.fault("header and tensors disagree about the eigenvalues"));
         }
-        Ok(Model { info, standardizer, map })
+        Ok(Model { info, standardizer, map, kernel })
     }
 }
 
@@ -231,6 +272,8 @@ pub struct Fit<'a> {
     checkpoint: Option<PathBuf>,
     checkpoint_every: u64,
     resume: Option<Checkpoint>,
+    given: Option<KernelSource>,
+    start: Option<&'a Model>,
 }
 
 impl<'a> Fit<'a> {
@@ -243,6 +286,8 @@ impl<'a> Fit<'a> {
             checkpoint: None,
             checkpoint_every: 500,
             resume: None,
+            given: None,
+            start: None,
         }
     }
 
@@ -261,6 +306,19 @@ impl<'a> Fit<'a> {
     /// Held-out points of their own, instead of a share of the data: all data train.
     pub fn validation(mut self, points: Dataset) -> Self {
         self.validation = Some(points);
+        self
+    }
+
+    /// The kernel, Gram matrix or features, at hand instead of named by the spec, which then has none.
+    pub fn source(mut self, source: KernelSource) -> Self {
+        self.given = Some(source);
+        self
+    }
+
+    /// Starts from the networks of `model` instead of random ones. They must be of the same form; the
+    /// data may be others.
+    pub fn start_from(mut self, model: &'a Model) -> Self {
+        self.start = Some(model);
         self
     }
 
@@ -293,13 +351,22 @@ impl<'a> Fit<'a> {
         let mut silent = Silent;
         let observer = self.observer.unwrap_or(&mut silent);
         let method = METHODS.build_text(&self.spec.method)?;
-        let problem = Problem::new(data, self.validation.as_ref(), &self.spec)?;
+        let problem =
+            Problem::new(data, self.validation.as_ref(), self.given.as_ref(), &self.spec)?;
+        let start = match self.start {
+            Some(model) => Some(model.map.parameters().ok_or_else(|| Error::Unsupported {
+                what: format!("starting from a model of method = {}", model.info.spec.method),
+                reason: "it has no networks".into(),
+            })?),
+            None => None,
+        };
         let inputs = Inputs::new(data, self.validation.as_ref(), &self.spec);
         let mut run = Run {
             observer,
             checkpoint: self.checkpoint.as_deref(),
             checkpoint_every: self.checkpoint_every,
             resume: self.resume,
+            start,
             inputs: &inputs,
             timings: Timings::default(),
         };
@@ -328,7 +395,7 @@ impl<'a> Fit<'a> {
         }
         let info = ModelInfo {
             spec: problem.spec.clone(),
-            kernel: problem.kernel.as_ref().map(|k| k.text()),
+            kernel: problem.kernel.as_ref().filter(|_| self.given.is_none()).map(|k| k.text()),
             data: data.name().to_string(),
             n_samples: data.len(),
             n_features: data.width(),
@@ -339,7 +406,8 @@ impl<'a> Fit<'a> {
         };
         let mut timings = run.timings;
         timings.total_seconds = started.elapsed().as_secs_f64();
-        Ok((Model { info, standardizer: problem.standardizer, map: fitted.map }, timings))
+        let (standardizer, kernel) = (problem.standardizer, problem.kernel);
+        Ok((Model { info, standardizer, map: fitted.map, kernel }, timings))
     }
 }
 

@@ -113,6 +113,7 @@ fn spec(args: &FitArgs) -> Result<FitSpec> {
     set(&mut spec.schedule, args.schedule.as_deref().map(str::parse).transpose()?);
     set(&mut spec.steps, args.steps);
     set(&mut spec.max_steps, args.max_steps);
+    set(&mut spec.tolerance, args.tolerance);
     set(&mut spec.batch_size, args.batch_size);
     set(&mut spec.clip_norm, args.clip_norm);
     set(&mut spec.readout, args.readout);

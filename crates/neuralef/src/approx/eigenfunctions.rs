@@ -14,7 +14,7 @@ use crate::fit::readout::{Basis, width};
 use crate::fit::{FitSpec, ReadoutKind};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
-use crate::nn::{Network, Stage};
+use crate::nn::{Network, Parameters, Stage};
 use crate::persist::Archive;
 
 /// Points evaluated at a time by one thread.
@@ -233,6 +233,10 @@ impl FeatureMap for Eigenfunctions {
             row.into_iter().for_each(|v| *v /= scale);
         }
         Ok(out)
+    }
+
+    fn parameters(&self) -> Option<&Parameters> {
+        Some(self.network.parameters())
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

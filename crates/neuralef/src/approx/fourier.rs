@@ -1,5 +1,7 @@
 //! Random Fourier features (Rahimi & Recht 2007) of stationary kernels, their sums and products.
 
+use std::sync::Arc;
+
 use ndarray::{Axis, s};
 use rayon::prelude::*;
 
@@ -8,7 +10,7 @@ use super::reduced::{self, Reduced};
 use super::{FeatureMap, Fitted, Method, Run};
 use crate::error::{Error, Result};
 use crate::fit::{FitSpec, Problem};
-use crate::kernel::SpectralTerm;
+use crate::kernel::{Kernel, SpectralTerm};
 use crate::linalg::{expect_finite_f32, matmul_f32, matmul_f64};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
@@ -78,7 +80,12 @@ impl Method for FourierMethod {
         })
     }
 
-    fn load(&self, archive: &Archive, _: &FitSpec, _: Option<&str>) -> Result<Box<dyn FeatureMap>> {
+    fn load(
+        &self,
+        archive: &Archive,
+        _: &FitSpec,
+        _: Option<Arc<dyn Kernel>>,
+    ) -> Result<Box<dyn FeatureMap>> {
         let map = Box::new(FourierFeatures::load(archive)?);
         if self.features.is_none() { Ok(map) } else { Ok(Box::new(Reduced::load(archive, map)?)) }
     }

@@ -6,6 +6,7 @@
 //! constant the two agree; in general they do not.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::nystrom_method::{few_directions, load};
 use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
@@ -132,7 +133,7 @@ impl Method for KernelPca {
         &self,
         archive: &Archive,
         _: &FitSpec,
-        kernel: Option<&str>,
+        kernel: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>> {
         Ok(Box::new(load(archive, kernel)?))
     }

@@ -12,6 +12,7 @@ use crate::fit::checkpoint::Inputs;
 use crate::fit::{Checkpoint, Control, Event, FitSpec, Observer, Problem, ReadoutRecord};
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::nn::Parameters;
 use crate::persist::Archive;
 use crate::spec::args::Registry;
 
@@ -101,6 +102,11 @@ pub trait FeatureMap: Send + Sync {
         })
     }
 
+    /// The parameters of the networks, when there are some: where another fit can start.
+    fn parameters(&self) -> Option<&Parameters> {
+        None
+    }
+
     /// Puts everything [`Method::load`] needs into `archive`.
     ///
     /// # Errors
@@ -125,7 +131,7 @@ pub trait Method: Send + Sync + Debug {
         &self,
         archive: &Archive,
         spec: &FitSpec,
-        kernel: Option<&str>,
+        kernel: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>>;
 
     /// The text form; parsing it gives this method back.
@@ -168,6 +174,8 @@ pub struct Run<'a> {
     pub(crate) checkpoint: Option<&'a Path>,
     pub(crate) checkpoint_every: u64,
     pub(crate) resume: Option<Checkpoint>,
+    /// Parameters that networks start from, instead of random ones.
+    pub(crate) start: Option<&'a Parameters>,
     /// The data and the spec as the user gave them, for checkpoints.
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) timings: Timings,

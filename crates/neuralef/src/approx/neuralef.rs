@@ -1,5 +1,7 @@
 //! The learned method: train eigenfunction networks, then read the eigenfunctions out of them.
 
+use std::sync::Arc;
+
 use super::{Eigenfunctions, FeatureMap, Fitted, Method, MethodRecord, Run, timed};
 use crate::error::{Error, Result};
 use crate::fit::auto::AutoState;
@@ -7,6 +9,7 @@ use crate::fit::problem::every;
 use crate::fit::readout::{self, Basis, Readout, Sample, Wanted};
 use crate::fit::train::Trainer;
 use crate::fit::{Checkpoint, Control, Event, FitSpec, Problem, Steps, checkpoint};
+use crate::kernel::Kernel;
 use crate::nn::Parameters;
 use crate::operator::Batch;
 use crate::persist::Archive;
@@ -85,7 +88,7 @@ impl Method for NeuralEfMethod {
         &self,
         archive: &Archive,
         spec: &FitSpec,
-        _: Option<&str>,
+        _: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>> {
         Ok(Box::new(Eigenfunctions::load(archive, spec)?))
     }
@@ -164,13 +167,14 @@ type Best = (Parameters, Option<Readout>);
 impl<'a> Training<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
         problem.expect_points_for_components()?;
+        problem.expect_held_out()?;
         let saved = run.resume.take();
         if let Some(saved) = &saved {
             saved.check_data(run.inputs)?;
             saved.check_size(total)?;
         }
         problem.affordable_training()?;
-        let mut trainer = Trainer::new(problem, total, saved.is_none())?;
+        let mut trainer = Trainer::new(problem, total, saved.is_none(), run.start)?;
         let basis = readout::width(&*trainer.learner.network, problem.spec.readout);
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
@@ -262,9 +266,13 @@ impl<'a> Training<'a> {
         })
     }
 
+    fn next_look(&self) -> Option<u64> {
+        self.auto.next(self.problem.spec.max_steps, self.problem.spec.tolerance)
+    }
+
     /// Trains while it pays and returns to the best parameters.
     fn auto(&mut self, run: &mut Run<'_>) -> Result<Readout> {
-        while let Some(step) = self.auto.next(self.problem.spec.max_steps) {
+        while let Some(step) = self.next_look() {
             self.train(step, run)?;
             self.tell(&READOUT, run)?;
             let points = self.sample.look.as_ref().unwrap_or(&self.sample.train);

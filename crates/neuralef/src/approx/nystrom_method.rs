@@ -1,10 +1,12 @@
 //! The Nyström method as an entry of the registry: landmarks chosen from the training points.
 
+use std::sync::Arc;
+
 use super::landmarks::{self, Landmarks};
 use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
 use crate::fit::{FitSpec, Problem};
-use crate::kernel::KernelSpec;
+use crate::kernel::Kernel;
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
 
@@ -48,11 +50,12 @@ pub(super) fn few_directions(usable: usize, components: usize) -> String {
 }
 
 /// Reads back what [`FeatureMap::save`] of a [`Nystrom`] stored.
-pub(crate) fn load(archive: &Archive, kernel: Option<&str>) -> Result<Nystrom> {
+pub(crate) fn load(archive: &Archive, kernel: Option<Arc<dyn Kernel>>) -> Result<Nystrom> {
     let Some(kernel) = kernel else {
-        return Err(archive.fault("a Nyström model without its kernel"));
+        let message =
+            "it needs the kernel that it was fitted with, which is in the hands of a program";
+        return Err(archive.fault(message));
     };
-    let kernel = kernel.parse::<KernelSpec>()?.resolve(None, 0)?;
     let eigenvalues = archive.f64_vector("eigenvalues")?;
     let landmarks = archive.f32_matrix("landmarks")?;
     let shape = (landmarks.nrows(), eigenvalues.len());
@@ -132,7 +135,7 @@ impl Method for NystromMethod {
         &self,
         archive: &Archive,
         _: &FitSpec,
-        kernel: Option<&str>,
+        kernel: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>> {
         Ok(Box::new(load(archive, kernel)?))
     }

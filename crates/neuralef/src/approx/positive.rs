@@ -1,5 +1,7 @@
 //! Positive random features (FAVOR+) of softmax and rbf kernels (Choromanski et al. 2021).
 
+use std::sync::Arc;
+
 use ndarray::s;
 use rayon::prelude::*;
 
@@ -8,7 +10,7 @@ use super::reduced::{self, Reduced};
 use super::{FeatureMap, Fitted, Method, Run};
 use crate::error::{Error, Result};
 use crate::fit::{FitSpec, Problem};
-use crate::kernel::{Exponential, Law};
+use crate::kernel::{Exponential, Kernel, Law};
 use crate::linalg::{expect_finite_f32, matmul_f64};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
@@ -63,7 +65,12 @@ impl Method for PositiveMethod {
         })
     }
 
-    fn load(&self, archive: &Archive, _: &FitSpec, _: Option<&str>) -> Result<Box<dyn FeatureMap>> {
+    fn load(
+        &self,
+        archive: &Archive,
+        _: &FitSpec,
+        _: Option<Arc<dyn Kernel>>,
+    ) -> Result<Box<dyn FeatureMap>> {
         let map = Box::new(PositiveFeatures::load(archive)?);
         if self.features.is_none() { Ok(map) } else { Ok(Box::new(Reduced::load(archive, map)?)) }
     }

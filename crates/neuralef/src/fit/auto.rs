@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 /// Steps of the first round of training; every later round doubles the steps done.
 const FIRST: u64 = 250;
-/// Training stops when two rounds in a row lower the residual by less than this share.
-const WORTHWHILE: f64 = 0.1;
 /// Training is not needed below this relative residual: the sampling error of eigenvalues is
 /// larger for any training set of fewer than ten thousand points.
 const ENOUGH: f64 = 0.01;
@@ -30,14 +28,15 @@ impl AutoState {
         self.checks.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a })
     }
 
-    /// Steps after which to look next, or `None` when training is over.
-    pub(crate) fn next(&self, most: u64) -> Option<u64> {
+    /// Steps after which to look next, or `None` when training is over: after `most` steps, or when two
+    /// rounds in a row lowered the residual by less than the share `tolerance`.
+    pub(crate) fn next(&self, most: u64, tolerance: f64) -> Option<u64> {
         let Some(&(step, residual)) = self.checks.last() else { return Some(0) };
         let enough = residual <= ENOUGH || step >= most;
         let stalled = self.checks.len() > 2
             && (self.checks.len() - 2..self.checks.len()).all(|i| {
                 let before = self.checks[..i].iter().map(|c| c.1).fold(f64::INFINITY, f64::min);
-                self.checks[i].1 > (1.0 - WORTHWHILE) * before
+                self.checks[i].1 > (1.0 - tolerance) * before
             });
         if enough || stalled {
             return None;
@@ -53,7 +52,7 @@ mod tests {
     fn run(residual: impl Fn(u64) -> f64) -> (Vec<u64>, u64) {
         let mut state = AutoState::default();
         let mut steps = Vec::new();
-        while let Some(step) = state.next(3000) {
+        while let Some(step) = state.next(3000, 0.1) {
             steps.push(step);
             state.note(step, residual(step));
         }
@@ -78,6 +77,6 @@ mod tests {
         assert_eq!(run(late).1, 3000);
         // A count of steps from a hostile checkpoint does not overflow.
         let huge = AutoState { checks: vec![(u64::MAX - 1, 0.5)] };
-        assert_eq!(huge.next(u64::MAX), Some(u64::MAX));
+        assert_eq!(huge.next(u64::MAX, 0.1), Some(u64::MAX));
     }
 }

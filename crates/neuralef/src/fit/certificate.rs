@@ -36,7 +36,8 @@ pub struct PairCertificate {
     /// negative when it is below its error.
     pub population_residual_squared: f64,
     /// Jackknife standard error of `population_residual_squared`. A pair whose squared residual is
-    /// less than twice this is not resolved by the held-out points.
+    /// less than twice this is not resolved by the held-out points. The largest number for fewer than four
+    /// held-out points.
     pub population_residual_squared_error: f64,
 }
 
@@ -232,7 +233,8 @@ fn population_residuals(
     let m = psi.nrows() / outputs;
     let groups = GROUPS.min(m);
     if groups < 4 {
-        return Ok(vec![(0.0, f64::INFINITY); k]);
+        // Nothing is known; a file holds finite numbers.
+        return Ok(vec![(0.0, f64::MAX); k]);
     }
     let all = problem.batch(&problem.certificate)?;
     let member = |g: usize| (g..m).step_by(groups).collect::<Vec<_>>();

@@ -12,6 +12,7 @@ mod outputs_tests;
 pub(crate) mod problem;
 mod product;
 pub(crate) mod readout;
+mod source;
 mod spec;
 pub(crate) mod train;
 
@@ -22,4 +23,5 @@ pub use observer::{Control, Event, Observer, Silent};
 pub use problem::{Problem, Split};
 pub use readout::ReadoutRecord;
 pub(crate) use readout::relative_residuals;
+pub use source::KernelSource;
 pub use spec::{FitSpec, OutputForm, ReadoutKind, Steps};

@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 
 use super::budget::Load;
 use super::outputs::Layout;
+use super::source::KernelSource;
 use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
@@ -19,8 +20,10 @@ use crate::rng;
 
 /// The most held-out points that choose a truncation, and again that a certificate looks at.
 const HELD_OUT: usize = 2048;
-/// The fewest held-out points.
+/// The fewest held-out points where there are enough; fewer make a coarse certificate.
 const HELD_OUT_LEAST: usize = 8;
+/// The fewest points: two to learn from, one to choose by, one to measure on.
+const LEAST: usize = 4;
 /// Points that data-dependent kernel parameters and scalings are worked out from.
 const SAMPLE: usize = 20_000;
 
@@ -53,16 +56,17 @@ impl Problem {
     pub(crate) fn new(
         data: &Dataset,
         validation: Option<&Dataset>,
+        given: Option<&KernelSource>,
         spec: &FitSpec,
     ) -> Result<Self> {
-        spec.check()?;
+        spec.check_with(given.is_some())?;
         let whole = validation.map_or_else(|| Ok(data.clone()), |v| data.chain(v))?;
         // A bad value in a file that is read on demand should not depend on luck to be found.
         whole.check_finite()?;
         let (n, data) = (whole.len(), &whole);
         let (mut warnings, mut training_warnings) = (Vec::new(), Vec::new());
-        if n < 2 * HELD_OUT_LEAST {
-            let expected = format!("at least {} points", 2 * HELD_OUT_LEAST);
+        if n < LEAST {
+            let expected = format!("at least {LEAST} points");
             return Err(Error::parameter("data", expected, n));
         }
         let Split { train, selection, certificate } = match validation {
@@ -73,6 +77,16 @@ impl Problem {
             Some(held_out) => Split::at(n - held_out.len(), n),
             None => spec.split(n),
         };
+        if validation.is_none() && spec.validation_fraction == 0.0 {
+            warnings.push(
+                "no points are held out: residuals are measured on the points of the fit".into(),
+            );
+        } else if certificate.len() < HELD_OUT_LEAST / 2 {
+            warnings.push(format!(
+                "the certificate is coarse: it has {} held-out points",
+                certificate.len()
+            ));
+        }
         let mut spec = spec.clone();
         if spec.batch_size > train.len() {
             training_warnings.push(format!(
@@ -87,7 +101,7 @@ impl Problem {
             true => Some(Standardizer::per_feature(&sample, None)?),
             false => None,
         };
-        let (operator, kernel) = operator(data, &sample, standardizer.as_ref(), &spec)?;
+        let (operator, kernel) = operator(data, &sample, standardizer.as_ref(), given, &spec)?;
         if kernel.as_ref().is_some_and(|k| !k.is_positive_semidefinite()) {
             warnings.push(
                 "the kernel is indefinite: its negative eigenvalues are not found, and features \
@@ -130,6 +144,15 @@ impl Problem {
         } else {
             Err(Error::parameter("n_components", expected, k))
         }
+    }
+
+    /// Fails when nothing is held out: for methods that choose by held-out points.
+    pub(crate) fn expect_held_out(&self) -> Result<()> {
+        if self.train.last() < self.selection.first() || self.spec.validation_fraction > 0.0 {
+            return Ok(());
+        }
+        let expected = "a number above 0 for a readout, which is chosen on held-out points";
+        Err(Error::parameter("validation_fraction", expected, 0))
     }
 
     /// Fails unless a network can be trained and read out within the memory budget; nothing is
@@ -229,6 +252,7 @@ fn operator(
     data: &Dataset,
     sample: &Dataset,
     standardizer: Option<&Standardizer>,
+    given: Option<&KernelSource>,
     spec: &FitSpec,
 ) -> Result<Source> {
     let matching = |what: &str, rows: usize| {
@@ -241,30 +265,42 @@ fn operator(
         };
         Err(Error::shape(what, format!("{each} for each of {} points", data.len()), rows))
     };
-    if let Some(path) = &spec.gram {
-        let gram = Dataset::open(&path.to_string_lossy(), spec.seed)?;
-        matching("gram", gram.len())?;
-        gram.check_finite()?;
-        return Ok((Arc::new(PrecomputedOperator::new(gram, spec.outputs)?), None));
-    }
-    if let Some(path) = &spec.features {
-        let features = Dataset::open(&path.to_string_lossy(), spec.seed)?;
-        matching("features", features.len())?;
-        features.check_finite()?;
-        return Ok((Arc::new(FeatureOperator::new(features, spec.outputs)?), None));
-    }
-    let Some(text) = &spec.kernel else {
-        return Err(Error::parameter("kernel", "a kernel", "none"));
+    let open = |path: &std::path::Path| Dataset::open(&path.to_string_lossy(), spec.seed);
+    let source = match (given, &spec.gram, &spec.features) {
+        (Some(given), _, _) => given.clone(),
+        (None, Some(path), _) => KernelSource::Gram(open(path)?),
+        (None, None, Some(path)) => KernelSource::Features(open(path)?),
+        (None, None, None) => {
+            let Some(text) = &spec.kernel else {
+                return Err(Error::parameter("kernel", "a kernel", "none"));
+            };
+            let rows: Mat = sample.range(0..sample.len())?;
+            let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
+            KernelSource::Kernel(text.resolve(Some(rows.view()), spec.seed)?)
+        }
+    };
+    let kernel = match source {
+        KernelSource::Gram(gram) => {
+            matching("gram", gram.len())?;
+            gram.check_finite()?;
+            return Ok((Arc::new(PrecomputedOperator::new(gram, spec.outputs)?), None));
+        }
+        KernelSource::Features(features) => {
+            matching("features", features.len())?;
+            features.check_finite()?;
+            return Ok((Arc::new(FeatureOperator::new(features, spec.outputs)?), None));
+        }
+        KernelSource::Kernel(kernel) => kernel,
     };
     let rows: Mat = sample.range(0..sample.len())?;
     let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
-    let kernel = text.resolve(Some(rows.view()), spec.seed)?;
     // Domain errors (a negative time for brownian, say) should come before any work is done.
     kernel.diag(rows.view())?;
     Ok((Arc::new(ExplicitOperator::new(Arc::clone(&kernel))), Some(kernel)))
 }
 
-/// Which rows of the data serve what in a fit, each ascending and disjoint from the others.
+/// Which rows of the data serve what in a fit, each ascending and disjoint from the others; with
+/// nothing held out, all of them learn and are measured on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Rows to learn from.
@@ -290,13 +326,20 @@ impl Split {
 }
 
 impl FitSpec {
-    /// How a fit with this spec splits n points (at least 16) by `validation_fraction` and `seed`.
+    /// How a fit with this spec splits n points (at least 4) by `validation_fraction` and `seed`. At least
+    /// 8 are held out, or a quarter of fewer than 32; none for a fraction of 0.
     pub fn split(&self, n: usize) -> Split {
-        let most = n.saturating_sub(HELD_OUT_LEAST).max(HELD_OUT_LEAST);
+        if self.validation_fraction == 0.0 {
+            let train: Vec<usize> = (0..n).collect();
+            let held_out = every(&train, HELD_OUT);
+            return Split { train, selection: held_out.clone(), certificate: held_out };
+        }
+        let least = (n / 4).clamp(2, HELD_OUT_LEAST);
+        let most = n.saturating_sub(least).max(least);
         let held = (n as f64 * self.validation_fraction).round() as usize;
         let mut order: Vec<usize> = (0..n).collect();
         order.shuffle(&mut rng::stream(self.seed, "split", 0));
-        let mut train = order.split_off(held.clamp(HELD_OUT_LEAST, most).min(n));
+        let mut train = order.split_off(held.clamp(least, most).min(n));
         order.sort_unstable();
         train.sort_unstable();
         Split::halving(train, &order)
@@ -326,5 +369,9 @@ mod tests {
         assert_eq!(huge.train.len(), 900_000);
         assert!(huge.certificate.len() <= HELD_OUT && huge.certificate.len() > HELD_OUT / 2);
         assert_eq!(Split::at(5, 9).certificate, vec![6, 8]);
+        let small = FitSpec::default().split(10);
+        assert_eq!((small.train.len(), small.selection.len(), small.certificate.len()), (8, 1, 1));
+        let none = FitSpec { validation_fraction: 0.0, ..FitSpec::default() }.split(50);
+        assert_eq!((none.train.len(), none.certificate.len()), (50, 50));
     }
 }

@@ -51,6 +51,8 @@ pub struct FitSpec {
     pub steps: Steps,
     /// The most steps that `auto` takes.
     pub max_steps: u64,
+    /// `auto` stops when two rounds in a row lower the held-out residual by less than this share.
+    pub tolerance: f64,
     /// B, points in a batch.
     pub batch_size: usize,
     /// Largest global norm of the gradient; larger ones are scaled down. 0 turns clipping off.
@@ -61,7 +63,8 @@ pub struct FitSpec {
     pub readout_points: usize,
     /// The memory that the networks in training may take, and again a readout's matrices, in MiB.
     pub memory_budget: u64,
-    /// Share of the points held out for choosing the truncation and for the certificate.
+    /// Share of the points held out for choosing the truncation and for the certificate; 0, for
+    /// methods that choose nothing by them, measures on the points of the fit.
     pub validation_fraction: f64,
     /// Scales every feature to mean 0 and variance 1 before kernel and networks see it.
     pub standardize: bool,
@@ -85,6 +88,7 @@ impl Default for FitSpec {
             schedule: Schedule::default(),
             steps: Steps::Auto,
             max_steps: 5000,
+            tolerance: 0.1,
             batch_size: 256,
             clip_norm: 0.0,
             readout: ReadoutKind::Galerkin,
@@ -112,14 +116,16 @@ impl FitSpec {
     /// [`Error::InvalidParameter`] for the first field out of range; [`Error::Parse`] and
     /// [`Error::UnknownName`] for methods and objectives.
     pub fn check(&self) -> Result<()> {
+        self.check_with(false)
+    }
+
+    /// As [`check`](FitSpec::check), for a program that hands over the kernel when `given`.
+    pub(crate) fn check_with(&self, given: bool) -> Result<()> {
         let sources = [self.kernel.is_some(), self.gram.is_some(), self.features.is_some()];
-        if sources.iter().filter(|s| **s).count() != 1 {
-            let got = sources.iter().filter(|s| **s).count();
-            return Err(Error::parameter(
-                "kernel",
-                "exactly one of kernel, gram and features",
-                format!("{got} of them"),
-            ));
+        let got = sources.iter().filter(|s| **s).count() + usize::from(given);
+        if got != 1 {
+            let expected = "exactly one of kernel, gram and features";
+            return Err(Error::parameter("kernel", expected, format!("{got} of them")));
         }
         at_least("outputs", 1, self.outputs)?;
         if self.outputs > 1 && self.kernel.is_some() {
@@ -133,9 +139,16 @@ impl FitSpec {
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;
         at_least("readout_points", 2, self.readout_points)?;
-        if !(self.validation_fraction > 0.0 && self.validation_fraction < 1.0) {
+        if !(self.validation_fraction >= 0.0 && self.validation_fraction < 1.0) {
             let got = self.validation_fraction;
-            return Err(Error::parameter("validation_fraction", "a number between 0 and 1", got));
+            return Err(Error::parameter("validation_fraction", "a number from 0 to below 1", got));
+        }
+        if !(self.tolerance >= 0.0 && self.tolerance < 1.0) {
+            return Err(Error::parameter(
+                "tolerance",
+                "a number from 0 to below 1",
+                self.tolerance,
+            ));
         }
         if !(self.clip_norm >= 0.0 && self.clip_norm.is_finite()) {
             return Err(Error::parameter("clip_norm", "a number ≥ 0", self.clip_norm));
@@ -332,6 +345,7 @@ mod tests {
         named(|s| s.validation_fraction = 1.0, "validation_fraction");
         named(|s| s.validation_fraction = f64::NAN, "validation_fraction");
         named(|s| s.clip_norm = -1.0, "clip_norm");
+        named(|s| s.tolerance = 1.0, "tolerance");
         named(|s| s.outputs = 0, "outputs");
         named(|s| s.outputs = 3, "outputs");
         named(|s| s.kernel = None, "kernel");

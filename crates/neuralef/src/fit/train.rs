@@ -8,6 +8,7 @@ use super::observer::{Control, Event, Observer};
 use super::problem::Problem;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
+use crate::nn::Parameters;
 use crate::objective::OBJECTIVES;
 use crate::operator::Batch;
 use crate::rng;
@@ -32,9 +33,14 @@ pub(crate) struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A network for `problem`, to be trained for `total` steps; `fresh` ones start from the data where
-    /// their architecture does.
-    pub(crate) fn new(problem: &'a Problem, total: u64, fresh: bool) -> Result<Self> {
+    /// A network for `problem`, to be trained for `total` steps, from the parameters `start` if given;
+    /// `fresh` ones without these start from the data where their architecture does.
+    pub(crate) fn new(
+        problem: &'a Problem,
+        total: u64,
+        fresh: bool,
+        start: Option<&Parameters>,
+    ) -> Result<Self> {
         let spec = &problem.spec;
         let k = spec.n_components;
         let objective = OBJECTIVES.build_text(&spec.objective)?;
@@ -49,7 +55,14 @@ impl<'a> Trainer<'a> {
         let mut network =
             spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
         let wanted = network.start_points();
-        if fresh && wanted > 0 {
+        if let Some(start) = start {
+            let own = network.parameters_mut();
+            if start.layouts() != own.layouts() {
+                let expected = "the network and n_components of the model to start from";
+                return Err(Error::parameter("network", expected, &spec.network));
+            }
+            own.clone_from(start);
+        } else if fresh && wanted > 0 {
             let points = problem.batch(&problem.training_sample(wanted))?.x;
             network.start(conditioner.apply(points.view())?.view())?;
         }

@@ -9,6 +9,7 @@ mod gradient;
 mod heuristic;
 mod infinite;
 mod pairwise;
+mod precomputed;
 mod registry;
 mod spec;
 mod spectral;
@@ -19,6 +20,7 @@ mod contract;
 #[cfg(test)]
 mod tests;
 
+pub use precomputed::PrecomputedKernel;
 pub use registry::KERNELS;
 pub use spec::KernelSpec;
 pub(crate) use spectral::normal_quantile;

@@ -8,6 +8,7 @@ use super::basis::Basis;
 use super::{SpectralStein, SteinRecord};
 use crate::approx::{FeatureMap as _, load_nystrom};
 use crate::error::{Error, Result};
+use crate::kernel::KernelSpec;
 use crate::model::Model;
 use crate::persist::Archive;
 
@@ -29,6 +30,18 @@ impl SpectralStein {
     /// # Errors
     /// [`Error::Io`] naming the path.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.archive()?.write(path)
+    }
+
+    /// The bytes of that file.
+    ///
+    /// # Errors
+    /// As [`save`](SpectralStein::save).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.archive()?.to_bytes()
+    }
+
+    fn archive(&self) -> Result<Archive> {
         let kernel = match &self.basis {
             Basis::Model(_) => None,
             Basis::Nystrom(_) => self.basis.kernel(),
@@ -41,7 +54,7 @@ impl SpectralStein {
         }
         let (k, d) = self.coefficients.dim();
         archive.put_f64("coefficients", &[k, d], self.coefficients.iter().copied().collect())?;
-        archive.write(path)
+        Ok(archive)
     }
 
     /// Reads what [`save`](SpectralStein::save) wrote.
@@ -66,7 +79,10 @@ impl SpectralStein {
         let load = || {
             let basis = match kernel {
                 None => Basis::Model(Model::from_bytes(&archive.bytes("model")?)?.into()),
-                Some(text) => Basis::Nystrom(Box::new(load_nystrom(archive, Some(&text))?)),
+                Some(text) => Basis::Nystrom(Box::new(load_nystrom(
+                    archive,
+                    Some(text.parse::<KernelSpec>()?.resolve(None, 0)?),
+                )?)),
             };
             let shape = (basis.eigenvalues().len(), basis.inputs());
             let coefficients = archive.f64_matrix("coefficients", shape)?;

@@ -23,13 +23,25 @@ impl Laplace {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.archive()?.write(path)
+    }
+
+    /// The bytes of that file.
+    ///
+    /// # Errors
+    /// As [`save`](Laplace::save).
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.archive()?.to_bytes()
+    }
+
+    fn archive(&self) -> Result<Archive> {
         let mut archive = Archive::with_header(Self::KIND, &self.info)?;
         archive.put_bytes("network.file", &self.trained.file().bytes()?)?;
         if let Some(p) = &self.preprocessing {
             p.save(&mut archive, PREPROCESSING)?;
         }
         self.curvature.save(&mut archive)?;
-        archive.write(path)
+        Ok(archive)
     }
 
     /// Reads the file of a posterior; nothing else is needed.

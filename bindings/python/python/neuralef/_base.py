@@ -1,0 +1,348 @@
+"""What all estimators of kernel features share."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from neuralef import _core, _kernels
+from neuralef._numbers import Single, seed, single, threads
+from neuralef._watch import Callback, Watch
+
+#: Constraints of parameters that most estimators have.
+KERNEL: dict[str, list[Any]] = {
+    "kernel": [str, callable],
+    "gamma": [Interval(Real, 0, None, closed="neither"), None],
+    "degree": [Interval(Integral, 1, 64, closed="both")],
+    "coef0": [Interval(Real, None, None, closed="neither")],
+    "lengthscale": [
+        Interval(Real, 0, None, closed="neither"),
+        StrOptions({"median", "scale"}),
+        None,
+    ],
+    "kernel_params": [dict, None],
+}
+RUN: dict[str, list[Any]] = {
+    "memory_budget": [Interval(Integral, 1, None, closed="left")],
+    "random_state": ["random_state"],
+    "n_jobs": [Integral, None],
+    "verbose": ["verbose"],
+    "callbacks": [list, tuple, None],
+}
+
+
+class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A map φ with φ(x)ᵀφ(x') ≈ κ(x, x'), fitted by the Rust core."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    #: Method of the core that needs the kernel at new points.
+    _needs_kernel: ClassVar[bool] = False
+
+    kernel: _kernels.Kernel
+    kernel_params: dict[str, Any] | None
+    n_jobs: int | None
+    random_state: Any
+    verbose: int | bool
+    callbacks: list[Callback] | None
+    n_features_in_: int
+
+    # What subclasses say.
+
+    def _method(self, n_components: int) -> dict[str, Any]:
+        """Fields of the core's spec that are this estimator's."""
+        raise NotImplementedError
+
+    def _wanted(self, n_samples: int) -> int:
+        """Components that are asked for."""
+        raise NotImplementedError
+
+    _limited: ClassVar[bool] = True
+
+    def __sklearn_tags__(self) -> Any:
+        """Say to scikit-learn what goes in and out."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.kernel == "precomputed"
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # Fitting.
+
+    def _kernel_text(self) -> str:
+        assert isinstance(self.kernel, str)
+        own = ("gamma", "degree", "coef0", "lengthscale")
+        return _kernels.text(
+            self.kernel,
+            **{name: getattr(self, name) for name in own if hasattr(self, name)},
+            kernel_params=self.kernel_params,
+        )
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        *,
+        gram: Single | None = None,
+        features: Single | None = None,
+        start: _core.Model | None = None,
+    ) -> NDArray[Any]:
+        """Fit the core's model to validated points, and give these back."""
+        x = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
+        n = x.shape[0]
+        if n < 4:
+            raise ValueError(f"X: expected at least 4 samples, got n_samples={n}")
+        points, given = single(x), None
+        self._function: _kernels.FunctionKernel | None = None
+        fields: dict[str, Any] = {}
+        if features is not None or gram is not None:
+            pass
+        elif callable(self.kernel):
+            self._function = _kernels.FunctionKernel(self.kernel, self.kernel_params)
+            self._function.probe(points.astype(np.float64))
+            given = self._function
+        elif self.kernel == "precomputed":
+            if x.shape[0] != x.shape[1]:
+                raise ValueError(
+                    'X: expected a square Gram matrix with kernel="precomputed", got shape '
+                    f"{x.shape}"
+                )
+            if self._needs_kernel:
+                points, given = _numbered(points, np.arange(n)), n
+            else:
+                gram = points
+        else:
+            fields["kernel"] = self._kernel_text()
+        wanted = self._wanted(n)
+        fields |= self._method(wanted)
+        fields |= {"seed": seed(self.random_state), "memory_budget": self.memory_budget}
+        outputs = int(fields.get("outputs", 1))
+        available = _core.training_points(json.dumps(fields), n) * outputs
+        if self._limited and wanted > available:
+            warnings.warn(
+                f"n_components={wanted} is more than the {available} samples that are learned "
+                f"from; n_components_ is {available}",
+                stacklevel=3,
+            )
+            wanted = available
+            fields |= self._method(wanted)
+        fields["n_components"] = wanted
+        with Watch(self.verbose, self.callbacks) as callback:
+            self._model, timings = _core.fit(
+                json.dumps(fields),
+                points,
+                kernel=given,
+                gram=gram,
+                features=features,
+                start=start,
+                callback=callback,
+                n_jobs=threads(self.n_jobs),
+            )
+        self._read(warn=True)
+        self.fit_seconds_: float = json.loads(timings)["total_seconds"]
+        return x
+
+    def _read(self, *, warn: bool = False) -> None:
+        """Take what is known about the model into attributes."""
+        info = json.loads(self._model.info())
+        if warn:
+            for message in info["warnings"]:
+                if not self._expected(message):
+                    warnings.warn(message, stacklevel=4)
+        certificate = info["certificate"]
+        self.n_components_: int = self._model.n_components
+        self.kernel_: str | None = info["kernel"]
+        self.certificate_: dict[str, Any] = certificate
+        self.captured_trace_: float = certificate["captured_trace"]
+        if self._model.has_eigenpairs:
+            pairs = certificate["pairs"]
+            self.eigenvalues_: NDArray[np.float64] = self._model.eigenvalues()
+            self.eigenvalue_errors_ = np.array([pair["standard_error"] for pair in pairs])
+            self.residuals_ = np.array([pair["residual"] for pair in pairs])
+        self._info = info
+
+    def _expected(self, message: str) -> bool:
+        """Whether a warning of the core is nothing new to a user of this estimator."""
+        return False
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    # What a fitted one does.
+
+    def _points(self, X: ArrayLike) -> tuple[Single, np.dtype[Any]]:
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        points = single(x)
+        if self._needs_kernel and self.kernel == "precomputed":
+            points = _numbered(points, np.full(len(points), -1))
+        return points, x.dtype
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Features φ(X), whose inner products are the kernel.
+
+        The features of a point do not depend on the others, to the last bit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points; κ(X, training points) with ``kernel="precomputed"``.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_components_)
+            Of the same dtype as X.
+        """
+        points, dtype = self._points(X)
+        return self._shaped(self._model.transform(points, threads(self.n_jobs))).astype(
+            dtype, copy=False
+        )
+
+    def _shaped(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows for (point, output) as points × outputs × components, where there are several outputs."""
+        c = self._model.outputs
+        return rows if c == 1 else rows.reshape(-1, c, rows.shape[1])
+
+    def kernel_approx(self, X: ArrayLike, Y: ArrayLike | None = None) -> NDArray[Any]:
+        """φ(X)φ(Y)ᵀ, the kernel as the features have it.
+
+        Parameters
+        ----------
+        X, Y : array-like of shape (n, n_features) and (m, n_features)
+            Y is X by default.
+
+        Returns
+        -------
+        K : ndarray of shape (n, m)
+            (n, C, m, C) for a kernel of C outputs.
+        """
+        first = self.transform(X)
+        second = first if Y is None else self.transform(Y)
+        return np.tensordot(first, second, axes=(-1, -1))
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Share of the kernel on held-out points that the features reproduce.
+
+        1 − ‖φφᵀ − K‖²/‖K‖² (Frobenius) over the pairs of one half of the points with the other, at most
+        1,024 on either side. 1 is exact, and larger features do not help: what is too large counts as
+        an error too.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least two points, not those of the fit.
+        y : ignored
+
+        Returns
+        -------
+        share : float
+        """
+        if self.kernel == "precomputed":
+            raise ValueError('kernel: expected one that is known at new points, got "precomputed"')
+        points, _ = self._points(X)
+        error = self._model.kernel_error(points, 0, threads(self.n_jobs))
+        if error is None:
+            raise ValueError(f"X: expected at least 2 samples, got n_samples={len(points)}")
+        return 1.0 - float(error) ** 2
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file, which the command line and the Rust crate read too.
+
+        The file is written whole or not at all. Parameters of the estimator that say how to fit are in
+        it as the core has them; pickle keeps the Python object.
+        """
+        check_is_fitted(self)
+        self._model.save(os.fspath(path))
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, kernel: _kernels.Kernel | None = None
+    ) -> KernelFeatures:
+        """Read a model file, whoever wrote it.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        kernel : callable, optional
+            The function that was fitted, for files of ``Nystroem`` and ``KernelPCA`` that do not hold
+            their kernel.
+
+        Returns
+        -------
+        estimator : a fitted estimator
+            With the parameters that the file knows: kernel and n_components.
+        """
+        function = None
+        if callable(kernel):
+            function = _kernels.FunctionKernel(kernel, None)
+            function.of_matrices = True
+        model = _core.Model.load(os.fspath(path), function)
+        info = json.loads(model.info())
+        method = info["spec"]["method"].split("(")[0]
+        if method != cls._method_name:
+            raise ValueError(
+                f"path: expected a model of method {cls._method_name!r} for {cls.__name__}, got "
+                f"{method!r}"
+            )
+        estimator = cls(n_components=info["spec"]["n_components"])
+        estimator.set_params(kernel=kernel or info["kernel"] or estimator.kernel)
+        estimator._model, estimator._function = model, function
+        estimator.n_features_in_ = info["n_features"]
+        estimator._read()
+        return estimator
+
+    _method_name: ClassVar[str] = ""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a model."""
+        return hasattr(self, "_model")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "_model" in state:
+            state = {**state, "_model": state["_model"].to_bytes()}
+        return dict(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_model" in state:
+            kernel = state.get("_function")
+            if self._needs_kernel and state["kernel"] == "precomputed":
+                kernel = state["n_features_in_"]
+            elif not self._needs_kernel and state["_info"]["kernel"] is not None:
+                kernel = None
+            state = {**state, "_model": _core.Model.from_bytes(state["_model"], kernel)}
+        super().__setstate__(state)
+
+
+class EigenFeatures(KernelFeatures):
+    """Features that are eigenfunctions times the roots of eigenvalues."""
+
+    def eigenfunctions(self, X: ArrayLike) -> NDArray[Any]:
+        """Eigenfunctions ψ(X), orthonormal under the distribution of the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        psi : ndarray of shape (n_samples, n_components_)
+        """
+        points, dtype = self._points(X)
+        found = self._model.eigenfunctions(points, threads(self.n_jobs))
+        return self._shaped(found).astype(dtype, copy=False)
+
+
+def _numbered(values: Single, numbers: NDArray[Any]) -> Single:
+    """Rows of precomputed values with the numbers of their points at the end."""
+    return np.column_stack([values, numbers.astype(np.float32)]).astype(np.float32)

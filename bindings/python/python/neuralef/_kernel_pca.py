@@ -1,0 +1,125 @@
+"""Exact eigenfunctions."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from neuralef import _kernels
+from neuralef._base import KERNEL, RUN, EigenFeatures
+from neuralef._watch import Callback
+
+
+class KernelPCA(EigenFeatures):
+    """Exact eigenvectors of the Gram matrix of all points, extended to new ones by the kernel.
+
+    The Gram matrix is not centred: these are the eigenfunctions of κ itself, where
+    ``sklearn.decomposition.KernelPCA`` first subtracts the means of features. Eigenvalues are those of the
+    integral operator, the Gram matrix's divided by n.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of components; None: all that are not zero to rounding.
+    kernel, gamma, degree, coef0, lengthscale, kernel_params
+        As in :class:`NeuralEF`, with "linear" the default as in scikit-learn.
+    eigen_solver : {"auto", "dense", "matrix_free"}, default="auto"
+        dense stores the Gram matrix, matrix_free evaluates it anew for every product, auto is dense
+        within the memory budget.
+    standardize : bool, default=False
+    validation_fraction : float, default=0.0
+        Share of points held out for the certificate; 0 uses all points and measures on them.
+    memory_budget : int, default=4096
+        MiB.
+    random_state, n_jobs, verbose, callbacks
+        As in :class:`NeuralEF`.
+
+    Attributes
+    ----------
+    eigenvalues_, eigenvalue_errors_, residuals_, captured_trace_, certificate_, n_components_, kernel_
+        As in :class:`NeuralEF`.
+    """
+
+    _method_name = "kernel_pca"
+    _needs_kernel = True
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        **KERNEL,
+        "eigen_solver": [StrOptions({"auto", "dense", "matrix_free"})],
+        "standardize": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        **RUN,
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        kernel: _kernels.Kernel = "linear",
+        gamma: float | None = None,
+        degree: int = 3,
+        coef0: float = 1,
+        lengthscale: float | str | None = None,
+        kernel_params: dict[str, Any] | None = None,
+        eigen_solver: str = "auto",
+        standardize: bool = False,
+        validation_fraction: float = 0.0,
+        memory_budget: int = 4096,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int | bool = 0,
+        callbacks: list[Callback] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.lengthscale = lengthscale
+        self.kernel_params = kernel_params
+        self.eigen_solver = eigen_solver
+        self.standardize = standardize
+        self.validation_fraction = validation_fraction
+        self.memory_budget = memory_budget
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _wanted(self, n_samples: int) -> int:
+        if self.n_components is not None:
+            return int(self.n_components)
+        held_out = round(n_samples * float(self.validation_fraction))
+        return n_samples - held_out
+
+    def _method(self, n_components: int) -> dict[str, Any]:
+        return {
+            "method": f"kernel_pca(solver={self.eigen_solver})",
+            "standardize": bool(self.standardize),
+            "validation_fraction": float(self.validation_fraction),
+        }
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: ArrayLike, y: Any = None) -> KernelPCA:
+        """Decompose the Gram matrix of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points; a Gram matrix with ``kernel="precomputed"``.
+        y : ignored
+
+        Returns
+        -------
+        self : KernelPCA
+        """
+        self._fit(X)
+        return self
+
+    def _expected(self, message: str) -> bool:
+        few = self.n_components is None and message.startswith("only ")
+        return few or message.startswith("no points are held out")

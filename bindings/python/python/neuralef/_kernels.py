@@ -1,0 +1,177 @@
+"""Kernels as users give them: names, text forms, functions and precomputed values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
+
+from neuralef import _core
+from neuralef._numbers import single, threads
+
+Kernel = str | Callable[..., Any]
+
+#: Parameters that estimators have of their own, by kernel.
+_OWN = {
+    "rbf": ("gamma", "lengthscale"),
+    "laplacian": ("gamma", "lengthscale"),
+    "matern": ("lengthscale",),
+    "rational_quadratic": ("lengthscale",),
+    "periodic": ("lengthscale",),
+    "polynomial": ("degree", "gamma", "coef0"),
+    "sigmoid": ("gamma", "coef0"),
+    "softmax": ("gamma",),
+}
+_ALIASES = {"poly": "polynomial"}
+
+
+def text(
+    kernel: str,
+    *,
+    gamma: float | None = None,
+    degree: float | None = None,
+    coef0: float | None = None,
+    lengthscale: float | str | None = None,
+    kernel_params: Mapping[str, Any] | None = None,
+) -> str:
+    """Give the text form of a kernel.
+
+    A bare name takes the parameters that belong to it, as in scikit-learn; a text form such as
+    ``"rbf(lengthscale=0.5) + 0.1*linear"`` says everything itself.
+    """
+    own = {"gamma": gamma, "degree": degree, "coef0": coef0, "lengthscale": lengthscale}
+    if not kernel.isidentifier():
+        # degree and coef0 have defaults of their own, which are not meant for texts.
+        for name in ("gamma", "lengthscale"):
+            if own[name] is not None:
+                raise ValueError(
+                    f"{name}: expected None with the text form {kernel!r}, got {own[name]!r}"
+                )
+        if kernel_params:
+            raise ValueError(
+                f"kernel_params: expected None with the text form {kernel!r}, got {kernel_params!r}"
+            )
+        return kernel
+    name = _ALIASES.get(kernel, kernel)
+    used = {key: own[key] for key in _OWN.get(name, ()) if own[key] is not None}
+    used |= dict(kernel_params or {})
+    if not used:
+        return name
+    arguments = ", ".join(f"{key}={_value(value)}" for key, value in used.items())
+    return f"{name}({arguments})"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return f"[{', '.join(_value(v) for v in value)}]"
+    return str(value)
+
+
+class FunctionKernel:
+    """A Python function as the core calls kernels: ``gram(X, Y)`` and ``diag(X)``.
+
+    The function may be one of matrices, ``f(X, Y)`` of shape (n, m), as the kernels of
+    ``sklearn.metrics.pairwise`` and ``sklearn.gaussian_process`` are, or one of two points, ``f(x, y)``,
+    as scikit-learn's own ``Nystroem`` wants it. Which of them is found out at the first call, with 2
+    points against 3.
+    """
+
+    def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Any] | None) -> None:
+        self.function = function
+        self.parameters = dict(parameters or {})
+        self.of_matrices: bool | None = None
+
+    def __call__(self, *points: NDArray[np.float64]) -> Any:
+        """Call the function with its parameters."""
+        return self.function(*points, **self.parameters)
+
+    def probe(self, X: NDArray[np.float64]) -> None:
+        """Find out what kind of function it is; its own error if it is neither."""
+        first, second = X[[0, 0]], X[[0, -1, 0]]
+        try:
+            found = np.asarray(self(first, second), dtype=np.float64)
+            self.of_matrices = found.shape == (2, 3)
+        except Exception:
+            self.of_matrices = False
+        if not self.of_matrices:
+            found = np.asarray(self(X[0], X[-1]), dtype=np.float64)
+            if found.size != 1:
+                raise ValueError(
+                    "kernel: expected a function of two points that gives a number, or of two "
+                    f"matrices (n × d and m × d) that gives n × m, got shape {found.shape}"
+                )
+
+    def gram(self, X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """κ(X, Y), n × m."""
+        if self.of_matrices:
+            return np.ascontiguousarray(self(X, Y), dtype=np.float64)
+        values = [[float(np.asarray(self(x, y)).item()) for y in Y] for x in X]
+        return np.array(values, dtype=np.float64).reshape(len(X), len(Y))
+
+    def diag(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """κ(x, x), n."""
+        own = getattr(self.function, "diag", None)
+        if callable(own) and not self.parameters:
+            return np.ascontiguousarray(own(X), dtype=np.float64)
+        if self.of_matrices:
+            rows = [
+                np.diagonal(self.gram(X[i : i + 64], X[i : i + 64])) for i in range(0, len(X), 64)
+            ]
+            return np.concatenate(rows) if rows else np.zeros(0)
+        return np.array([float(np.asarray(self(x, x)).item()) for x in X], dtype=np.float64)
+
+
+def kernel_matrix(
+    kernel: str, X: ArrayLike, Y: ArrayLike | None = None, *, n_jobs: int | None = None
+) -> NDArray[np.float64]:
+    """κ(X, Y) for a kernel in text form.
+
+    Parameters
+    ----------
+    kernel : str
+        Such as ``"rbf(lengthscale=0.5) + 0.1*linear"``. What depends on data (``median``) is worked out
+        from X.
+    X, Y : array-like of shape (n, d) and (m, d)
+        Points; Y is X by default.
+    n_jobs : int, default=None
+        Threads.
+
+    Returns
+    -------
+    K : ndarray of shape (n, m)
+    """
+    first = single(check_array(X, dtype=[np.float64, np.float32]))
+    second = first if Y is None else single(check_array(Y, dtype=[np.float64, np.float32]), "Y")
+    return _core.kernel_matrix(kernel, first, second, threads(n_jobs))[0]
+
+
+def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
+    """Everything that has a text form: kernels, networks, objectives, … by name, with parameters.
+
+    Returns
+    -------
+    sections : dict
+        ``catalogue()["kernels"]["rbf"]["parameters"]["lengthscale"]`` is (default, meaning).
+    """
+    sections = json.loads(_core.catalogue())
+    return {
+        section["kind"]: {
+            entry["name"]: {
+                "summary": entry["summary"],
+                "parameters": {p["name"]: (p["default"], p["help"]) for p in entry["parameters"]},
+            }
+            for entry in section["entries"]
+        }
+        for section in sections
+    }

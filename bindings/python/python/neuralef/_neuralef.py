@@ -1,0 +1,264 @@
+"""The estimator that learns eigenfunctions as neural networks."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from neuralef import _kernels
+from neuralef._base import KERNEL, RUN, EigenFeatures
+from neuralef._numbers import Single, single
+from neuralef._watch import Callback
+
+
+class NeuralEF(EigenFeatures):
+    """The first eigenfunctions of a kernel, in order, learned as neural networks.
+
+    Training maximises R_jj − Σ_{i<j} R_ij²/R_ii subject to E ψ_j² = 1 on mini-batches (Deng, Shi & Zhu,
+    ICML 2022); a Rayleigh–Ritz readout in double precision then solves the eigenproblem within the
+    span of the trained features. No N × N matrix is made, and a new point costs one forward pass.
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        How many eigenfunctions.
+    kernel : str or callable, default="rbf"
+        A name of ``neuralef.catalogue()["kernels"]``, a text form such as
+        ``"rbf(lengthscale=0.5) + 0.1*linear"``, ``"precomputed"`` (X is then a Gram matrix and the networks
+        see its rows), or a function of two matrices (n × d, m × d → n × m) or two points.
+        ``fit(X, features=…)`` takes samples of a kernel instead.
+    gamma, degree, coef0 : float, int, float
+        Of the kernels that have them, as in scikit-learn. ``gamma=None`` goes by lengthscale for rbf and
+        laplacian, and is 1/n_features for polynomial and sigmoid.
+    lengthscale : float or {"median", "scale"}, default=None
+        Of rbf, laplacian, matern, rational_quadratic and periodic. None is the kernel's default, the
+        median of distances between points for all but periodic.
+    kernel_params : dict, default=None
+        Further parameters of the kernel, such as ``{"nu": 2.5}``, or of the function.
+    network : str, default="mlp(hidden=[64, 64], activation=sin_cos)"
+        One of ``neuralef.catalogue()["networks"]`` with its parameters.
+    objective : str, default="neuralef"
+        One of ``neuralef.catalogue()["objectives"]``.
+    optimizer : str, default="adam"
+    learning_rate : float, default=0.001
+    schedule : str, default="cosine"
+        How the learning rate changes over the run.
+    batch_size : int, default=256
+        Points in a batch; all of fewer training points.
+    max_iter : int or "auto", default="auto"
+        Training steps. "auto" trains while held-out residuals improve, and not at all where untrained
+        features with the readout are good enough.
+    tol : float, default=0.1
+        "auto" stops when two rounds in a row improve the held-out residual by less than this share.
+    readout : {"galerkin", "ritz", "none"}, default="galerkin"
+        How eigenfunctions are read out of the networks: from all last hidden layers, from the outputs,
+        or as they are.
+    outputs : int, default=1
+        C, for matrix-valued kernels given by ``features`` or ``gram`` with C rows for each point.
+    standardize : bool, default=False
+        Scale every column to mean 0 and variance 1 first.
+    validation_fraction : float, default=0.1
+        Share of points held out for choices and for the certificate.
+    memory_budget : int, default=768
+        MiB.
+    warm_start : bool, default=False
+        Start from the networks of the last fit.
+    random_state : int, RandomState or None, default=None
+        The same number, data and parameters give the same bits, for any n_jobs.
+    n_jobs : int, default=None
+        Threads; None takes all cores, or what ``OMP_NUM_THREADS`` says.
+    verbose : int, default=0
+        1 shows a progress bar.
+    callbacks : list of callables, default=None
+        Each is called with a dict for every event: ``{"event": "step", "step": …, "loss": …}``. What one
+        of them raises ends the fit and is raised by ``fit``.
+
+    Attributes
+    ----------
+    eigenvalues_ : ndarray of shape (n_components_,)
+        μ of the integral operator (eigenvalues of the Gram matrix divided by n), descending.
+    eigenvalue_errors_ : ndarray of shape (n_components_,)
+        Their standard errors from the finite sample.
+    residuals_ : ndarray of shape (n_components_,)
+        ‖Tψ − μψ‖/μ on held-out points: the error of the approximation.
+    captured_trace_ : float
+        Share of the kernel's trace.
+    certificate_ : dict
+        All of the certificate.
+    n_components_ : int
+        Usable components, at most n_components.
+    n_iter_ : int
+        Training steps taken; 1 where there was none, for the readout.
+    n_steps_ : int
+        Training steps behind the networks that were kept; 0 for untrained ones.
+    kernel_ : str
+        The kernel with every parameter a number.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> from neuralef import NeuralEF
+    >>> X, _ = make_moons(500, noise=0.1, random_state=0)
+    >>> model = NeuralEF(n_components=4, kernel="rbf", lengthscale=0.5, random_state=0).fit(X)
+    >>> model.transform(X[:3]).shape
+    (3, 4)
+    """
+
+    _method_name = "neuralef"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        **KERNEL,
+        "network": [str],
+        "objective": [str],
+        "optimizer": [str],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "schedule": [str],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "tol": [Interval(Real, 0, 1, closed="left")],
+        "readout": [StrOptions({"galerkin", "ritz", "none"})],
+        "outputs": [Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        **RUN,
+    }
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        *,
+        kernel: _kernels.Kernel = "rbf",
+        gamma: float | None = None,
+        degree: int = 3,
+        coef0: float = 1,
+        lengthscale: float | str | None = None,
+        kernel_params: dict[str, Any] | None = None,
+        network: str = "mlp(hidden=[64, 64], activation=sin_cos)",
+        objective: str = "neuralef",
+        optimizer: str = "adam",
+        learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+        batch_size: int = 256,
+        max_iter: int | str = "auto",
+        tol: float = 0.1,
+        readout: str = "galerkin",
+        outputs: int = 1,
+        standardize: bool = False,
+        validation_fraction: float = 0.1,
+        memory_budget: int = 768,
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int | bool = 0,
+        callbacks: list[Callback] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.lengthscale = lengthscale
+        self.kernel_params = kernel_params
+        self.network = network
+        self.objective = objective
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.readout = readout
+        self.outputs = outputs
+        self.standardize = standardize
+        self.validation_fraction = validation_fraction
+        self.memory_budget = memory_budget
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _wanted(self, n_samples: int) -> int:
+        return int(self.n_components)
+
+    def _method(self, n_components: int) -> dict[str, Any]:
+        name, _, rest = self.optimizer.partition("(")
+        arguments = [f"lr={float(self.learning_rate)!r}"]
+        if rest.rstrip(")").strip():
+            arguments.insert(0, rest.rstrip(")").strip())
+        return {
+            "method": "neuralef",
+            "network": self.network,
+            "objective": self.objective,
+            "optimizer": f"{name}({', '.join(arguments)})",
+            "schedule": self.schedule,
+            "steps": self.max_iter if isinstance(self.max_iter, str) else int(self.max_iter),
+            "tolerance": float(self.tol),
+            "batch_size": int(self.batch_size),
+            "readout": self.readout,
+            "outputs": int(self.outputs),
+            "standardize": bool(self.standardize),
+            "validation_fraction": float(self.validation_fraction),
+        }
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        features: ArrayLike | None = None,
+        gram: ArrayLike | None = None,
+    ) -> NeuralEF:
+        """Learn the eigenfunctions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points that the networks see; a Gram matrix with ``kernel="precomputed"``.
+        y : ignored
+        features : array-like of shape (n_samples * outputs, S), default=None
+            Samples Φ of a kernel, one row for each point (and output): κ ≈ ΦΦᵀ/S. Outputs of S random
+            networks give their NN-GP kernel; see ``neuralef.torch``. ``kernel`` is then not used.
+        gram : array-like of shape (n_samples * outputs, n_samples * outputs), default=None
+            The kernel's values, while the networks see X. ``kernel`` is then not used.
+
+        Returns
+        -------
+        self : NeuralEF
+        """
+        if features is not None and gram is not None:
+            raise ValueError("features: expected None where gram is given, got both")
+        start = self._model if self.warm_start and hasattr(self, "_model") else None
+        self._fit(
+            X, gram=_matrix(gram, "gram"), features=_matrix(features, "features"), start=start
+        )
+        return self
+
+    def _expected(self, message: str) -> bool:
+        return message.startswith("batch_size reduced")
+
+    def _read(self, *, warn: bool = False) -> None:
+        super()._read(warn=warn)
+        record = self._info["record"]
+        looks = [step for step, _ in record["auto_checks"]]
+        self.n_steps_: int = record["steps"]
+        self.n_iter_: int = max([self.n_steps_, *looks, 1])
+        spec = self._info["spec"]
+        self.network_: str = spec["network"]
+
+
+def _matrix(values: ArrayLike | None, name: str) -> Single | None:
+    if values is None:
+        return None
+    found: NDArray[Any] = check_array(values, dtype=[np.float64, np.float32], input_name=name)
+    return single(found, name)

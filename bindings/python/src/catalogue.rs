@@ -1,0 +1,58 @@
+//! Small questions that need no fit.
+
+use neuralef::{FitSpec, KernelSpec, METHODS, Mat64};
+use numpy::PyArray2;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Single, double, matrix};
+use crate::error::raise;
+use crate::run::quick;
+
+/// A spec from its JSON form. What is wrong with a field is said with its name.
+pub(crate) fn spec(json: &str) -> PyResult<FitSpec> {
+    let fault = |e: serde_json::Error| PyValueError::new_err(e.to_string());
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(json).map_err(fault)?;
+    for (name, value) in &fields {
+        let alone = serde_json::json!({ name: value });
+        serde_json::from_value::<FitSpec>(alone)
+            .map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
+    }
+    let spec: FitSpec = serde_json::from_value(fields.into()).map_err(fault)?;
+    METHODS.build_text(&spec.method).map_err(raise)?;
+    Ok(spec)
+}
+
+/// Points of n that a fit learns from, and those that it is measured on.
+#[pyfunction]
+pub(crate) fn training_points(json: &str, n: usize) -> PyResult<usize> {
+    Ok(spec(json)?.split(n).train.len())
+}
+
+/// Kernels, networks, objectives, … with their parameters: (section, name, summary, [(parameter, default,
+/// meaning)]).
+#[pyfunction]
+pub(crate) fn catalogue() -> PyResult<String> {
+    serde_json::to_string(&neuralef::catalogue()).map_err(|e| PyValueError::new_err(e.to_string()))
+}
+
+/// κ(X, Y), n × m, and the kernel with every parameter a number, worked out from X.
+#[pyfunction]
+pub(crate) fn kernel_matrix<'py>(
+    py: Python<'py>,
+    kernel: &str,
+    x: Single<'py>,
+    y: Single<'py>,
+    n_jobs: usize,
+) -> PyResult<(Bound<'py, PyArray2<f64>>, String)> {
+    let (x, y) = (matrix(&x), matrix(&y));
+    let kernel: KernelSpec = kernel.parse().map_err(raise)?;
+    let (gram, text) = quick(py, n_jobs, None, || {
+        let kernel = kernel.resolve(Some(x.view()), 0)?;
+        let mut gram = Mat64::zeros((x.nrows(), y.nrows()));
+        kernel.gram(x.view(), y.view(), gram.view_mut())?;
+        Ok((gram, kernel.text()))
+    })?;
+    Ok((double(py, &gram), text))
+}

@@ -1,0 +1,117 @@
+//! Kernels of Python programs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{Array1, ArrayView2, Axis};
+use neuralef::{Error, Kernel, Mat64, Mat64Mut, MatMut, MatRef, PrecomputedKernel};
+use numpy::{PyArray1, PyArrayMethods as _, ToPyArray as _};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+
+use crate::arrays::received;
+
+/// What a Python kernel raised, kept while the core's own error goes its way.
+#[derive(Clone, Default)]
+pub(crate) struct Failure(Arc<Mutex<Option<PyErr>>>);
+
+impl Failure {
+    pub(crate) fn take(&self) -> Option<PyErr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, error: PyErr) -> Error {
+        let message = error.to_string();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        Error::Numerical { what: "kernel".into(), message }
+    }
+}
+
+/// A Python object with `gram(X, Y)` → n × m and `diag(X)` → n, all of double precision.
+pub(crate) struct Callable {
+    object: Py<PyAny>,
+    failure: Failure,
+}
+
+impl fmt::Debug for Callable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Callable")
+    }
+}
+
+impl Callable {
+    fn values(&self, x: MatRef<'_>, y: MatRef<'_>) -> neuralef::Result<Mat64> {
+        let call = |py: Python<'_>| -> PyResult<Mat64> {
+            let array = |m: MatRef<'_>| m.mapv(f64::from).to_pyarray(py);
+            let found = self.object.bind(py).call_method1("gram", (array(x), array(y)))?;
+            received(&found)
+        };
+        let found = Python::attach(call).map_err(|e| self.failure.put(e))?;
+        if found.dim() != (x.nrows(), y.nrows()) {
+            let expected = format!("{} × {}", x.nrows(), y.nrows());
+            let (n, m) = found.dim();
+            return Err(Error::shape("values of kernel", expected, format!("{n} × {m}")));
+        }
+        finite(found.view())?;
+        Ok(found)
+    }
+}
+
+fn finite(values: ArrayView2<'_, f64>) -> neuralef::Result<()> {
+    match values.indexed_iter().find(|(_, v)| !v.is_finite()) {
+        None => Ok(()),
+        Some(((row, column), value)) => {
+            let value = *value as f32;
+            Err(Error::NonFinite { what: "values of kernel".into(), row, column, value })
+        }
+    }
+}
+
+impl Kernel for Callable {
+    fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> neuralef::Result<()> {
+        out.assign(&self.values(x, y)?);
+        Ok(())
+    }
+
+    fn gram_f32(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: MatMut<'_>) -> neuralef::Result<()> {
+        out.assign(&self.values(x, y)?.mapv(|v| v as f32));
+        Ok(())
+    }
+
+    fn diag(&self, x: MatRef<'_>) -> neuralef::Result<Vec<f64>> {
+        let call = |py: Python<'_>| -> PyResult<Array1<f64>> {
+            let x = x.mapv(f64::from).to_pyarray(py);
+            let found = self.object.bind(py).call_method1("diag", (x,))?;
+            let array: &Bound<'_, PyArray1<f64>> = found.cast()?;
+            Ok(array.readonly().as_array().to_owned())
+        };
+        let found = Python::attach(call).map_err(|e| self.failure.put(e))?;
+        if found.len() != x.nrows() {
+            return Err(Error::shape("diagonal of kernel", x.nrows(), found.len()));
+        }
+        finite(found.view().insert_axis(Axis(1)))?;
+        Ok(found.to_vec())
+    }
+
+    fn text(&self) -> String {
+        "callable".into()
+    }
+}
+
+/// A kernel, and where its errors are kept.
+type Given = (Option<Arc<dyn Kernel>>, Option<Failure>);
+
+/// A kernel that is handed over: an object as above, or a number N for precomputed values against N
+/// points.
+pub(crate) fn given(object: Option<&Bound<'_, PyAny>>) -> PyResult<Given> {
+    let Some(object) = object else { return Ok((None, None)) };
+    if let Ok(points) = object.extract::<usize>() {
+        return Ok((Some(Arc::new(PrecomputedKernel::new(points))), None));
+    }
+    if !object.hasattr("gram")? || !object.hasattr("diag")? {
+        return Err(PyTypeError::new_err("kernel: expected an object with gram and diag"));
+    }
+    let failure = Failure::default();
+    let kernel = Callable { object: object.clone().unbind(), failure: failure.clone() };
+    Ok((Some(Arc::new(kernel)), Some(failure)))
+}

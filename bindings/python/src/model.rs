@@ -1,0 +1,187 @@
+//! Fits and models.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use neuralef::{Dataset, Fit, KernelSource};
+use numpy::{PyArray1, PyArray2};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::arrays::{Single, dataset, double, matrix, single, vector};
+use crate::catalogue::spec;
+use crate::kernel::{Failure, given};
+use crate::run::{quick, watched};
+
+/// A fitted model.
+#[pyclass(frozen, module = "neuralef._core")]
+pub(crate) struct Model {
+    inner: Arc<neuralef::Model>,
+    failure: Option<Failure>,
+}
+
+impl Model {
+    pub(crate) fn share(&self) -> Arc<neuralef::Model> {
+        Arc::clone(&self.inner)
+    }
+}
+
+#[pymethods]
+impl Model {
+    /// Reads a model file; `kernel` as in `fit`, when the file does not hold it.
+    #[staticmethod]
+    #[pyo3(signature = (path, kernel=None))]
+    fn load(py: Python<'_>, path: PathBuf, kernel: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let (kernel, failure) = given(kernel)?;
+        let inner = quick(py, 1, None, || match kernel {
+            Some(kernel) => neuralef::Model::load_with(path, kernel),
+            None => neuralef::Model::load(path),
+        })?;
+        Ok(Model { inner: Arc::new(inner), failure })
+    }
+
+    /// As `load`, from the bytes of a model file.
+    #[staticmethod]
+    #[pyo3(signature = (bytes, kernel=None))]
+    fn from_bytes(
+        py: Python<'_>,
+        bytes: &[u8],
+        kernel: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let (kernel, failure) = given(kernel)?;
+        let inner = quick(py, 1, None, || match kernel {
+            Some(kernel) => neuralef::Model::from_bytes_with(bytes, kernel),
+            None => neuralef::Model::from_bytes(bytes),
+        })?;
+        Ok(Model { inner: Arc::new(inner), failure })
+    }
+
+    /// Writes a model file: the whole file, or none.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        quick(py, 1, None, || self.inner.save(path))
+    }
+
+    /// The bytes of a model file.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = quick(py, 1, None, || self.inner.to_bytes())?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// Everything that is known about it, as JSON.
+    fn info(&self) -> PyResult<String> {
+        serde_json::to_string(self.inner.info()).map_err(|e| PyValueError::new_err(e.to_string()))
+    }
+
+    #[getter]
+    fn n_components(&self) -> usize {
+        self.inner.n_components()
+    }
+
+    #[getter]
+    fn outputs(&self) -> usize {
+        self.inner.outputs()
+    }
+
+    #[getter]
+    fn has_eigenpairs(&self) -> bool {
+        self.inner.has_eigenpairs()
+    }
+
+    fn eigenvalues<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        vector(py, self.inner.eigenvalues())
+    }
+
+    /// φ(x).
+    fn transform<'py>(
+        &self,
+        py: Python<'py>,
+        x: Single<'py>,
+        n_jobs: usize,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let x = matrix(&x);
+        let found = quick(py, n_jobs, self.failure.as_ref(), || self.inner.transform(x.view()))?;
+        Ok(single(py, &found))
+    }
+
+    /// ψ(x).
+    fn eigenfunctions<'py>(
+        &self,
+        py: Python<'py>,
+        x: Single<'py>,
+        n_jobs: usize,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let x = matrix(&x);
+        let work = || self.inner.eigenfunctions(x.view());
+        let found = quick(py, n_jobs, self.failure.as_ref(), work)?;
+        Ok(double(py, &found))
+    }
+
+    /// ‖φφᵀ − K‖/‖K‖ over pairs of different points.
+    fn kernel_error(
+        &self,
+        py: Python<'_>,
+        x: Single<'_>,
+        seed: u64,
+        n_jobs: usize,
+    ) -> PyResult<Option<f64>> {
+        let x = dataset("X", &x)?;
+        quick(py, n_jobs, self.failure.as_ref(), || self.inner.kernel_error(&x, seed))
+    }
+}
+
+/// Fits a spec (JSON) to `x`. Returns the model and where the time went (JSON).
+///
+/// `kernel` is an object with `gram` and `diag`, or the number N for points that are rows of
+/// precomputed values against N points with a number at their end; `gram` and `features` are arrays.
+/// With one of them the spec has none.
+#[pyfunction]
+#[pyo3(signature = (spec_json, x, *, kernel=None, gram=None, features=None, validation=None, start=None, callback=None, n_jobs=0))]
+#[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+pub(crate) fn fit(
+    py: Python<'_>,
+    spec_json: &str,
+    x: Single<'_>,
+    kernel: Option<&Bound<'_, PyAny>>,
+    gram: Option<Single<'_>>,
+    features: Option<Single<'_>>,
+    validation: Option<Single<'_>>,
+    start: Option<&Bound<'_, Model>>,
+    callback: Option<Py<PyAny>>,
+    n_jobs: usize,
+) -> PyResult<(Model, String)> {
+    let spec = spec(spec_json)?;
+    let data = dataset("X", &x)?;
+    let (kernel, failure) = given(kernel)?;
+    let part = |name: &str, x: Option<Single<'_>>| -> PyResult<Option<Dataset>> {
+        x.map(|x| dataset(name, &x)).transpose()
+    };
+    let source = match (kernel, part("gram", gram)?, part("features", features)?) {
+        (Some(kernel), None, None) => Some(KernelSource::Kernel(kernel)),
+        (None, Some(gram), None) => Some(KernelSource::Gram(gram)),
+        (None, None, Some(features)) => Some(KernelSource::Features(features)),
+        (None, None, None) => None,
+        _ => {
+            return Err(PyValueError::new_err("kernel: expected one of kernel, gram and features"));
+        }
+    };
+    let validation = part("validation", validation)?;
+    let start = start.map(|model| model.get().share());
+    let start = start.as_deref();
+    let (model, timings) = watched(py, n_jobs, callback.as_ref(), failure.as_ref(), |observer| {
+        let mut fit = Fit::new(spec).observer(observer);
+        if let Some(source) = source {
+            fit = fit.source(source);
+        }
+        if let Some(validation) = validation {
+            fit = fit.validation(validation);
+        }
+        if let Some(start) = start {
+            fit = fit.start_from(start);
+        }
+        fit.run(&data)
+    })?;
+    let timings =
+        serde_json::to_string(&timings).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    Ok((Model { inner: Arc::new(model), failure }, timings))
+}
