@@ -1,0 +1,221 @@
+//! Kernels, Gram matrices and features that a program hands over, and models to start from.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ndarray::{Array2, s};
+use neuralef::{
+    Dataset, Error, Fit, FitSpec, Kernel, KernelSource, KernelSpec, Mat64, Mat64Mut, MatMut,
+    MatRef, Model, PrecomputedKernel, ReadoutKind, Steps,
+};
+
+fn spec(method: &str, k: usize) -> FitSpec {
+    FitSpec {
+        method: method.into(),
+        n_components: k,
+        network: "mlp(hidden=[16, 16], activation=sin_cos)".parse().unwrap(),
+        steps: Steps::Exactly(0),
+        ..FitSpec::default()
+    }
+}
+
+fn points() -> Dataset {
+    Dataset::open("gaussian(n=120, d=2)", 1).unwrap()
+}
+
+fn run(spec: &FitSpec, source: KernelSource) -> neuralef::Result<Model> {
+    Fit::new(spec.clone()).source(source).run(&points()).map(|(model, _)| model)
+}
+
+/// exp(−|x − y|²) by hand: a kernel that no registry knows.
+#[derive(Debug)]
+struct Own;
+
+impl Kernel for Own {
+    fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> neuralef::Result<()> {
+        out.indexed_iter_mut().for_each(|((i, j), out)| {
+            let squares = x.row(i).into_iter().zip(y.row(j)).map(|(a, b)| f64::from(a - b).powi(2));
+            *out = (-squares.sum::<f64>()).exp();
+        });
+        Ok(())
+    }
+
+    fn gram_f32(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: MatMut<'_>) -> neuralef::Result<()> {
+        let mut doubles = Mat64::zeros(out.dim());
+        self.gram(x, y, doubles.view_mut())?;
+        out.assign(&doubles.mapv(|v| v as f32));
+        Ok(())
+    }
+
+    fn diag(&self, x: MatRef<'_>) -> neuralef::Result<Vec<f64>> {
+        Ok(vec![1.0; x.nrows()])
+    }
+
+    fn text(&self) -> String {
+        "own".into()
+    }
+}
+
+fn close(a: &[f64], b: &[f64], share: f64) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() < share * b, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_kernel_at_hand_gives_what_the_named_one_gives() {
+    for method in ["neuralef", "nystrom(landmarks=60)", "kernel_pca"] {
+        let named = FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec(method, 4) };
+        let expected = Fit::new(named).run(&points()).unwrap().0;
+        let found = run(&spec(method, 4), KernelSource::Kernel(std::sync::Arc::new(Own))).unwrap();
+        close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
+        assert_eq!(found.info().kernel, None);
+        let data = points();
+        let errors = [&found, &expected].map(|m| m.kernel_error(&data, 0).unwrap().unwrap());
+        assert!((errors[0] - errors[1]).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn files_of_such_models_want_the_kernel_back_where_new_points_need_it() {
+    let x = points().range(0..7).unwrap();
+    let own = || -> std::sync::Arc<dyn Kernel> { std::sync::Arc::new(Own) };
+    let model = run(&spec("kernel_pca", 4), KernelSource::Kernel(own())).unwrap();
+    let bytes = model.to_bytes().unwrap();
+    let message = Model::from_bytes(&bytes).err().unwrap().to_string();
+    assert!(message.contains("needs the kernel"), "{message}");
+    let again = Model::from_bytes_with(&bytes, own()).unwrap();
+    assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
+    // Networks do not need it, and a kernel too many is an error.
+    let model = run(&spec("neuralef", 4), KernelSource::Kernel(own())).unwrap();
+    let again = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
+    assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
+    assert!(matches!(again.kernel(), Err(Error::Unsupported { .. })));
+    let named = FitSpec { kernel: Some("rbf".parse().unwrap()), ..spec("kernel_pca", 4) };
+    let bytes = Fit::new(named).run(&points()).unwrap().0.to_bytes().unwrap();
+    let error = Model::from_bytes_with(&bytes, own()).err().unwrap();
+    assert!(matches!(error, Error::InvalidParameter { .. }), "{error}");
+}
+
+#[test]
+fn gram_matrices_and_features_at_hand_are_those_of_files() {
+    let x = points().range(0..120).unwrap();
+    let kernel = "rbf(gamma=1)".parse::<KernelSpec>().unwrap().resolve(None, 0).unwrap();
+    let mut gram = Array2::zeros((120, 120));
+    kernel.gram_f32(x.view(), x.view(), gram.view_mut()).unwrap();
+    let expected =
+        Fit::new(FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec("neuralef", 4) });
+    let expected = expected.run(&points()).unwrap().0;
+    let data = Dataset::from_array("gram", gram).unwrap();
+    let found = run(&spec("neuralef", 4), KernelSource::Gram(data)).unwrap();
+    close(found.eigenvalues(), expected.eigenvalues(), 1e-5);
+    // XXᵀ/2 as features.
+    let linear = FitSpec { kernel: Some("0.5*linear".parse().unwrap()), ..spec("neuralef", 2) };
+    let expected = Fit::new(linear).run(&points()).unwrap().0;
+    let data = Dataset::from_array("features", x).unwrap();
+    let found = run(&spec("neuralef", 2), KernelSource::Features(data.clone())).unwrap();
+    close(found.eigenvalues(), expected.eigenvalues(), 1e-5);
+    let both = FitSpec { kernel: Some("rbf".parse().unwrap()), ..spec("neuralef", 2) };
+    let error = run(&both, KernelSource::Features(data)).err().unwrap().to_string();
+    assert!(error.contains("exactly one of"), "{error}");
+}
+
+#[test]
+fn precomputed_values_serve_methods_that_extend_eigenvectors() {
+    let all = points().range(0..120).unwrap();
+    let (x, new) = (all.slice(s![..100, ..]), all.slice(s![100.., ..]));
+    let values = |rows: MatRef<'_>, numbered: bool| {
+        let mut gram = Array2::<f32>::zeros((rows.nrows(), 101));
+        Own.gram_f32(rows, x, gram.slice_mut(s![.., ..100])).unwrap();
+        let number = |i: usize| if numbered { i as f32 } else { -1.0 };
+        gram.column_mut(100).iter_mut().enumerate().for_each(|(i, v)| *v = number(i));
+        gram
+    };
+    let train = Dataset::from_array("values", values(x, true)).unwrap();
+    for method in ["kernel_pca", "nystrom(landmarks=100)"] {
+        let spec = FitSpec { validation_fraction: 0.0, ..spec(method, 4) };
+        let kernel = KernelSource::Kernel(std::sync::Arc::new(PrecomputedKernel::new(100)));
+        let found = Fit::new(spec.clone()).source(kernel).run(&train).unwrap().0;
+        let kernel = KernelSource::Kernel(std::sync::Arc::new(Own));
+        let plain = Dataset::from_array("x", x.to_owned()).unwrap();
+        let expected = Fit::new(spec).source(kernel).run(&plain).unwrap().0;
+        close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
+        let a = found.transform(values(new, false).view()).unwrap();
+        let b = expected.transform(new).unwrap();
+        assert!((&a - &b).iter().all(|v| v.abs() < 1e-5));
+    }
+    let kernel = PrecomputedKernel::new(100);
+    let (a, b) = (values(new, false), values(new, false));
+    let unknown = kernel.gram(a.view(), b.view(), Mat64::zeros((20, 20)).view_mut());
+    assert!(matches!(unknown, Err(Error::Unsupported { .. })));
+    let mut wrong = values(x, true);
+    wrong[[3, 100]] = 0.5;
+    assert!(matches!(kernel.diag(wrong.view()), Err(Error::InvalidParameter { .. })));
+    assert!(matches!(kernel.diag(x), Err(Error::Shape { .. })));
+}
+
+#[test]
+fn a_fit_starts_from_the_networks_of_another() {
+    let trained = FitSpec {
+        kernel: Some("rbf(gamma=1)".parse().unwrap()),
+        steps: Steps::Exactly(100),
+        readout: ReadoutKind::None,
+        ..spec("neuralef", 3)
+    };
+    let first = Fit::new(trained.clone()).run(&points()).unwrap().0;
+    let untrained = FitSpec { steps: Steps::Exactly(0), ..trained.clone() };
+    let again = Fit::new(untrained.clone()).start_from(&first).run(&points()).unwrap().0;
+    assert_eq!(again.eigenvalues(), first.eigenvalues());
+    let cold = Fit::new(untrained.clone()).run(&points()).unwrap().0;
+    assert_ne!(cold.eigenvalues(), first.eigenvalues());
+    let other = FitSpec { n_components: 4, ..untrained.clone() };
+    let error = Fit::new(other).start_from(&first).run(&points()).err().unwrap().to_string();
+    assert!(error.starts_with("network"), "{error}");
+    let nystrom = FitSpec { method: "nystrom".into(), ..untrained.clone() };
+    let map = Fit::new(nystrom).run(&points()).unwrap().0;
+    let error = Fit::new(untrained).start_from(&map).run(&points()).err().unwrap();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+#[test]
+fn nothing_held_out_uses_all_points_where_nothing_is_chosen() {
+    let all = FitSpec {
+        kernel: Some("rbf(gamma=1)".parse().unwrap()),
+        validation_fraction: 0.0,
+        ..spec("kernel_pca", 3)
+    };
+    let model = Fit::new(all.clone()).run(&points()).unwrap().0;
+    assert_eq!(model.certificate().training_points, 120);
+    assert!(model.info().warnings.iter().any(|w| w.contains("held out")));
+    // Exact on its own points.
+    assert!(model.certificate().pairs.iter().all(|p| p.residual < 1e-5));
+    let learned = FitSpec { method: "neuralef".into(), ..all };
+    let error = Fit::new(learned).run(&points()).err().unwrap().to_string();
+    assert!(error.starts_with("validation_fraction"), "{error}");
+}
+
+#[test]
+fn four_points_are_enough_and_their_file_can_be_read() {
+    let data = Dataset::open("gaussian(n=4, d=2)", 1).unwrap();
+    let few = FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec("neuralef", 2) };
+    let model = Fit::new(few).run(&data).unwrap().0;
+    assert_eq!(model.certificate().held_out_points, 1);
+    let again = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
+    assert_eq!(again.certificate(), model.certificate());
+}
+
+#[test]
+fn automatic_training_goes_on_longer_for_a_smaller_tolerance() {
+    let auto = |tolerance: f64| {
+        let spec = FitSpec {
+            kernel: Some("rbf(gamma=1)".parse().unwrap()),
+            steps: Steps::Auto,
+            max_steps: 4000,
+            readout: ReadoutKind::None,
+            tolerance,
+            ..spec("neuralef", 2)
+        };
+        Fit::new(spec).run(&points()).unwrap().0.info().record.auto_checks.len()
+    };
+    assert!(auto(0.0) > auto(0.9));
+}
