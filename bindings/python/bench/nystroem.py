@@ -1,6 +1,6 @@
 """NeuralEF beside scikit-learn's Nystroem: fit, transform, and what a linear model makes of the features.
 
-    python bench/nystroem.py [--data DIR] [--threads 2] [--repeats 3] [--out DIR]
+    python bench/nystroem.py [--data DIR] [--threads 2] [--repeats 3]
 
 Both have the same rbf kernel, with the median distance as lengthscale, and the same linear model:
 logistic regression or ridge regression on features of unit variance, its penalty chosen on a fifth of the

@@ -48,7 +48,7 @@ pub(crate) fn kernel_matrix<'py>(
 ) -> PyResult<(Bound<'py, PyArray2<f64>>, String)> {
     let (x, y) = (matrix(&x), matrix(&y));
     let kernel: KernelSpec = kernel.parse().map_err(raise)?;
-    let (gram, text) = quick(py, n_jobs, None, || {
+    let (gram, text) = quick(py, n_jobs, None, move || {
         let kernel = kernel.resolve(Some(x.view()), 0)?;
         let mut gram = Mat64::zeros((x.nrows(), y.nrows()));
         kernel.gram(x.view(), y.view(), gram.view_mut())?;

@@ -1,7 +1,8 @@
 //! Kernels of Python programs.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array1, ArrayView2, Axis};
 use neuralef::{Error, Kernel, Mat64, Mat64Mut, MatMut, MatRef, PrecomputedKernel};
@@ -11,19 +12,43 @@ use pyo3::prelude::*;
 
 use crate::arrays::received;
 
-/// What a Python kernel raised, kept while the core's own error goes its way.
+/// What a Python kernel raised in the current work, kept while the core's own error goes its way; and
+/// whether that work is to stop.
 #[derive(Clone, Default)]
-pub(crate) struct Failure(Arc<Mutex<Option<PyErr>>>);
+pub(crate) struct Failure(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    error: Option<PyErr>,
+    stop: Option<Arc<AtomicBool>>,
+}
 
 impl Failure {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// New work begins, which ends when `stop` is set.
+    pub(crate) fn begin(&self, stop: Arc<AtomicBool>) {
+        *self.state() = State { error: None, stop: Some(stop) };
+    }
+
     pub(crate) fn take(&self) -> Option<PyErr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.state().error.take()
     }
 
     fn put(&self, error: PyErr) -> Error {
         let message = error.to_string();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.state().error.get_or_insert(error);
         Error::Numerical { what: "kernel".into(), message }
+    }
+
+    /// Fails once the work is to stop: a Python kernel can take long.
+    fn check(&self) -> neuralef::Result<()> {
+        match self.state().stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            true => Err(Error::Interrupted { step: 0, checkpoint: None }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -41,6 +66,7 @@ impl fmt::Debug for Callable {
 
 impl Callable {
     fn values(&self, x: MatRef<'_>, y: MatRef<'_>) -> neuralef::Result<Mat64> {
+        self.failure.check()?;
         let call = |py: Python<'_>| -> PyResult<Mat64> {
             let array = |m: MatRef<'_>| m.mapv(f64::from).to_pyarray(py);
             let found = self.object.bind(py).call_method1("gram", (array(x), array(y)))?;
@@ -79,6 +105,7 @@ impl Kernel for Callable {
     }
 
     fn diag(&self, x: MatRef<'_>) -> neuralef::Result<Vec<f64>> {
+        self.failure.check()?;
         let call = |py: Python<'_>| -> PyResult<Array1<f64>> {
             let x = x.mapv(f64::from).to_pyarray(py);
             let found = self.object.bind(py).call_method1("diag", (x,))?;

@@ -74,17 +74,18 @@ impl Laplace {
 
     #[staticmethod]
     fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        quick(py, 1, None, || neuralef::bayes::Laplace::from_bytes(bytes)).map(Laplace::of)
+        let bytes = bytes.to_vec();
+        quick(py, 1, None, move || neuralef::bayes::Laplace::from_bytes(&bytes)).map(Laplace::of)
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         let posterior = self.get()?;
-        quick(py, 1, None, || posterior.save(path))
+        quick(py, 1, None, move || posterior.save(path))
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let posterior = self.get()?;
-        Ok(PyBytes::new(py, &quick(py, 1, None, || posterior.to_bytes())?))
+        Ok(PyBytes::new(py, &quick(py, 1, None, move || posterior.to_bytes())?))
     }
 
     fn info(&self) -> PyResult<String> {
@@ -127,9 +128,16 @@ impl Laplace {
         Ok(self.get()?.effective_parameters())
     }
 
-    fn maximize_marginal_likelihood(&self, py: Python<'_>) -> PyResult<()> {
+    /// Over the prior precision, and with `noise` over the noise variance too.
+    fn maximize_marginal_likelihood(&self, py: Python<'_>, noise: bool) -> PyResult<()> {
         let mut posterior = self.get()?;
-        quick(py, 1, None, || posterior.maximize_marginal_likelihood())?;
+        let posterior = quick(py, 1, None, move || {
+            match noise {
+                true => posterior.maximize_marginal_likelihood()?,
+                false => posterior.maximize_over_prior_precision()?,
+            }
+            Ok(posterior)
+        })?;
         self.put(posterior)
     }
 
@@ -142,7 +150,8 @@ impl Laplace {
         n_jobs: usize,
     ) -> PyResult<(Bound<'py, PyArray2<f64>>, Bound<'py, PyArray3<f64>>)> {
         let (posterior, x) = (self.get()?, matrix(&x));
-        let found = watched(py, n_jobs, None, None, |observer| outputs(&posterior, &x, observer))?;
+        let work = move |observer: &mut dyn Observer| outputs(&posterior, &x, observer);
+        let found = watched(py, n_jobs, None, None, work)?;
         Ok((double(py, &found.mean), found.covariance.to_pyarray(py)))
     }
 
@@ -156,7 +165,7 @@ impl Laplace {
         n_jobs: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let (posterior, x, kind) = (self.get()?, matrix(&x), predictive(kind)?);
-        let found = watched(py, n_jobs, None, None, |observer| {
+        let found = watched(py, n_jobs, None, None, move |observer| {
             outputs(&posterior, &x, observer)?.probabilities(kind, seed)
         })?;
         Ok(double(py, &found))
@@ -187,9 +196,10 @@ impl Laplace {
         };
         let (mut posterior, x, kind) = (self.get()?, matrix(&x), predictive(kind)?);
         let targets = targets(labels, values)?;
-        let found = quick(py, n_jobs, None, || {
+        let (posterior, found) = quick(py, n_jobs, None, move || {
             let points = posterior.features(x.view())?;
-            posterior.tune(&points, &targets, criterion, temperature, kind)
+            let found = posterior.tune(&points, &targets, criterion, temperature, kind)?;
+            Ok((posterior, found))
         })?;
         self.put(posterior)?;
         serde_json::to_string(&found).map_err(|e| PyValueError::new_err(e.to_string()))
@@ -235,27 +245,28 @@ pub(crate) fn fit_laplace(
     callback: Option<Py<PyAny>>,
     n_jobs: usize,
 ) -> PyResult<Laplace> {
-    let network = TrainedNetwork::open(path, architecture).map_err(raise)?;
     let data = dataset("X", &x)?;
-    let preprocessing = match (mean, std) {
-        (None, None) => None,
-        (mean, std) => {
-            let mean = mean.unwrap_or_else(|| vec![0.0]);
-            let std = std.unwrap_or_else(|| vec![1.0]);
-            Some(Standardizer::by_channel(data.width(), &mean, &std).map_err(raise)?)
-        }
-    };
-    let spec = LaplaceSpec {
-        prior_precision,
-        noise_variance,
-        temperature,
-        preprocessing,
-        seed,
-        memory_budget,
-        ..LaplaceSpec::new(source).map_err(raise)?
-    };
     let targets = targets(labels, values)?;
-    let posterior = watched(py, n_jobs, callback.as_ref(), None, |observer| {
+    let (architecture, source) = (architecture.map(str::to_string), source.to_string());
+    let posterior = watched(py, n_jobs, callback.as_ref(), None, move |observer| {
+        let network = TrainedNetwork::open(path, architecture.as_deref())?;
+        let preprocessing = match (mean, std) {
+            (None, None) => None,
+            (mean, std) => {
+                let mean = mean.unwrap_or_else(|| vec![0.0]);
+                let std = std.unwrap_or_else(|| vec![1.0]);
+                Some(Standardizer::by_channel(data.width(), &mean, &std)?)
+            }
+        };
+        let spec = LaplaceSpec {
+            prior_precision,
+            noise_variance,
+            temperature,
+            preprocessing,
+            seed,
+            memory_budget,
+            ..LaplaceSpec::new(&source)?
+        };
         spec.fit(&network, &data, &targets, observer)
     })?;
     Ok(Laplace::of(posterior))

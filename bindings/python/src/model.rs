@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use neuralef::{Dataset, Fit, KernelSource};
+use neuralef::{Dataset, Fit, KernelSource, Observer};
 use numpy::{PyArray1, PyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -34,7 +34,7 @@ impl Model {
     #[pyo3(signature = (path, kernel=None))]
     fn load(py: Python<'_>, path: PathBuf, kernel: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let (kernel, failure) = given(kernel)?;
-        let inner = quick(py, 1, None, || match kernel {
+        let inner = quick(py, 1, None, move || match kernel {
             Some(kernel) => neuralef::Model::load_with(path, kernel),
             None => neuralef::Model::load(path),
         })?;
@@ -50,21 +50,30 @@ impl Model {
         kernel: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (kernel, failure) = given(kernel)?;
-        let inner = quick(py, 1, None, || match kernel {
-            Some(kernel) => neuralef::Model::from_bytes_with(bytes, kernel),
-            None => neuralef::Model::from_bytes(bytes),
+        let bytes = bytes.to_vec();
+        let inner = quick(py, 1, None, move || match kernel {
+            Some(kernel) => neuralef::Model::from_bytes_with(&bytes, kernel),
+            None => neuralef::Model::from_bytes(&bytes),
         })?;
         Ok(Model { inner: Arc::new(inner), failure })
     }
 
+    /// d of a model file.
+    #[staticmethod]
+    fn width(py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+        quick(py, 1, None, || neuralef::Model::inputs_of(path))
+    }
+
     /// Writes a model file: the whole file, or none.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        quick(py, 1, None, || self.inner.save(path))
+        let model = self.share();
+        quick(py, 1, None, move || model.save(path))
     }
 
     /// The bytes of a model file.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = quick(py, 1, None, || self.inner.to_bytes())?;
+        let model = self.share();
+        let bytes = quick(py, 1, None, move || model.to_bytes())?;
         Ok(PyBytes::new(py, &bytes))
     }
 
@@ -99,8 +108,9 @@ impl Model {
         x: Single<'py>,
         n_jobs: usize,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let x = matrix(&x);
-        let found = quick(py, n_jobs, self.failure.as_ref(), || self.inner.transform(x.view()))?;
+        let (x, model) = (matrix(&x), self.share());
+        let work = move || model.transform(x.view());
+        let found = quick(py, n_jobs, self.failure.as_ref(), work)?;
         Ok(single(py, &found))
     }
 
@@ -111,8 +121,8 @@ impl Model {
         x: Single<'py>,
         n_jobs: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let x = matrix(&x);
-        let work = || self.inner.eigenfunctions(x.view());
+        let (x, model) = (matrix(&x), self.share());
+        let work = move || model.eigenfunctions(x.view());
         let found = quick(py, n_jobs, self.failure.as_ref(), work)?;
         Ok(double(py, &found))
     }
@@ -125,8 +135,8 @@ impl Model {
         seed: u64,
         n_jobs: usize,
     ) -> PyResult<Option<f64>> {
-        let x = dataset("X", &x)?;
-        quick(py, n_jobs, self.failure.as_ref(), || self.inner.kernel_error(&x, seed))
+        let (x, model) = (dataset("X", &x)?, self.share());
+        quick(py, n_jobs, self.failure.as_ref(), move || model.kernel_error(&x, seed))
     }
 }
 
@@ -167,8 +177,7 @@ pub(crate) fn fit(
     };
     let validation = part("validation", validation)?;
     let start = start.map(|model| model.get().share());
-    let start = start.as_deref();
-    let (model, timings) = watched(py, n_jobs, callback.as_ref(), failure.as_ref(), |observer| {
+    let work = move |observer: &mut dyn Observer| {
         let mut fit = Fit::new(spec).observer(observer);
         if let Some(source) = source {
             fit = fit.source(source);
@@ -176,11 +185,12 @@ pub(crate) fn fit(
         if let Some(validation) = validation {
             fit = fit.validation(validation);
         }
-        if let Some(start) = start {
+        if let Some(start) = &start {
             fit = fit.start_from(start);
         }
         fit.run(&data)
-    })?;
+    };
+    let (model, timings) = watched(py, n_jobs, callback.as_ref(), failure.as_ref(), work)?;
     let timings =
         serde_json::to_string(&timings).map_err(|e| PyValueError::new_err(e.to_string()))?;
     Ok((Model { inner: Arc::new(model), failure }, timings))

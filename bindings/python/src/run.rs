@@ -3,21 +3,25 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use neuralef::{Control, Event, Observer};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPoolBuilder;
 
 use crate::error::raise;
 use crate::kernel::Failure;
 
 /// How often an interrupt is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
+/// How long work that was asked to stop is waited for. What is in the middle of a decomposition then
+/// ends by itself, unheard.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a callback is told; see `neuralef._watch` for the meaning of the fields.
 enum Message {
@@ -78,118 +82,129 @@ impl Message {
     }
 }
 
+/// What the worker sends.
+enum Heard<T> {
+    Event(Message),
+    Done(Outcome<T>),
+}
+
+/// A result, or the text of a panic.
+type Outcome<T> = Result<neuralef::Result<T>, String>;
+
 /// Passes events on, and stops the work when it was asked to.
-struct Watch<'a> {
-    stop: &'a AtomicBool,
+struct Watch<T> {
+    stop: Arc<AtomicBool>,
     /// None without a callback.
-    events: Option<SyncSender<Message>>,
+    events: Option<SyncSender<Heard<T>>>,
     answers: Receiver<()>,
 }
 
-impl Observer for Watch<'_> {
+impl<T: Send> Observer for Watch<T> {
     fn observe(&mut self, event: &Event<'_>) -> Control {
+        let stopped = || self.stop.load(Ordering::Relaxed);
+        if stopped() {
+            return Control::Stop;
+        }
         if let (Some(events), Some(message)) = (&self.events, Message::of(event)) {
             // The callback is done before the work goes on, so that it sees things in order.
-            if events.send(message).is_ok() {
+            if events.send(Heard::Event(message)).is_ok() {
                 let _ = self.answers.recv();
             }
         }
-        match self.stop.load(Ordering::Relaxed) {
-            true => Control::Stop,
-            false => Control::Continue,
-        }
+        if stopped() { Control::Stop } else { Control::Continue }
     }
 }
 
-/// A pool of `jobs` threads, 0 for one for each core. Its own, since the global one does not survive a
-/// fork.
-fn pool(jobs: usize) -> PyResult<ThreadPool> {
-    ThreadPoolBuilder::new()
-        .num_threads(jobs)
-        .build()
-        .map_err(|e| PyRuntimeError::new_err(format!("n_jobs: no pool of {jobs} threads: {e}")))
-}
-
-fn internal(panic: &(dyn Any + Send)) -> PyErr {
+fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    PyRuntimeError::new_err(format!("internal error, please report it: {text}"))
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Short work without events.
-pub(crate) fn quick<T: Send>(
+fn internal(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("internal error, please report it: {what}"))
+}
+
+/// Work without events.
+pub(crate) fn quick<T: Send + 'static>(
     py: Python<'_>,
     jobs: usize,
     failure: Option<&Failure>,
-    work: impl FnOnce() -> neuralef::Result<T> + Send,
+    work: impl FnOnce() -> neuralef::Result<T> + Send + 'static,
 ) -> PyResult<T> {
-    let found = py.detach(|| -> PyResult<neuralef::Result<T>> {
-        let pool = pool(jobs)?;
-        catch_unwind(AssertUnwindSafe(|| pool.install(work))).map_err(|p| internal(&*p))
-    })?;
-    found.map_err(|e| failure.and_then(Failure::take).unwrap_or_else(|| raise(e)))
+    watched(py, jobs, None, failure, |_| work())
 }
 
-/// Long work with an observer. Events go to `callback`, on this thread; what it raises stops the work
-/// and is raised here, and so is an interrupt.
-pub(crate) fn watched<T: Send>(
+/// Work with an observer, on `jobs` threads (0: one for each core) of a pool of its own: the global one
+/// does not survive a fork. Events go to `callback`, on this thread; what it raises stops the work and is
+/// raised here, and so is an interrupt, within [`PATIENCE`].
+pub(crate) fn watched<T: Send + 'static>(
     py: Python<'_>,
     jobs: usize,
     callback: Option<&Py<PyAny>>,
     failure: Option<&Failure>,
-    work: impl FnOnce(&mut dyn Observer) -> neuralef::Result<T> + Send,
+    work: impl FnOnce(&mut dyn Observer) -> neuralef::Result<T> + Send + 'static,
 ) -> PyResult<T> {
-    let pool = pool(jobs)?;
-    let stop = AtomicBool::new(false);
-    let (found, raised) = py.detach(|| {
-        std::thread::scope(|scope| {
-            let (events, messages) = sync_channel(0);
-            let (answer, answers) = sync_channel(1);
-            // Kept by the worker until it is done: the other end hears that.
-            let (alive, done) = sync_channel::<()>(0);
-            let (stop, pool) = (&stop, &pool);
-            let asked = callback.is_some();
-            let worker = scope.spawn(move || {
-                let _alive = alive;
-                let mut watch = Watch { stop, events: asked.then_some(events), answers };
-                catch_unwind(AssertUnwindSafe(|| pool.install(|| work(&mut watch))))
-            });
-            let mut raised = None;
-            loop {
-                let heard = match asked {
-                    true => messages.recv_timeout(LOOK).map(Some),
-                    false => done.recv_timeout(LOOK).map(|()| None),
+    let stop = Arc::new(AtomicBool::new(false));
+    if let Some(failure) = failure {
+        failure.begin(Arc::clone(&stop));
+    }
+    let (sender, mut heard) = sync_channel(0);
+    let (answer, answers) = sync_channel(1);
+    let mut watch =
+        Watch { stop: Arc::clone(&stop), events: callback.map(|_| sender.clone()), answers };
+    let fault = |e: &dyn std::fmt::Display| {
+        PyRuntimeError::new_err(format!("n_jobs: no pool of {jobs} threads: {e}"))
+    };
+    let pool = ThreadPoolBuilder::new().num_threads(jobs).build().map_err(|e| fault(&e))?;
+    let run = move || {
+        let done = catch_unwind(AssertUnwindSafe(|| pool.install(|| work(&mut watch))));
+        // Nobody hears it where an interrupt did not want to wait.
+        let _ = sender.send(Heard::Done(done.map_err(|p| text(&*p))));
+    };
+    std::thread::Builder::new().name("neuralef".into()).spawn(run).map_err(|e| fault(&e))?;
+    let mut raised: Option<(PyErr, Instant)> = None;
+    let outcome = loop {
+        let next = &mut heard;
+        let error = match py.detach(move || next.recv_timeout(LOOK)) {
+            Ok(Heard::Done(outcome)) => break outcome,
+            Ok(Heard::Event(message)) => {
+                let outcome = match &raised {
+                    None => tell(py, callback, message),
+                    Some(_) => Ok(()),
                 };
-                let outcome = match heard {
-                    Ok(message) => {
-                        let outcome = Python::attach(|py| tell(py, callback, message));
-                        let _ = answer.send(());
-                        outcome
-                    }
-                    Err(RecvTimeoutError::Timeout) => Python::attach(|py| py.check_signals()),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                };
-                if let Err(error) = outcome {
+                // The worker must find the flag when it has its answer.
+                if outcome.is_err() {
                     stop.store(true, Ordering::Relaxed);
-                    raised.get_or_insert(error);
                 }
+                let _ = answer.send(());
+                outcome.err()
             }
-            (worker.join().unwrap_or_else(Err), raised)
-        })
-    });
-    if let Some(error) = raised {
+            Err(RecvTimeoutError::Timeout) => py.check_signals().err(),
+            Err(RecvTimeoutError::Disconnected) => break Err("the work has gone".into()),
+        };
+        if let Some(error) = error {
+            stop.store(true, Ordering::Relaxed);
+            raised.get_or_insert((error, Instant::now()));
+        }
+        if let Some((_, since)) = &raised
+            && since.elapsed() > PATIENCE
+        {
+            break Err("stopped".into());
+        }
+    };
+    if let Some((error, _)) = raised {
         return Err(error);
     }
-    match found {
-        Err(panic) => Err(internal(&*panic)),
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failure.and_then(Failure::take).unwrap_or_else(|| raise(error))),
+    // What a kernel raised counts even where the core could do without its value.
+    if let Some(error) = failure.and_then(Failure::take) {
+        return Err(error);
     }
+    outcome.map_err(|panic| internal(&panic))?.map_err(raise)
 }
 
-fn tell(py: Python<'_>, callback: Option<&Py<PyAny>>, message: Option<Message>) -> PyResult<()> {
+fn tell(py: Python<'_>, callback: Option<&Py<PyAny>>, message: Message) -> PyResult<()> {
     py.check_signals()?;
-    if let (Some(callback), Some(message)) = (callback, message) {
+    if let Some(callback) = callback {
         callback.call1(py, (message.into_dict(py)?,))?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Spectral Stein gradient estimators.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use neuralef::KernelSpec;
 use neuralef::score::{SpectralStein as Estimator, SteinOptions, Terms};
@@ -17,7 +18,17 @@ use crate::run::quick;
 /// A fitted estimator.
 #[pyclass(frozen, module = "neuralef._core")]
 pub(crate) struct SpectralStein {
-    inner: Estimator,
+    inner: Arc<Estimator>,
+}
+
+impl SpectralStein {
+    fn of(inner: Estimator) -> Self {
+        SpectralStein { inner: Arc::new(inner) }
+    }
+
+    fn share(&self) -> Arc<Estimator> {
+        Arc::clone(&self.inner)
+    }
 }
 
 fn options(terms: &str, components: usize, seed: u64) -> PyResult<SteinOptions> {
@@ -40,12 +51,12 @@ impl SpectralStein {
     ) -> PyResult<Self> {
         let kernel: KernelSpec = kernel.parse().map_err(raise)?;
         let (data, options) = (dataset("X", &x)?, options(terms, components, seed)?);
-        let inner = quick(py, n_jobs, None, || {
+        let inner = quick(py, n_jobs, None, move || {
             let x = data.range(0..data.len())?;
             let kernel = kernel.resolve(Some(x.view()), seed)?;
             Estimator::nonparametric(kernel, &data, &options)
         })?;
-        Ok(SpectralStein { inner })
+        Ok(SpectralStein::of(inner))
     }
 
     /// From the eigenfunctions of a model.
@@ -60,26 +71,29 @@ impl SpectralStein {
     ) -> PyResult<Self> {
         let (model, data) = (model.get().share(), dataset("X", &x)?);
         let options = options(terms, SteinOptions::default().components, seed)?;
-        let inner = quick(py, n_jobs, None, || Estimator::parametric(model, &data, &options))?;
-        Ok(SpectralStein { inner })
+        let inner = quick(py, n_jobs, None, move || Estimator::parametric(model, &data, &options))?;
+        Ok(SpectralStein::of(inner))
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        Ok(SpectralStein { inner: quick(py, 1, None, || Estimator::load(path))? })
+        quick(py, 1, None, || Estimator::load(path)).map(SpectralStein::of)
     }
 
     #[staticmethod]
     fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
-        Ok(SpectralStein { inner: quick(py, 1, None, || Estimator::from_bytes(bytes))? })
+        let bytes = bytes.to_vec();
+        quick(py, 1, None, move || Estimator::from_bytes(&bytes)).map(SpectralStein::of)
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        quick(py, 1, None, || self.inner.save(path))
+        let estimator = self.share();
+        quick(py, 1, None, move || estimator.save(path))
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &quick(py, 1, None, || self.inner.to_bytes())?))
+        let estimator = self.share();
+        Ok(PyBytes::new(py, &quick(py, 1, None, move || estimator.to_bytes())?))
     }
 
     /// How the fit went, as JSON.
@@ -103,12 +117,12 @@ impl SpectralStein {
         x: Single<'py>,
         n_jobs: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let x = matrix(&x);
-        Ok(double(py, &quick(py, n_jobs, None, || self.inner.score(x.view()))?))
+        let (x, estimator) = (matrix(&x), self.share());
+        Ok(double(py, &quick(py, n_jobs, None, move || estimator.score(x.view()))?))
     }
 
     fn hyvarinen_loss(&self, py: Python<'_>, x: Single<'_>, n_jobs: usize) -> PyResult<f64> {
-        let data = dataset("X", &x)?;
-        quick(py, n_jobs, None, || self.inner.hyvarinen_loss(&data))
+        let (data, estimator) = (dataset("X", &x)?, self.share());
+        quick(py, n_jobs, None, move || estimator.hyvarinen_loss(&data))
     }
 }

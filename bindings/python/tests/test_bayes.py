@@ -7,13 +7,18 @@ import subprocess
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from neuralef import KernelPCA, Laplace, NeuralEF, ScoreEstimator
 
 
 def forward(weights, X):
-    hidden = np.maximum(X @ weights["layers.0.weight"].T + weights["layers.0.bias"], 0).astype(np.float64)
+    hidden = np.maximum(X @ weights["layers.0.weight"].T + weights["layers.0.bias"], 0).astype(
+        np.float64
+    )
     return hidden, hidden @ weights["layers.1.weight"].T + weights["layers.1.bias"]
 
 
@@ -143,6 +148,60 @@ def test_command_line_predicts_from_what_python_saved(classifier, tmp_path, bina
     np.testing.assert_allclose(np.load(tmp_path / "p.npy"), model(classifier["X"]), atol=1e-6)
 
 
+def test_clones_keep_frozen_eigenfunctions(classifier):
+    X, y = classifier["X"], classifier["y"]
+    jacobian, _, _ = dense_last_layer(classifier)
+    phi = jacobian.reshape(2 * len(X), -1)
+    features = NeuralEF(4, outputs=2, network="shared_mlp", max_iter=0, random_state=0)
+    frozen = FrozenEstimator(features.fit(X, features=phi))
+    model = Laplace(classifier["path"], architecture=classifier["architecture"], source=frozen)
+    np.testing.assert_array_equal(clone(model).fit(X, y)(X), model.fit(X, y)(X))
+    plain = NeuralEF(6, max_iter=0, random_state=0).fit(X)
+    score = ScoreEstimator(eigenfunctions=FrozenEstimator(plain), random_state=0)
+    np.testing.assert_array_equal(clone(score).fit(X).gradient(X), score.fit(X).gradient(X))
+
+
+def test_noise_stays_as_it_is_given(tmp_path):
+    from safetensors.numpy import save_file
+
+    weights = {
+        "layers.0.weight": np.ones((1, 2), np.float32),
+        "layers.0.bias": np.zeros(1, np.float32),
+    }
+    save_file(weights, tmp_path / "n.safetensors")
+    X = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    y = X.sum(axis=1) + 0.1 * np.random.default_rng(1).normal(size=60)
+
+    def model(**parameters):
+        return Laplace(
+            tmp_path / "n.safetensors",
+            "regression",
+            architecture="shared_mlp(hidden=[])",
+            **parameters,
+        )
+
+    given = model(sigma_noise=0.5).fit(X, y)
+    given.optimize_prior_precision()
+    assert given.sigma_noise_ == 0.5
+    free = model(sigma_noise=None).fit(X, y)
+    free.optimize_prior_precision()
+    assert 0.08 < free.sigma_noise_ < 0.12
+    with pytest.raises(ValueError, match="temperature"):
+        model(temperature=2.0).fit(X, y)
+
+
+def test_repeated_searches_end_at_the_same_place(classifier):
+    X, y = classifier["X"], classifier["y"]
+    model = laplace(classifier, hessian_structure="full")
+    found = [
+        model.optimize_prior_precision("gridsearch", X_val=X, y_val=y)["prior_precision"]
+        for _ in range(3)
+    ]
+    assert min(found) >= 1e-8
+    assert max(found) <= 1e8
+    np.testing.assert_allclose(found[1:], found[0], rtol=0.05)
+
+
 def test_regression_is_exact_for_a_linear_network(tmp_path):
     from safetensors.numpy import save_file
 
@@ -182,7 +241,9 @@ def test_bad_input_of_laplace_is_named(classifier, tmp_path):
         laplace(classifier, subset_of_weights="all", hessian_structure="full")
     with pytest.raises(ValueError, match="y: expected whole numbers"):
         Laplace(classifier["path"], architecture=classifier["architecture"]).fit(X, y + 0.5)
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(TypeError, match="[Ss]parse"):
+        laplace(classifier).predict_proba(sparse.csr_matrix(X))
+    with pytest.raises(ValueError, match="y: "):
         Laplace(classifier["path"], architecture=classifier["architecture"]).fit(X, y + 5)
     with pytest.raises(OSError, match=r"nothing\.onnx"):
         Laplace(tmp_path / "nothing.onnx").fit(X, y)

@@ -128,6 +128,15 @@ def test_kernels_as_names_texts_functions_and_values_agree(cloud):
         np.testing.assert_allclose(model.transform(K_new), named.transform(new), atol=2e-5)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
+def test_functions_of_points_are_told_from_those_of_matrices(d):
+    X = np.random.default_rng(0).normal(size=(50, d))
+    expected = KernelPCA(2, kernel="poly", degree=2, gamma=1, coef0=1).fit(X).eigenvalues_
+    for function in [lambda x, y: (x @ y + 1) ** 2, lambda X, Y: (X @ Y.T + 1) ** 2]:
+        found = KernelPCA(2, kernel=function).fit(X)
+        np.testing.assert_allclose(found.eigenvalues_, expected, rtol=1e-4)
+
+
 def test_functions_serve_all_estimators_that_train(cloud):
     named = NeuralEF(3, kernel="rbf", gamma=0.3, max_iter=0, random_state=0).fit(cloud)
     function = NeuralEF(

@@ -34,13 +34,15 @@ anything = st.one_of(
 KINDS = ["NeuralEF", "Nystroem", "RandomFourierFeatures", "PositiveFeatures", "KernelPCA"]
 
 
-def attempt(work):
+def attempt(work, *names):
+    """What the work gives, or None for an error that names one of ``names``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return work()
         except ALLOWED as error:
             assert str(error)
+            assert not names or any(name in str(error) for name in names), str(error)
             return None
 
 
@@ -65,10 +67,10 @@ def test_any_parameter(kind, data):
     model = make(kind)
     name = data.draw(st.sampled_from(sorted(model.get_params())))
     value = data.draw(anything)
-    if name == "n_jobs" and isinstance(value, int) and abs(value) > 64:
-        return  # That many threads are a matter of the machine.
     X = np.random.default_rng(0).normal(size=(30, 2))
-    found = attempt(lambda: model.set_params(**{name: value}).fit(X).transform(X))
+    # What a tiny lengthscale or two of one feature run into has names of its own.
+    near = ["kernel", "n_components", "frequencies"]
+    found = attempt(lambda: model.set_params(**{name: value}).fit(X).transform(X), name, *near)
     assert found is None or np.isfinite(found).all()
 
 
@@ -127,7 +129,7 @@ def test_errors_have_the_class_and_name_the_parameter(kind, tmp_path):
         model.save(tmp_path / "nowhere" / "m")
     with pytest.raises(FileNotFoundError):
         type(model).load(tmp_path / "nothing")
-    with pytest.raises(OSError, match="directory|Directory"):
+    with pytest.raises((OSError, ValueError), match="directory"):
         type(model).load(tmp_path)
 
 

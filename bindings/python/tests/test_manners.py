@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 
 import joblib
 import numpy as np
@@ -22,12 +23,19 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import pairwise
 
-from neuralef import KernelPCA, NeuralEF, Nystroem, PositiveFeatures, RandomFourierFeatures
+from neuralef import (
+    KernelPCA,
+    NeuralEF,
+    Nystroem,
+    PositiveFeatures,
+    RandomFourierFeatures,
+    ScoreEstimator,
+)
 
 ALL = [
     NeuralEF(3, max_iter=20, random_state=0),
     Nystroem(10, random_state=0),
-    KernelPCA(3, kernel="rbf"),
+    KernelPCA(3, kernel="rbf", random_state=0),
     RandomFourierFeatures(10, random_state=0),
     PositiveFeatures(10, random_state=0),
 ]
@@ -134,17 +142,79 @@ def test_pickles_of_functions_and_values(X):
         np.testing.assert_array_equal(again.transform(K[:5]), values.transform(K[:5]))
 
 
-def test_files_of_functions_need_the_function(X, tmp_path):
-    model = KernelPCA(3, kernel=pairwise.rbf_kernel).fit(X)
+def of_points(x, y):
+    return np.exp(-0.3 * np.sum((x - y) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "parameters"),
+    [(pairwise.rbf_kernel, None), (pairwise.rbf_kernel, {"gamma": 2.0}), (of_points, None)],
+)
+def test_files_of_functions_need_the_function(X, tmp_path, kernel, parameters):
+    model = KernelPCA(3, kernel=kernel, kernel_params=parameters).fit(X)
     model.save(tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="needs the kernel"):
         KernelPCA.load(tmp_path / "m.safetensors")
-    again = KernelPCA.load(tmp_path / "m.safetensors", kernel=pairwise.rbf_kernel)
+    again = KernelPCA.load(tmp_path / "m.safetensors", kernel=kernel, kernel_params=parameters)
     np.testing.assert_array_equal(again.transform(X), model.transform(X))
 
 
+@pytest.mark.parametrize("kind", [KernelPCA, Nystroem])
+def test_files_of_precomputed_values(X, tmp_path, kind):
+    K = pairwise.rbf_kernel(X)
+    model = kind(3, kernel="precomputed").fit(K)
+    model.save(tmp_path / "m.safetensors")
+    again = kind.load(tmp_path / "m.safetensors", kernel="precomputed")
+    np.testing.assert_array_equal(again.transform(K[:9]), model.transform(K[:9]))
+    assert again.n_features_in_ == 120
+
+
 @each
-def test_same_bits_for_any_number_of_threads(estimator, X):
+def test_parameters_come_back_from_files(estimator, X, tmp_path):
+    model = clone(estimator).set_params(random_state=3, n_components=4, standardize=True).fit(X)
+    model.save(tmp_path / "m.safetensors")
+    again = type(model).load(tmp_path / "m.safetensors")
+    refitted = clone(again).fit(X)
+    np.testing.assert_allclose(refitted.transform(X), model.transform(X), atol=1e-6)
+
+
+def broken_kernel(x, y):
+    raise RuntimeError("no")
+
+
+def test_failed_refits_and_new_parameters_leave_the_model_whole(X):
+    model = Nystroem(5, random_state=0).fit(X)
+    expected = model.transform(X)
+    with pytest.raises(RuntimeError, match="no"):
+        model.set_params(kernel=broken_kernel).fit(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), expected)
+    model.set_params(kernel="precomputed")
+    np.testing.assert_array_equal(model.transform(X), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), expected)
+
+
+def test_features_in_files_are_read_by_path(X, tmp_path):
+    phi = np.tanh(X @ np.random.default_rng(1).normal(size=(3, 30))).astype(np.float32)
+    np.save(tmp_path / "phi.npy", phi)
+    here = NeuralEF(3, max_iter=0, random_state=0).fit(X, features=phi)
+    there = NeuralEF(3, max_iter=0, random_state=0).fit(X, features=tmp_path / "phi.npy")
+    np.testing.assert_array_equal(here.transform(X), there.transform(X))
+    again = pickle.loads(pickle.dumps(there))
+    np.testing.assert_array_equal(again.transform(X), there.transform(X))
+
+
+def test_columns_far_from_zero_are_warned_of(X):
+    with pytest.warns(UserWarning, match="column 1 .* single precision"):
+        KernelPCA(2, kernel="rbf").fit(X + np.array([0, 1e7, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        KernelPCA(2, kernel="rbf").fit(X + np.array([0, 100, 0]))
+
+
+@each
+def test_same_bits_for_any_number_of_threads(estimator):
+    # More rows than a block, so that they are shared out.
+    X = np.random.default_rng(0).normal(size=(3000, 3))
     expected = clone(estimator).set_params(n_jobs=1).fit(X).transform(X)
     for jobs in [2, 3, -1, None]:
         found = clone(estimator).set_params(n_jobs=jobs).fit(X).transform(X)
@@ -207,6 +277,36 @@ def test_what_a_callback_raises_comes_out_and_ends_the_fit(X):
         NeuralEF(2, max_iter=10_000, callbacks=[stop]).fit(X)
     assert [e["step"] for e in seen if e["event"] == "step"] == [1, 2, 3, 4, 5]
 
+    def at_once(event):
+        seen.append(event)
+        raise EnoughError
+
+    seen.clear()
+    with pytest.raises(EnoughError):
+        NeuralEF(2, max_iter=10_000, callbacks=[at_once]).fit(X)
+    assert len(seen) == 1
+
+
+def test_what_a_kernel_raises_late_comes_out_too(X):
+    calls = []
+
+    def count(x, y):
+        calls.append(None)
+        return pairwise.rbf_kernel(x, y)
+
+    KernelPCA(2, kernel=count, n_jobs=1).fit(X)
+    for last in [len(calls), len(calls) - 1]:
+        done = []
+
+        def breaks(x, y, last=last, done=done):
+            done.append(None)
+            if len(done) == last:
+                raise KeyError("late")
+            return pairwise.rbf_kernel(x, y)
+
+        with pytest.raises(KeyError, match="late"):
+            KernelPCA(2, kernel=breaks, n_jobs=1).fit(X)
+
 
 def test_what_a_kernel_raises_comes_out(X):
     def broken(x, y):
@@ -218,21 +318,27 @@ def test_what_a_kernel_raises_comes_out(X):
         NeuralEF(2, kernel=broken, max_iter=5).fit(X)
     with pytest.raises(ValueError, match="kernel"):
         KernelPCA(2, kernel=lambda x, y: np.nan).fit(X)
+    with pytest.raises(ValueError, match="gamma: expected None"):
+        KernelPCA(2, kernel=pairwise.rbf_kernel, gamma=3.0).fit(X)
     with pytest.raises(ValueError, match="kernel: expected a function"):
         KernelPCA(2, kernel=lambda x, y: np.zeros(7)).fit(X)
 
 
 @pytest.mark.parametrize(
-    "estimator",
+    ("estimator", "n"),
     [
-        NeuralEF(10, max_iter=10_000_000),
-        NeuralEF(10, max_iter=10_000_000, callbacks=[lambda e: None]),
-        KernelPCA(50, kernel="rbf", eigen_solver="matrix_free"),
+        (NeuralEF(10, max_iter=10_000_000), 20_000),
+        (NeuralEF(10, max_iter=10_000_000, callbacks=[lambda e: None]), 20_000),
+        (KernelPCA(50, kernel="rbf", eigen_solver="matrix_free"), 20_000),
+        (KernelPCA(kernel="rbf"), 5000),
+        (Nystroem(5000), 5000),
+        (Nystroem(2000, kernel=of_points), 2000),
+        (ScoreEstimator(), 6000),
     ],
-    ids=["training", "callbacks", "matrix-free"],
+    ids=["training", "callbacks", "matrix-free", "dense", "nystroem", "function", "score"],
 )
-def test_an_interrupt_is_heard_within_a_second(estimator):
-    X = np.random.default_rng(0).normal(size=(20_000, 20))
+def test_an_interrupt_is_heard_within_a_second(estimator, n):
+    X = np.random.default_rng(0).normal(size=(n, 20))
     sent = []
 
     def interrupt():
@@ -244,7 +350,7 @@ def test_an_interrupt_is_heard_within_a_second(estimator):
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(X)
     assert time.monotonic() - sent[0] < 1.0
-    assert not hasattr(estimator, "_model")
+    assert not estimator.__sklearn_is_fitted__()
 
 
 def test_other_threads_run_during_a_fit():
@@ -270,6 +376,8 @@ def test_other_threads_run_during_a_fit():
 def test_progress_is_shown_on_request(X, capfd):
     NeuralEF(2, max_iter=20, verbose=1).fit(X)
     assert "20/20" in capfd.readouterr().err
+    KernelPCA(2, kernel="rbf", verbose=1).fit(X)
+    assert "kernel_pca" in capfd.readouterr().err
     NeuralEF(2, max_iter=20).fit(X)
     assert capfd.readouterr().err == ""
 

@@ -71,7 +71,7 @@ const DEFAULT: Setting = Setting {
     fixed: FIXED,
     drawn: &[
         "neuralef(components=60, network=tangents(points=500, iterations=1), samples=500, points=1000)",
-        "neuralef(components=20, network=heads(hidden=[64]), samples=500, points=2000, steps=300)",
+        "neuralef(components=500, network=heads(hidden=[]), samples=1000, points=2000, steps=0)",
         "ella(components=60, landmarks=2000)",
         "random(components=60)",
     ],
@@ -81,7 +81,7 @@ const DEFAULT: Setting = Setting {
 const PAPER: Setting = Setting {
     drawn: &[
         "neuralef(components=60, network=tangents(points=2000), samples=4000, points=10000)",
-        "neuralef(components=20, network=heads(hidden=[64]), samples=4000, points=10000, steps=20000)",
+        "neuralef(components=1000, network=heads(hidden=[64]), samples=4000, points=10000, steps=20000)",
         "ella(components=60, landmarks=10000)",
         "random(components=1000)",
     ],

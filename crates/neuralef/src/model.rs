@@ -190,6 +190,16 @@ impl Model {
         Model::from_archive(&Archive::read(path)?, None)
     }
 
+    /// d, the columns of the data of a model file, of which nothing else is looked at.
+    ///
+    /// # Errors
+    /// As [`load`](Model::load).
+    pub fn inputs_of(path: impl AsRef<Path>) -> Result<usize> {
+        let archive = Archive::read(path)?;
+        archive.expect_kind(KIND)?;
+        Ok(archive.header_as::<ModelInfo>()?.n_features)
+    }
+
     /// Reads a model from the bytes of a model file.
     ///
     /// # Errors

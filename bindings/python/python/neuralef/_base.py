@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import warnings
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -32,7 +35,7 @@ KERNEL: dict[str, list[Any]] = {
     "kernel_params": [dict, None],
 }
 RUN: dict[str, list[Any]] = {
-    "memory_budget": [Interval(Integral, 1, None, closed="left")],
+    "memory_budget": [Interval(Integral, 1, 2**40, closed="left")],
     "random_state": ["random_state"],
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
@@ -91,6 +94,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         *,
         gram: Single | None = None,
         features: Single | None = None,
+        path: str | None = None,
         start: _core.Model | None = None,
     ) -> NDArray[Any]:
         """Fit the core's model to validated points, and give these back."""
@@ -98,30 +102,17 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         n = x.shape[0]
         if n < 4:
             raise ValueError(f"X: expected at least 4 samples, got n_samples={n}")
-        points, given = single(x), None
-        self._function: _kernels.FunctionKernel | None = None
+        points = single(x, warn=True)
+        # What the kernel is, if it is not in text form: a function, or N for precomputed values.
+        given: _kernels.FunctionKernel | int | None = None
         fields: dict[str, Any] = {}
-        if features is not None or gram is not None:
-            pass
-        elif callable(self.kernel):
-            self._function = _kernels.FunctionKernel(self.kernel, self.kernel_params)
-            self._function.probe(points.astype(np.float64))
-            given = self._function
-        elif self.kernel == "precomputed":
-            if x.shape[0] != x.shape[1]:
-                raise ValueError(
-                    'X: expected a square Gram matrix with kernel="precomputed", got shape '
-                    f"{x.shape}"
-                )
-            if self._needs_kernel:
-                points, given = _numbered(points, np.arange(n)), n
-            else:
-                gram = points
-        else:
-            fields["kernel"] = self._kernel_text()
+        if path is not None:
+            fields["features"] = path
+        elif features is None and gram is None:
+            points, gram, given, fields = self._kernel_of(points)
         wanted = self._wanted(n)
         fields |= self._method(wanted)
-        fields |= {"seed": seed(self.random_state), "memory_budget": self.memory_budget}
+        fields |= {"seed": seed(self.random_state), "memory_budget": int(self.memory_budget)}
         outputs = int(fields.get("outputs", 1))
         available = _core.training_points(json.dumps(fields), n) * outputs
         if self._limited and wanted > available:
@@ -133,8 +124,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             wanted = available
             fields |= self._method(wanted)
         fields["n_components"] = wanted
-        with Watch(self.verbose, self.callbacks) as callback:
-            self._model, timings = _core.fit(
+        with self._renamed(), Watch(self.verbose, self.callbacks) as callback:
+            model, timings = _core.fit(
                 json.dumps(fields),
                 points,
                 kernel=given,
@@ -144,9 +135,38 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 callback=callback,
                 n_jobs=threads(self.n_jobs),
             )
+        # Only now: a fit that failed leaves the last one as it was.
+        self._model, self._given = model, given
         self._read(warn=True)
         self.fit_seconds_: float = json.loads(timings)["total_seconds"]
-        return x
+        return np.asarray(x)
+
+    def _kernel_of(
+        self, points: Single
+    ) -> tuple[Single, Single | None, _kernels.FunctionKernel | int | None, dict[str, Any]]:
+        """Give points, Gram matrix, kernel at hand and fields of the core's spec for `kernel`."""
+        if callable(self.kernel):
+            for name in ("gamma", "lengthscale"):
+                if getattr(self, name, None) is not None:
+                    raise ValueError(
+                        f"{name}: expected None where kernel is a function (kernel_params are for it), "
+                        f"got {getattr(self, name)!r}"
+                    )
+            function = _kernels.FunctionKernel(self.kernel, self.kernel_params)
+            function.probe(points.astype(np.float64))
+            return points, None, function, {}
+        if self.kernel != "precomputed":
+            return points, None, None, {"kernel": self._kernel_text()}
+        n = len(points)
+        if points.shape[1] != n:
+            raise ValueError(
+                f'X: expected a square Gram matrix with kernel="precomputed", got shape {points.shape}'
+            )
+        if getattr(self, "standardize", False):
+            raise ValueError('standardize: expected False with kernel="precomputed", got True')
+        if self._needs_kernel:
+            return _numbered(points, np.arange(n)), None, n, {}
+        return points, points, None, {}
 
     def _read(self, *, warn: bool = False) -> None:
         """Take what is known about the model into attributes."""
@@ -181,7 +201,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         points = single(x)
-        if self._needs_kernel and self.kernel == "precomputed":
+        if isinstance(self._given, int):
             points = _numbered(points, np.full(len(points), -1))
         return points, x.dtype
 
@@ -198,7 +218,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         features : ndarray of shape (n_samples, n_components_)
-            Of the same dtype as X.
+            Of the same dtype as X. (n_samples, C, n_components_) for a kernel of C outputs, which
+            ``set_output`` has no frames for.
         """
         points, dtype = self._points(X)
         return self._shaped(self._model.transform(points, threads(self.n_jobs))).astype(
@@ -244,9 +265,9 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         share : float
         """
-        if self.kernel == "precomputed":
-            raise ValueError('kernel: expected one that is known at new points, got "precomputed"')
         points, _ = self._points(X)
+        if isinstance(self._given, int):
+            raise ValueError('kernel: expected one that is known at new points, got "precomputed"')
         error = self._model.kernel_error(points, 0, threads(self.n_jobs))
         if error is None:
             raise ValueError(f"X: expected at least 2 samples, got n_samples={len(points)}")
@@ -265,7 +286,11 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, kernel: _kernels.Kernel | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        kernel: _kernels.Kernel | None = None,
+        kernel_params: dict[str, Any] | None = None,
     ) -> KernelFeatures:
         """Read a model file, whoever wrote it.
 
@@ -273,33 +298,74 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ----------
         path : path-like
             The file.
-        kernel : callable, optional
-            The function that was fitted, for files of ``Nystroem`` and ``KernelPCA`` that do not hold
-            their kernel.
+        kernel : callable or "precomputed", optional
+            What was fitted, for files of ``Nystroem`` and ``KernelPCA`` that do not hold their kernel.
+        kernel_params : dict, optional
+            Of the function.
 
         Returns
         -------
         estimator : a fitted estimator
-            With the parameters that the file knows: kernel and n_components.
+            With the parameters of the fit. Names of columns are not in the file.
         """
-        function = None
+        name = os.fspath(path)
+        given: _kernels.FunctionKernel | int | None = None
         if callable(kernel):
-            function = _kernels.FunctionKernel(kernel, None)
-            function.of_matrices = True
-        model = _core.Model.load(os.fspath(path), function)
+            given = _kernels.FunctionKernel(kernel, kernel_params)
+            # Any points tell a function of points from one of matrices.
+            given.probe(np.random.default_rng(0).random((4, _core.Model.width(name))))
+        elif kernel == "precomputed":
+            given = _core.Model.width(name) - 1
+        elif kernel is not None:
+            raise ValueError(
+                f'kernel: expected a function or "precomputed" (names are in the file), got {kernel!r}'
+            )
+        model = _core.Model.load(name, given)
         info = json.loads(model.info())
-        method = info["spec"]["method"].split("(")[0]
+        width = info["n_features"] - (1 if isinstance(given, int) else 0)
+        spec = info["spec"]
+        method, arguments = _parts(spec["method"])
         if method != cls._method_name:
             raise ValueError(
                 f"path: expected a model of method {cls._method_name!r} for {cls.__name__}, got "
                 f"{method!r}"
             )
-        estimator = cls(n_components=info["spec"]["n_components"])
-        estimator.set_params(kernel=kernel or info["kernel"] or estimator.kernel)
-        estimator._model, estimator._function = model, function
-        estimator.n_features_in_ = info["n_features"]
+        estimator = cls()
+        estimator.set_params(**estimator._parameters_of(spec, arguments))
+        if kernel is not None:
+            estimator.set_params(kernel=kernel, kernel_params=kernel_params)
+        estimator._model, estimator._given = model, given
+        estimator.n_features_in_ = width
         estimator._read()
         return estimator
+
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        """Parameters of the estimator from the core's spec and its method's arguments."""
+        known = {"n_components": spec["n_components"], "random_state": spec["seed"]}
+        known["memory_budget"] = spec["memory_budget"]
+        if spec["kernel"] is not None:
+            known["kernel"] = spec["kernel"]
+        own = self.get_params(deep=False)
+        for name in ("standardize", "validation_fraction"):
+            if name in own:
+                known[name] = spec[name]
+        return known
+
+    @contextlib.contextmanager
+    def _renamed(self) -> Iterator[None]:
+        """Give messages of the core the names that users of this estimator know."""
+        try:
+            yield
+        except ValueError as error:
+            text = str(error)
+            for theirs, ours in self._names.items():
+                text = re.sub(rf"^(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
+            if text == str(error):
+                raise
+            raise type(error)(text) from None
+
+    #: The core's names of parameters, where they are others.
+    _names: ClassVar[dict[str, str]] = {}
 
     _method_name: ClassVar[str] = ""
 
@@ -315,12 +381,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_model" in state:
-            kernel = state.get("_function")
-            if self._needs_kernel and state["kernel"] == "precomputed":
-                kernel = state["n_features_in_"]
-            elif not self._needs_kernel and state["_info"]["kernel"] is not None:
-                kernel = None
-            state = {**state, "_model": _core.Model.from_bytes(state["_model"], kernel)}
+            model = _core.Model.from_bytes(state["_model"], state["_given"])
+            state = {**state, "_model": model}
         super().__setstate__(state)
 
 
@@ -341,6 +403,13 @@ class EigenFeatures(KernelFeatures):
         points, dtype = self._points(X)
         found = self._model.eigenfunctions(points, threads(self.n_jobs))
         return self._shaped(found).astype(dtype, copy=False)
+
+
+def _parts(text: str) -> tuple[str, dict[str, str]]:
+    """Name and arguments of a simple text form such as ``nystrom(landmarks=10, selection=uniform)``."""
+    name, _, rest = text.partition("(")
+    pairs = [part.split("=", 1) for part in rest.rstrip(")").split(", ") if "=" in part]
+    return name, {key.strip(): value for key, value in pairs}
 
 
 def _numbered(values: Single, numbers: NDArray[Any]) -> Single:

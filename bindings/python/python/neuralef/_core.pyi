@@ -1,16 +1,31 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Laplace",
+    "Model",
+    "SpectralStein",
+    "__version__",
+    "catalogue",
+    "fit",
+    "fit_laplace",
+    "kernel_matrix",
+    "training_points",
+]
+
 __version__: str
 
+@final
 class Model:
     @staticmethod
     def load(path: str, kernel: Any = None) -> Model: ...
     @staticmethod
     def from_bytes(bytes: bytes, kernel: Any = None) -> Model: ...
+    @staticmethod
+    def width(path: str) -> int: ...
     def save(self, path: str) -> None: ...
     def to_bytes(self) -> bytes: ...
     def info(self) -> str: ...
@@ -25,6 +40,7 @@ class Model:
     def eigenfunctions(self, x: NDArray[np.float32], n_jobs: int) -> NDArray[np.float64]: ...
     def kernel_error(self, x: NDArray[np.float32], seed: int, n_jobs: int) -> float | None: ...
 
+@final
 class Laplace:
     @staticmethod
     def load(path: str) -> Laplace: ...
@@ -43,7 +59,7 @@ class Laplace:
     def set_scale(self, value: float) -> None: ...
     def log_marginal_likelihood(self) -> float: ...
     def effective_parameters(self) -> float: ...
-    def maximize_marginal_likelihood(self) -> None: ...
+    def maximize_marginal_likelihood(self, noise: bool) -> None: ...
     def outputs(
         self, x: NDArray[np.float32], n_jobs: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
@@ -61,6 +77,7 @@ class Laplace:
         n_jobs: int,
     ) -> str: ...
 
+@final
 class SpectralStein:
     @staticmethod
     def nonparametric(

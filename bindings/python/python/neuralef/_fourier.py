@@ -92,6 +92,14 @@ class RandomFourierFeatures(KernelFeatures):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    _names: ClassVar[dict[str, str]] = {"features": "n_frequencies"}
+
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        count = arguments.get("features")
+        known = super()._parameters_of(spec, arguments)
+        known |= {"form": arguments["form"], "frequencies": arguments["frequencies"]}
+        return {**known, "n_frequencies": int(count) if count else None}
+
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
 

@@ -90,6 +90,9 @@ class KernelPCA(EigenFeatures):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        return {**super()._parameters_of(spec, arguments), "eigen_solver": arguments["solver"]}
+
     def _wanted(self, n_samples: int) -> int:
         if self.n_components is not None:
             return int(self.n_components)

@@ -98,14 +98,20 @@ class FunctionKernel:
 
     def probe(self, X: NDArray[np.float64]) -> None:
         """Find out what kind of function it is; its own error if it is neither."""
-        first, second = X[[0, 0]], X[[0, -1, 0]]
+        # As many as columns would make a product of matrices of xᵀy.
+        m = 3 if X.shape[1] != 3 else 4
+        first, second = X[[0, 0]], X[[0, -1, 0, -1][:m]]
+        of_matrices: Exception | None = None
         try:
             found = np.asarray(self(first, second), dtype=np.float64)
-            self.of_matrices = found.shape == (2, 3)
-        except Exception:
-            self.of_matrices = False
+            self.of_matrices = found.shape == (2, m)
+        except Exception as error:
+            self.of_matrices, of_matrices = False, error
         if not self.of_matrices:
-            found = np.asarray(self(X[0], X[-1]), dtype=np.float64)
+            try:
+                found = np.asarray(self(X[0], X[-1]), dtype=np.float64)
+            except Exception as error:
+                raise error from of_matrices
             if found.size != 1:
                 raise ValueError(
                     "kernel: expected a function of two points that gives a number, or of two "
@@ -116,14 +122,14 @@ class FunctionKernel:
         """κ(X, Y), n × m."""
         if self.of_matrices:
             return np.ascontiguousarray(self(X, Y), dtype=np.float64)
-        values = [[float(np.asarray(self(x, y)).item()) for y in Y] for x in X]
-        return np.array(values, dtype=np.float64).reshape(len(X), len(Y))
+        return np.array([self.row(x, Y) for x in X], dtype=np.float64).reshape(len(X), len(Y))
+
+    def row(self, x: NDArray[np.float64], Y: NDArray[np.float64]) -> list[float]:
+        """κ(x, Y) of one point, by a function of two points."""
+        return [float(np.asarray(self(x, y)).item()) for y in Y]
 
     def diag(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """κ(x, x), n."""
-        own = getattr(self.function, "diag", None)
-        if callable(own) and not self.parameters:
-            return np.ascontiguousarray(own(X), dtype=np.float64)
         if self.of_matrices:
             rows = [
                 np.diagonal(self.gram(X[i : i + 64], X[i : i + 64])) for i in range(0, len(X), 64)

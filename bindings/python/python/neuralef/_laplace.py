@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -49,6 +53,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
     hessian_structure : {"kron", "full", "diag"}, default="kron"
         Of the generalised Gauss–Newton matrix. "full" is for the last layer only.
     source : str or fitted NeuralEF, default=None
+        (in ``sklearn.frozen.FrozenEstimator`` where clones of this estimator are to have it fitted)
         What is uncertain, in text form, instead of the two parameters before:
         ``"neuralef(components=20)"``, ``"ella(components=20, landmarks=2000)"``, ``"map"``, or any other
         of ``neuralef.catalogue()["sources"]``; or eigenfunctions that are fitted already, with as many
@@ -85,7 +90,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         "likelihood": [StrOptions({"classification", "regression"})],
         "subset_of_weights": [StrOptions({"last_layer", "all"})],
         "hessian_structure": [StrOptions({"kron", "full", "diag"})],
-        "source": [str, NeuralEF, None],
+        "source": [str, NeuralEF, FrozenEstimator, None],
         "architecture": [str, None],
         "sigma_noise": [Interval(Real, 0, None, closed="neither"), None],
         "prior_precision": [Interval(Real, 0, None, closed="neither"), None],
@@ -102,7 +107,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         subset_of_weights: str = "last_layer",
         hessian_structure: str = "kron",
         *,
-        source: str | NeuralEF | None = None,
+        source: str | NeuralEF | FrozenEstimator | None = None,
         architecture: str | None = None,
         sigma_noise: float | None = 1.0,
         prior_precision: float | None = 1.0,
@@ -133,13 +138,14 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         self.callbacks = callbacks
 
     def _source(self, folder: str) -> str:
-        if isinstance(self.source, NeuralEF):
-            check_is_fitted(self.source)
+        fitted = _thawed(self.source)
+        if isinstance(fitted, NeuralEF):
+            check_is_fitted(fitted)
             path = os.path.join(folder, "eigenfunctions.safetensors")
-            self.source.save(path)
+            fitted.save(path)
             return f'neuralef(model="{path}")'
         if self.source is not None:
-            return self.source
+            return str(self.source)
         found = _SOURCES.get((self.subset_of_weights, self.hessian_structure))
         if found is None:
             raise ValueError(
@@ -169,16 +175,21 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         -------
         self : Laplace
         """
+        if not self._classifies and self.temperature != 1:
+            raise ValueError(
+                f"temperature: expected 1 for regression, whose noise says as much, got {self.temperature!r}"
+            )
         x = self._points(X, reset=True)
         labels, values = self._targets(y)
         noise = None
         if not self._classifies and self.sigma_noise is not None:
             noise = float(self.sigma_noise) ** 2
         with (
+            _renamed(),
             tempfile.TemporaryDirectory() as folder,
             Watch(self.verbose, self.callbacks) as callback,
         ):
-            self._posterior = _core.fit_laplace(
+            posterior = _core.fit_laplace(
                 os.fspath(self.network),
                 self.architecture,
                 self._source(folder),
@@ -195,6 +206,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
                 callback=callback,
                 n_jobs=threads(self.n_jobs),
             )
+        self._posterior = posterior
         self._read()
         return self
 
@@ -207,7 +219,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
             self.classes_ = np.arange(self.n_outputs_)
 
     def _points(self, X: ArrayLike, *, reset: bool = False) -> NDArray[np.float32]:
-        x = np.asarray(X) if not hasattr(X, "columns") else X
+        x = X if hasattr(X, "columns") or issparse(X) else np.asarray(X)
         if isinstance(x, np.ndarray) and x.ndim > 2:
             x = x.reshape(len(x), -1)
         found = validate_data(self, x, dtype=[np.float32, np.float64], reset=reset)
@@ -357,8 +369,8 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         method : {"marglik", "gridsearch"}, default="marglik"
-            The largest marginal likelihood of the points of the fit (and with it the noise of real
-            targets), or the best predictions at validation points.
+            The largest marginal likelihood of the points of the fit (over the noise of real targets too
+            where ``sigma_noise`` is None), or the best predictions at validation points.
         X_val, y_val : array-like
             Validation points and their targets.
         criterion : {"nll", "ece"}, default="nll"
@@ -373,7 +385,8 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         if method == "marglik":
-            self._posterior.maximize_marginal_likelihood()
+            noise = not self._classifies and self.sigma_noise is None
+            self._posterior.maximize_marginal_likelihood(noise)
             return {"prior_precision": self._posterior.prior_precision}
         if method != "gridsearch":
             raise ValueError(f'method: expected "marglik" or "gridsearch", got {method!r}')
@@ -425,10 +438,23 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Laplace:
-        """Read a posterior, whoever wrote it; the network is in the file."""
+        """Read a posterior, whoever wrote it.
+
+        The network is in the file; ``network`` says where it was. To fit it anew takes its own file.
+        """
         posterior = _core.Laplace.load(os.fspath(path))
         info = json.loads(posterior.info())
-        estimator = cls(info["network"], info["likelihood"], source=info["source"])
+        source = info["source"]
+        estimator = cls(
+            info["network"],
+            info["likelihood"],
+            # Eigenfunctions that were handed over are in the file, and nowhere else.
+            source=None if source.startswith("neuralef(model=") else source,
+            prior_precision=posterior.prior_precision,
+            temperature=posterior.temperature,
+        )
+        noise = posterior.noise_variance
+        estimator.sigma_noise = 1.0 if noise is None else float(np.sqrt(noise))
         estimator._posterior = posterior
         estimator.n_features_in_ = info["n_features"]
         estimator._read()
@@ -448,6 +474,25 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         if "_posterior" in state:
             state = {**state, "_posterior": _core.Laplace.from_bytes(state["_posterior"])}
         super().__setstate__(state)
+
+
+@contextlib.contextmanager
+def _renamed() -> Iterator[None]:
+    """Give messages of the core the names that users of Laplace know."""
+    try:
+        yield
+    except ValueError as error:
+        text = re.sub("^(labels|targets):", "y:", str(error))
+        text = re.sub("^channels:", "mean:", text)
+        text = re.sub("^standardiser scale:", "std:", text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from None
+
+
+def _thawed(estimator: Any) -> Any:
+    """Give what is in a FrozenEstimator, or the estimator itself."""
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def _link(link_approx: str, n_samples: int) -> str:

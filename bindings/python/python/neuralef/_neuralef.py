@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,7 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from neuralef import _kernels
-from neuralef._base import KERNEL, RUN, EigenFeatures
+from neuralef._base import KERNEL, RUN, EigenFeatures, _parts
 from neuralef._numbers import Single, single
 from neuralef._watch import Callback
 
@@ -122,7 +124,7 @@ class NeuralEF(EigenFeatures):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "schedule": [str],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [Interval(Integral, 0, 2**53, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "readout": [StrOptions({"galerkin", "ritz", "none"})],
         "outputs": [Interval(Integral, 1, None, closed="left")],
@@ -187,11 +189,27 @@ class NeuralEF(EigenFeatures):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    _names: ClassVar[dict[str, str]] = {"steps": "max_iter", "tolerance": "tol"}
+
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        known = super()._parameters_of(spec, arguments)
+        same = ("network", "objective", "schedule", "batch_size", "readout", "outputs")
+        known |= {name: spec[name] for name in same}
+        name, parts = _parts(spec["optimizer"])
+        known["learning_rate"] = float(parts.pop("lr"))
+        rest = ", ".join(f"{key}={value}" for key, value in parts.items())
+        known["optimizer"] = f"{name}({rest})" if rest else name
+        return {**known, "max_iter": spec["steps"], "tol": spec["tolerance"]}
+
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
 
     def _method(self, n_components: int) -> dict[str, Any]:
         name, _, rest = self.optimizer.partition("(")
+        if re.search(r"\blr\s*=", rest):
+            raise ValueError(
+                f"optimizer: expected no lr, which is learning_rate, got {self.optimizer!r}"
+            )
         arguments = [f"lr={float(self.learning_rate)!r}"]
         if rest.rstrip(")").strip():
             arguments.insert(0, rest.rstrip(")").strip())
@@ -216,7 +234,7 @@ class NeuralEF(EigenFeatures):
         X: ArrayLike,
         y: Any = None,
         *,
-        features: ArrayLike | None = None,
+        features: ArrayLike | str | os.PathLike[str] | None = None,
         gram: ArrayLike | None = None,
     ) -> NeuralEF:
         """Learn the eigenfunctions.
@@ -228,7 +246,8 @@ class NeuralEF(EigenFeatures):
         y : ignored
         features : array-like of shape (n_samples * outputs, S), default=None
             Samples Φ of a kernel, one row for each point (and output): κ ≈ ΦΦᵀ/S. Outputs of S random
-            networks give their NN-GP kernel; see ``neuralef.torch``. ``kernel`` is then not used.
+            networks give their NN-GP kernel; see ``neuralef.torch``. ``kernel`` is then not used. The path
+            of a ``.npy`` file is read piece by piece, and need not fit in memory.
         gram : array-like of shape (n_samples * outputs, n_samples * outputs), default=None
             The kernel's values, while the networks see X. ``kernel`` is then not used.
 
@@ -239,8 +258,13 @@ class NeuralEF(EigenFeatures):
         if features is not None and gram is not None:
             raise ValueError("features: expected None where gram is given, got both")
         start = self._model if self.warm_start and hasattr(self, "_model") else None
+        path = os.fspath(features) if isinstance(features, (str, os.PathLike)) else None
         self._fit(
-            X, gram=_matrix(gram, "gram"), features=_matrix(features, "features"), start=start
+            X,
+            gram=_matrix(gram, "gram"),
+            features=None if path else _matrix(features, "features"),
+            path=path,
+            start=start,
         )
         return self
 
@@ -257,7 +281,7 @@ class NeuralEF(EigenFeatures):
         self.network_: str = spec["network"]
 
 
-def _matrix(values: ArrayLike | None, name: str) -> Single | None:
+def _matrix(values: Any, name: str) -> Single | None:
     if values is None:
         return None
     found: NDArray[Any] = check_array(values, dtype=[np.float64, np.float32], input_name=name)

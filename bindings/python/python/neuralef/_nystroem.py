@@ -52,9 +52,9 @@ class Nystroem(EigenFeatures):
     _method_name = "nystrom"
     _needs_kernel = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 1, 10**9, closed="left")],
         **KERNEL,
-        "n_landmarks": [Interval(Integral, 1, None, closed="left"), None],
+        "n_landmarks": [Interval(Integral, 1, 10**9, closed="left"), None],
         "selection": [StrOptions({"uniform", "kmeans"})],
         "standardize": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -97,6 +97,13 @@ class Nystroem(EigenFeatures):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.callbacks = callbacks
+
+    _names: ClassVar[dict[str, str]] = {"landmarks": "n_landmarks"}
+
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        landmarks, selection = int(arguments["landmarks"]), arguments["selection"]
+        known = super()._parameters_of(spec, arguments)
+        return {**known, "n_landmarks": landmarks, "selection": selection}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)

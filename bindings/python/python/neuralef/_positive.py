@@ -17,7 +17,8 @@ from neuralef._watch import Callback
 class PositiveFeatures(KernelFeatures):
     """Positive random features of softmax and rbf kernels (Choromanski et al. 2021).
 
-    Features of exp(γ xᵀy) that are never negative, as linear attention needs them.
+    Features of exp(γ xᵀy) that are never negative, as linear attention needs them; with ``n_random`` they
+    are combinations of such.
 
     Parameters
     ----------
@@ -89,6 +90,14 @@ class PositiveFeatures(KernelFeatures):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.callbacks = callbacks
+
+    _names: ClassVar[dict[str, str]] = {"features": "n_random"}
+
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+        count = arguments.get("features")
+        known = super()._parameters_of(spec, arguments)
+        known |= {name: arguments[name] == "true" for name in ("orthogonal", "hyperbolic")}
+        return {**known, "n_random": int(count) if count else None}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -32,7 +33,8 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
     gamma, degree, coef0, lengthscale, kernel_params
         As in :class:`NeuralEF`.
     eigenfunctions : fitted NeuralEF, Nystroem or KernelPCA, default=None
-        Whose eigenfunctions to use instead of the kernel's.
+        Whose eigenfunctions to use instead of the kernel's; in ``sklearn.frozen.FrozenEstimator`` where
+        clones of this estimator are to have it fitted.
     terms : {"auto"}, int or float, default="auto"
         Eigenfunctions in the sum: those with the least held-out loss, a number, or the share of the
         kernel's trace that they have (between 0 and 1).
@@ -57,7 +59,7 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **KERNEL,
         "kernel": [str],
-        "eigenfunctions": [KernelFeatures, None],
+        "eigenfunctions": [KernelFeatures, FrozenEstimator, None],
         "terms": [
             StrOptions({"auto"}),
             Interval(Integral, 1, None, closed="left"),
@@ -77,7 +79,7 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
         coef0: float = 1,
         lengthscale: float | str | None = None,
         kernel_params: dict[str, Any] | None = None,
-        eigenfunctions: KernelFeatures | None = None,
+        eigenfunctions: KernelFeatures | FrozenEstimator | None = None,
         terms: str | float = "auto",
         n_components: int = 100,
         random_state: Any = None,
@@ -114,9 +116,11 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X: expected at least 2 samples, got n_samples={len(x)}")
         terms, chosen = str(self.terms), seed(self.random_state)
         if self.eigenfunctions is not None:
-            check_is_fitted(self.eigenfunctions)
+            fitted = self.eigenfunctions
+            fitted = fitted.estimator if isinstance(fitted, FrozenEstimator) else fitted
+            check_is_fitted(fitted)
             self._estimator = _core.SpectralStein.parametric(
-                self.eigenfunctions._model, x, terms, chosen, threads(self.n_jobs)
+                fitted._model, x, terms, chosen, threads(self.n_jobs)
             )
         else:
             own = ("gamma", "degree", "coef0", "lengthscale", "kernel_params")

@@ -44,6 +44,11 @@ class _Bar:
                 self.bar.set_postfix(loss=f"{event['loss']:.3g}", refresh=False)
         elif kind == "phase" and self.bar is not None:
             self.bar.set_description(event["name"])
+        elif kind == "phase":
+            self.bar = self.make(unit="part", desc=event["name"])
+        elif kind == "progress" and self.bar is not None and self.bar.unit == "part":
+            self.bar.total = event["total"]
+            self.bar.update(event["done"] - self.bar.n)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -56,6 +61,9 @@ class Watch:
     """Everything that wants to know how a fit goes: a context manager that gives one callback."""
 
     def __init__(self, verbose: int | bool, callbacks: Sequence[Callback] | None) -> None:
+        for callback in callbacks or []:
+            if not callable(callback):
+                raise TypeError(f"callbacks: expected functions of an event, got {callback!r}")
         self.bar = _Bar() if verbose else None
         self.callbacks: list[Callback] = [*([self.bar] if self.bar else []), *(callbacks or [])]
 

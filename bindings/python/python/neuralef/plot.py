@@ -24,6 +24,12 @@ def _pyplot() -> Any:
     return plt
 
 
+def _expect_eigenpairs(estimator: Any) -> None:
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "eigenvalues_") or not hasattr(estimator, "eigenfunctions"):
+        raise ValueError(f"estimator: {type(estimator).__name__} has no eigenfunctions")
+
+
 def spectrum(estimator: EigenFeatures, *, ax: Any = None) -> Any:
     """Draw the eigenvalues with their standard errors, on a logarithmic scale.
 
@@ -36,9 +42,7 @@ def spectrum(estimator: EigenFeatures, *, ax: Any = None) -> Any:
     -------
     ax : matplotlib Axes
     """
-    check_is_fitted(estimator)
-    if not hasattr(estimator, "eigenvalues_"):
-        raise ValueError(f"estimator: {type(estimator).__name__} has no eigenvalues")
+    _expect_eigenpairs(estimator)
     if ax is None:
         _, ax = _pyplot().subplots(layout="constrained")
     values, errors = estimator.eigenvalues_, estimator.eigenvalue_errors_
@@ -79,7 +83,7 @@ def eigenfunctions(
     -------
     ax : Axes, or ndarray of Axes for two columns
     """
-    check_is_fitted(estimator)
+    _expect_eigenpairs(estimator)
     x: NDArray[Any] = check_array(X, dtype=np.float64)
     d = x.shape[1]
     if d not in {1, 2}:
@@ -154,6 +158,9 @@ def embedding(
             f"components: expected numbers from 0 to {estimator.n_components_ - 1}, got {bad[0]}"
         )
     features = np.asarray(estimator.transform(X))[:, list(components)]
+    names = None
+    if y is not None and not np.issubdtype(np.asarray(y).dtype, np.number):
+        names, y = np.unique(np.asarray(y), return_inverse=True)
     if ax is None:
         projection = "3d" if len(components) == 3 else None
         _, ax = _pyplot().subplots(layout="constrained", subplot_kw={"projection": projection})
@@ -161,7 +168,8 @@ def embedding(
     for axis, component in zip("xyz", components, strict=False):
         getattr(ax, f"set_{axis}label")(f"φ{component + 1}")
     if y is not None and _few(y):
-        ax.legend(*drawn.legend_elements(), fontsize="small")
+        handles, labels = drawn.legend_elements()
+        ax.legend(handles, labels if names is None else names, fontsize="small")
     return ax
 
 

@@ -1,7 +1,7 @@
 """Features Φ of kernels that PyTorch networks define, by torch.func (``pip install neuralef[torch]``).
 
-Samples go to ``.npy`` files row by row, so that they need not fit in memory, and from there to
-``NeuralEF(...).fit(X, features=…)`` or ``neuralef fit --features``.
+Samples go to ``.npy`` files row by row, so that they need not fit in memory, and from there by their path to
+``NeuralEF(...).fit(X, features=path)`` or ``neuralef fit --features``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ except ImportError as error:
 __all__ = ["nngp_features", "ntk_features"]
 
 
+#: Numbers of directions that are held at a time, about: 128 MiB.
+_HELD = 1 << 25
+
+
 def _rows(x: Any) -> Any:
     return torch.as_tensor(x)
 
@@ -28,9 +32,10 @@ def _rows(x: Any) -> Any:
 def _output(path: str | os.PathLike[str] | None, shape: tuple[int, int]) -> NDArray[np.float32]:
     if path is None:
         return np.empty(shape, dtype=np.float32)
-    return np.lib.format.open_memmap(
+    mapped: NDArray[np.float32] = np.lib.format.open_memmap(
         os.fspath(path) + ".part", mode="w+", dtype=np.float32, shape=shape
     )
+    return mapped
 
 
 def _finish(out: NDArray[np.float32], path: str | os.PathLike[str] | None) -> NDArray[np.float32]:
@@ -40,7 +45,8 @@ def _finish(out: NDArray[np.float32], path: str | os.PathLike[str] | None) -> ND
     out.flush()
     name = os.fspath(path)
     os.replace(name + ".part", name)
-    return np.load(name, mmap_mode="r")
+    stored: NDArray[np.float32] = np.load(name, mmap_mode="r")
+    return stored
 
 
 def ntk_features(
@@ -85,10 +91,14 @@ def ntk_features(
     parameters = {name: p.detach() for name, p in module.named_parameters()}
     buffers = {name: b.detach() for name, b in module.named_buffers()}
     generator = torch.Generator()
+    first = int(np.random.SeedSequence(random_state).generate_state(1)[0])
+    size = sum(p.numel() for p in parameters.values())
+    together = max(1, min(64, _HELD // max(1, size), 1024 // batch_size))
 
     def direction(sample: int) -> dict[str, torch.Tensor]:
-        # Drawn anew for every block of points: all directions together are S times the network.
-        generator.manual_seed(random_state + (sample << 32))
+        # Drawn anew for every block of points: all directions together are S times the network. Torch's
+        # generator looks at 32 bits of its seed.
+        generator.manual_seed((first + sample) % 2**32)
         drawn = {}
         for name, like in parameters.items():
             shape = tuple(like.shape)
@@ -100,7 +110,11 @@ def ntk_features(
         return drawn
 
     points = _rows(x)
-    was_training = module.training
+    _positive("x", len(points))
+    like = next(iter(parameters.values()), None)
+    if like is not None and points.is_floating_point():
+        points = points.to(like)
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     out: NDArray[np.float32] | None = None
     try:
@@ -111,17 +125,26 @@ def ntk_features(
                 found = torch.func.functional_call(module, {**own, **buffers}, (block,))
                 return found.reshape(len(block), -1)
 
-            columns = []
-            for sample in range(n_samples):
-                _, derivative = torch.func.jvp(network, (parameters,), (direction(sample),))
-                columns.append(derivative.detach().cpu().numpy().reshape(-1))
-            rows = np.stack(columns, axis=1)
+            def derivative(
+                tangent: dict[str, torch.Tensor], network: Any = network
+            ) -> torch.Tensor:
+                found: torch.Tensor = torch.func.jvp(network, (parameters,), (tangent,))[1]
+                return found
+
+            parts = []
+            for low in range(0, n_samples, together):
+                some = [direction(s) for s in range(low, min(low + together, n_samples))]
+                stacked = {name: torch.stack([d[name] for d in some]) for name in parameters}
+                found = torch.func.vmap(derivative)(stacked)
+                parts.append(found.detach().cpu().numpy().reshape(len(some), -1))
+            rows = np.concatenate(parts).T
             c = len(rows) // len(block)
             if out is None:
                 out = _output(path, (len(points) * c, n_samples))
             out[start * c : start * c + len(rows)] = rows
     finally:
-        module.train(was_training)
+        for part, training in modes:
+            part.training = training
     assert out is not None
     return _finish(out, path)
 
@@ -159,6 +182,9 @@ def nngp_features(
     _positive("n_samples", n_samples)
     _positive("batch_size", batch_size)
     points = _rows(x)
+    _positive("x", len(points))
+    if points.is_floating_point():
+        points = points.to(torch.get_default_dtype())
     state = torch.get_rng_state()
     out: NDArray[np.float32] | None = None
     try:
@@ -181,4 +207,5 @@ def nngp_features(
 
 def _positive(name: str, value: int) -> None:
     if value < 1:
-        raise ValueError(f"{name}: expected a whole number ≥ 1, got {value}")
+        what = "at least one point" if name == "x" else "a whole number ≥ 1"
+        raise ValueError(f"{name}: expected {what}, got {value}")

@@ -301,6 +301,14 @@ impl Laplace {
         self.choose(true, true)
     }
 
+    /// Takes the δ with the largest marginal likelihood for the σ² there is.
+    ///
+    /// # Errors
+    /// As [`maximize_marginal_likelihood`](Laplace::maximize_marginal_likelihood).
+    pub fn maximize_over_prior_precision(&mut self) -> Result<()> {
+        self.choose(true, false)
+    }
+
     fn choose(&mut self, precision: bool, noise: bool) -> Result<()> {
         if self.curvature.values().is_empty() {
             // Nothing is uncertain but targets.

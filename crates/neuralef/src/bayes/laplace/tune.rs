@@ -24,6 +24,12 @@ const ACCURACY: f64 = 1e-3;
 /// Points that one task looks at.
 const POINTS: usize = 500;
 
+/// A decade on either side of `at`, within the grid unless `at` is outside.
+fn around(at: f64, grid: std::ops::RangeInclusive<i32>) -> (f64, f64) {
+    let (low, high) = (f64::from(*grid.start()), f64::from(*grid.end()));
+    ((at - 1.0).max(low.min(at)), (at + 1.0).min(high.max(at)))
+}
+
 /// What is to be small on validation points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,11 +121,11 @@ impl Laplace {
         let ((mut d, mut s), mut after) = (pairs[best], costs[best]);
         if criterion == Criterion::Nll {
             for _ in 0..if temperature { 3 } else { 1 } {
-                d = golden_section((d - 1.0, d + 1.0), ACCURACY, |d| {
+                d = golden_section(around(d, DECADES), ACCURACY, |d| {
                     cost(10f64.powf(d), 10f64.powf(s))
                 })?;
                 if temperature {
-                    s = golden_section((s - 1.0, s + 1.0), ACCURACY, |s| {
+                    s = golden_section(around(s, TEMPERATURES), ACCURACY, |s| {
                         cost(10f64.powf(d), 10f64.powf(s))
                     })?;
                 }
