@@ -9,17 +9,25 @@ import re
 import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuralef import _core, _kernels
 from neuralef._numbers import Single, seed, single, threads
 from neuralef._watch import Callback, Watch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Constraints of parameters that most estimators have.
 KERNEL: dict[str, list[Any]] = {
@@ -78,6 +86,24 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     # Fitting.
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Fit to X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Points; a Gram matrix with ``kernel="precomputed"``. Random features only take what depends on
+            data from them, such as a median lengthscale.
+        y : ignored
+
+        Returns
+        -------
+        self : the estimator
+        """
+        self._fit(X)
+        return self
 
     def _kernel_text(self) -> str:
         assert isinstance(self.kernel, str)
@@ -189,7 +215,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _expected(self, message: str) -> bool:
         """Whether a warning of the core is nothing new to a user of this estimator."""
-        return False
+        # Which is what the default of validation_fraction says.
+        return message.startswith("no points are held out")
 
     @property
     def _n_features_out(self) -> int:

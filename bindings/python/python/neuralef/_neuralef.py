@@ -269,7 +269,7 @@ class NeuralEF(EigenFeatures):
         return self
 
     def _expected(self, message: str) -> bool:
-        return message.startswith("batch_size reduced")
+        return message.startswith("batch_size reduced") or super()._expected(message)
 
     def _read(self, *, warn: bool = False) -> None:
         super()._read(warn=warn)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar
 
-from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 
 from neuralef import _kernels
@@ -110,23 +108,3 @@ class PositiveFeatures(KernelFeatures):
             "standardize": bool(self.standardize),
             "validation_fraction": 0.0,
         }
-
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: ArrayLike, y: Any = None) -> PositiveFeatures:
-        """Draw the frequencies.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Points that parameters such as a median lengthscale go by.
-        y : ignored
-
-        Returns
-        -------
-        self : PositiveFeatures
-        """
-        self._fit(X)
-        return self
-
-    def _expected(self, message: str) -> bool:
-        return message.startswith("no points are held out")
