@@ -61,6 +61,8 @@ class NeuralEF(EigenFeatures):
     readout : {"galerkin", "ritz", "none"}, default="galerkin"
         How eigenfunctions are read out of the networks: from all last hidden layers, from the outputs,
         or as they are.
+    readout_points : int, default=16384
+        The most points that the readout streams; its cost grows with the square of them.
     outputs : int, default=1
         C, for matrix-valued kernels given by ``features`` or ``gram`` with C rows for each point.
     standardize : bool, default=False
@@ -127,6 +129,7 @@ class NeuralEF(EigenFeatures):
         "max_iter": [Interval(Integral, 0, 2**53, closed="left"), StrOptions({"auto"})],
         "tol": [Interval(Real, 0, 1, closed="left")],
         "readout": [StrOptions({"galerkin", "ritz", "none"})],
+        "readout_points": [Interval(Integral, 2, None, closed="left")],
         "outputs": [Interval(Integral, 1, None, closed="left")],
         "standardize": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -153,6 +156,7 @@ class NeuralEF(EigenFeatures):
         max_iter: int | str = "auto",
         tol: float = 0.1,
         readout: str = "galerkin",
+        readout_points: int = 16_384,
         outputs: int = 1,
         standardize: bool = False,
         validation_fraction: float = 0.1,
@@ -179,6 +183,7 @@ class NeuralEF(EigenFeatures):
         self.max_iter = max_iter
         self.tol = tol
         self.readout = readout
+        self.readout_points = readout_points
         self.outputs = outputs
         self.standardize = standardize
         self.validation_fraction = validation_fraction
@@ -193,7 +198,15 @@ class NeuralEF(EigenFeatures):
 
     def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
-        same = ("network", "objective", "schedule", "batch_size", "readout", "outputs")
+        same = (
+            "network",
+            "objective",
+            "schedule",
+            "batch_size",
+            "readout",
+            "readout_points",
+            "outputs",
+        )
         known |= {name: spec[name] for name in same}
         name, parts = _parts(spec["optimizer"])
         known["learning_rate"] = float(parts.pop("lr"))
@@ -223,6 +236,7 @@ class NeuralEF(EigenFeatures):
             "tolerance": float(self.tol),
             "batch_size": int(self.batch_size),
             "readout": self.readout,
+            "readout_points": int(self.readout_points),
             "outputs": int(self.outputs),
             "standardize": bool(self.standardize),
             "validation_fraction": float(self.validation_fraction),
