@@ -1,6 +1,6 @@
 //! Small questions that need no fit.
 
-use neuralef::{FitSpec, KernelSpec, METHODS, Mat64};
+use neuralef::{FitSpec, KernelSpec, METHODS, Mat64, OBJECTIVES};
 use numpy::PyArray2;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -20,7 +20,13 @@ pub(crate) fn spec(json: &str) -> PyResult<FitSpec> {
             .map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
     }
     let spec: FitSpec = serde_json::from_value(fields.into()).map_err(fault)?;
-    METHODS.build_text(&spec.method).map_err(raise)?;
+    let texts = [
+        ("method", METHODS.build_text(&spec.method).map(drop)),
+        ("objective", OBJECTIVES.build_text(&spec.objective).map(drop)),
+    ];
+    for (name, read) in texts {
+        read.map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
+    }
     Ok(spec)
 }
 

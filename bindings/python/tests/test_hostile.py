@@ -14,8 +14,12 @@ import neuralef
 from neuralef import _core
 
 ALLOWED = (ValueError, TypeError, np.linalg.LinAlgError, OSError)
+# The same examples in every run: a gate is no place for surprises. Raise the number to look for some.
 hostile = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 values = st.one_of(
     st.floats(width=64, allow_nan=True, allow_infinity=True),
@@ -69,7 +73,7 @@ def test_any_parameter(kind, data):
     value = data.draw(anything)
     X = np.random.default_rng(0).normal(size=(30, 2))
     # What a tiny lengthscale or two of one feature run into has names of its own.
-    near = ["kernel", "n_components", "frequencies"]
+    near = ["kernel", "n_components", "frequencies", "memory_budget"]
     found = attempt(lambda: model.set_params(**{name: value}).fit(X).transform(X), name, *near)
     assert found is None or np.isfinite(found).all()
 
@@ -118,7 +122,7 @@ def test_errors_have_the_class_and_name_the_parameter(kind, tmp_path):
         make(kind, n_components=0).fit(X)
     with pytest.raises(ValueError, match="lengthscale"):
         make(kind, kernel="rbf(lengthscale=-1)").fit(X)
-    with pytest.raises(ValueError, match="memory_budget|memory budget"):
+    with pytest.raises(ValueError, match="memory_budget"):
         make(kind, n_components=30_000, memory_budget=1).fit(np.tile(X, (1500, 1)))
     with pytest.raises(ValueError, match="4 samples"):
         make(kind).fit(X[:3])

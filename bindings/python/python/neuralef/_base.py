@@ -140,7 +140,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         fields |= self._method(wanted)
         fields |= {"seed": seed(self.random_state), "memory_budget": int(self.memory_budget)}
         outputs = int(fields.get("outputs", 1))
-        available = _core.training_points(json.dumps(fields), n) * outputs
+        with self._renamed():
+            available = _core.training_points(json.dumps(fields), n) * outputs
         if self._limited and wanted > available:
             warnings.warn(
                 f"n_components={wanted} is more than the {available} samples that are learned "
@@ -384,9 +385,9 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         try:
             yield
         except ValueError as error:
-            text = str(error)
+            text = str(error).replace("the memory budget is", "memory_budget is")
             for theirs, ours in self._names.items():
-                text = re.sub(rf"^(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
+                text = re.sub(rf"^(?:method: )?(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
             if text == str(error):
                 raise
             raise type(error)(text) from None
