@@ -7,7 +7,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -49,6 +50,28 @@ RUN: dict[str, list[Any]] = {
     "verbose": ["verbose"],
     "callbacks": [list, tuple, None],
 }
+
+
+@contextlib.contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Give messages of the core the names of parameters that users of an estimator know."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error).replace("the memory budget is", "memory_budget is")
+        for theirs, ours in names.items():
+            text = re.sub(rf"^(?:method: )?(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
+        if text == str(error):
+            raise
+        raise type(error)(text) from None
+
+
+def thawed(estimator: Any) -> Any:
+    """Give what is in a FrozenEstimator, fitted, or the argument itself."""
+    fitted = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
+    if isinstance(fitted, KernelFeatures):
+        check_is_fitted(fitted)
+    return fitted
 
 
 class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -122,8 +145,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         features: Single | None = None,
         path: str | None = None,
         start: _core.Model | None = None,
-    ) -> NDArray[Any]:
-        """Fit the core's model to validated points, and give these back."""
+    ) -> None:
+        """Fit the core's model to validated points."""
         x = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=1)
         n = x.shape[0]
         if n < 4:
@@ -140,7 +163,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         fields |= self._method(wanted)
         fields |= {"seed": seed(self.random_state), "memory_budget": int(self.memory_budget)}
         outputs = int(fields.get("outputs", 1))
-        with self._renamed():
+        with renamed(self._names):
             available = _core.training_points(json.dumps(fields), n) * outputs
         if self._limited and wanted > available:
             warnings.warn(
@@ -151,7 +174,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             wanted = available
             fields |= self._method(wanted)
         fields["n_components"] = wanted
-        with self._renamed(), Watch(self.verbose, self.callbacks) as callback:
+        with renamed(self._names), Watch(self.verbose, self.callbacks) as callback:
             model, timings = _core.fit(
                 json.dumps(fields),
                 points,
@@ -166,7 +189,6 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._model, self._given = model, given
         self._read(warn=True)
         self.fit_seconds_: float = json.loads(timings)["total_seconds"]
-        return np.asarray(x)
 
     def _kernel_of(
         self, points: Single
@@ -378,19 +400,6 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             if name in own:
                 known[name] = spec[name]
         return known
-
-    @contextlib.contextmanager
-    def _renamed(self) -> Iterator[None]:
-        """Give messages of the core the names that users of this estimator know."""
-        try:
-            yield
-        except ValueError as error:
-            text = str(error).replace("the memory budget is", "memory_budget is")
-            for theirs, ours in self._names.items():
-                text = re.sub(rf"^(?:method: )?(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
-            if text == str(error):
-                raise
-            raise type(error)(text) from None
 
     #: The core's names of parameters, where they are others.
     _names: ClassVar[dict[str, str]] = {}

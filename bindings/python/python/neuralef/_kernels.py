@@ -83,8 +83,7 @@ class FunctionKernel:
 
     The function may be one of matrices, ``f(X, Y)`` of shape (n, m), as the kernels of
     ``sklearn.metrics.pairwise`` and ``sklearn.gaussian_process`` are, or one of two points, ``f(x, y)``,
-    as scikit-learn's own ``Nystroem`` wants it. Which of them is found out at the first call, with 2
-    points against 3.
+    as scikit-learn's own ``Nystroem`` wants it. Which of them :meth:`probe` finds out.
     """
 
     def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Any] | None) -> None:

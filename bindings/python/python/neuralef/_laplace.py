@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -21,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuralef import _core
-from neuralef._base import RUN
+from neuralef._base import RUN, renamed, thawed
 from neuralef._neuralef import NeuralEF
 from neuralef._numbers import seed, single, threads
 from neuralef._watch import Callback, Watch
@@ -35,6 +33,10 @@ _SOURCES = {
     ("all", "kron"): "kfac",
     ("all", "diag"): "diag",
 }
+
+
+#: The core's names of parameters, and laplace-torch's.
+_NAMES = {"labels": "y", "targets": "y", "channels": "mean", "standardiser scale": "std"}
 
 
 class Laplace(BaseEstimator):  # type: ignore[misc]
@@ -53,11 +55,10 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
     hessian_structure : {"kron", "full", "diag"}, default="kron"
         Of the generalised Gauss–Newton matrix. "full" is for the last layer only.
     source : str or fitted NeuralEF, default=None
-        (in ``sklearn.frozen.FrozenEstimator`` where clones of this estimator are to have it fitted)
         What is uncertain, in text form, instead of the two parameters before:
         ``"neuralef(components=20)"``, ``"ella(components=20, landmarks=2000)"``, ``"map"``, or any other
         of ``neuralef.catalogue()["sources"]``; or eigenfunctions that are fitted already, with as many
-        outputs as the network.
+        outputs as the network (in ``sklearn.frozen.FrozenEstimator`` where clones are to have them).
     architecture : str, default=None
         What a safetensors file has the weights of, such as ``"shared_resnet(depth=20)"``.
     sigma_noise : float or None, default=1.0
@@ -138,9 +139,8 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         self.callbacks = callbacks
 
     def _source(self, folder: str) -> str:
-        fitted = _thawed(self.source)
+        fitted = thawed(self.source)
         if isinstance(fitted, NeuralEF):
-            check_is_fitted(fitted)
             path = os.path.join(folder, "eigenfunctions.safetensors")
             fitted.save(path)
             return f'neuralef(model="{path}")'
@@ -185,7 +185,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         if not self._classifies and self.sigma_noise is not None:
             noise = float(self.sigma_noise) ** 2
         with (
-            _renamed(),
+            renamed(_NAMES),
             tempfile.TemporaryDirectory() as folder,
             Watch(self.verbose, self.callbacks) as callback,
         ):
@@ -474,25 +474,6 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         if "_posterior" in state:
             state = {**state, "_posterior": _core.Laplace.from_bytes(state["_posterior"])}
         super().__setstate__(state)
-
-
-@contextlib.contextmanager
-def _renamed() -> Iterator[None]:
-    """Give messages of the core the names that users of Laplace know."""
-    try:
-        yield
-    except ValueError as error:
-        text = re.sub("^(labels|targets):", "y:", str(error))
-        text = re.sub("^channels:", "mean:", text)
-        text = re.sub("^standardiser scale:", "std:", text)
-        if text == str(error):
-            raise
-        raise type(error)(text) from None
-
-
-def _thawed(estimator: Any) -> Any:
-    """Give what is in a FrozenEstimator, or the estimator itself."""
-    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
 def _link(link_approx: str, n_samples: int) -> str:

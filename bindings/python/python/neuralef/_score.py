@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuralef import _core, _kernels
-from neuralef._base import KERNEL, KernelFeatures
+from neuralef._base import KERNEL, KernelFeatures, thawed
 from neuralef._numbers import Single, seed, single, threads
 
 
@@ -116,11 +116,8 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X: expected at least 2 samples, got n_samples={len(x)}")
         terms, chosen = str(self.terms), seed(self.random_state)
         if self.eigenfunctions is not None:
-            fitted = self.eigenfunctions
-            fitted = fitted.estimator if isinstance(fitted, FrozenEstimator) else fitted
-            check_is_fitted(fitted)
             self._estimator = _core.SpectralStein.parametric(
-                fitted._model, x, terms, chosen, threads(self.n_jobs)
+                thawed(self.eigenfunctions)._model, x, terms, chosen, threads(self.n_jobs)
             )
         else:
             own = ("gamma", "degree", "coef0", "lengthscale", "kernel_params")
