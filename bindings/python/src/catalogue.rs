@@ -43,7 +43,7 @@ pub(crate) fn catalogue() -> PyResult<String> {
     serde_json::to_string(&neuralef::catalogue()).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-/// κ(X, Y), n × m, and the kernel with every parameter a number, worked out from X.
+/// κ(X, Y), n × m. What depends on data is worked out from X.
 #[pyfunction]
 pub(crate) fn kernel_matrix<'py>(
     py: Python<'py>,
@@ -51,14 +51,14 @@ pub(crate) fn kernel_matrix<'py>(
     x: Single<'py>,
     y: Single<'py>,
     n_jobs: usize,
-) -> PyResult<(Bound<'py, PyArray2<f64>>, String)> {
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let (x, y) = (matrix(&x), matrix(&y));
     let kernel: KernelSpec = kernel.parse().map_err(raise)?;
-    let (gram, text) = quick(py, n_jobs, None, move || {
+    let gram = quick(py, n_jobs, None, move || {
         let kernel = kernel.resolve(Some(x.view()), 0)?;
         let mut gram = Mat64::zeros((x.nrows(), y.nrows()));
         kernel.gram(x.view(), y.view(), gram.view_mut())?;
-        Ok((gram, kernel.text()))
+        Ok(gram)
     })?;
-    Ok((double(py, &gram), text))
+    Ok(double(py, &gram))
 }

@@ -146,7 +146,7 @@ impl Model {
 /// precomputed values against N points with a number at their end; `gram` and `features` are arrays.
 /// With one of them the spec has none.
 #[pyfunction]
-#[pyo3(signature = (spec_json, x, *, kernel=None, gram=None, features=None, validation=None, start=None, callback=None, n_jobs=0))]
+#[pyo3(signature = (spec_json, x, *, kernel=None, gram=None, features=None, start=None, callback=None, n_jobs=0))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn fit(
     py: Python<'_>,
@@ -155,7 +155,6 @@ pub(crate) fn fit(
     kernel: Option<&Bound<'_, PyAny>>,
     gram: Option<Single<'_>>,
     features: Option<Single<'_>>,
-    validation: Option<Single<'_>>,
     start: Option<&Bound<'_, Model>>,
     callback: Option<Py<PyAny>>,
     n_jobs: usize,
@@ -175,15 +174,11 @@ pub(crate) fn fit(
             return Err(PyValueError::new_err("kernel: expected one of kernel, gram and features"));
         }
     };
-    let validation = part("validation", validation)?;
     let start = start.map(|model| model.get().share());
     let work = move |observer: &mut dyn Observer| {
         let mut fit = Fit::new(spec).observer(observer);
         if let Some(source) = source {
             fit = fit.source(source);
-        }
-        if let Some(validation) = validation {
-            fit = fit.validation(validation);
         }
         if let Some(start) = &start {
             fit = fit.start_from(start);

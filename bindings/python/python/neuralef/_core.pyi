@@ -112,7 +112,6 @@ def fit(
     kernel: Any = None,
     gram: NDArray[np.float32] | None = None,
     features: NDArray[np.float32] | None = None,
-    validation: NDArray[np.float32] | None = None,
     start: Model | None = None,
     callback: Callable[[dict[str, Any]], object] | None = None,
     n_jobs: int = 0,
@@ -139,4 +138,4 @@ def training_points(json: str, n: int) -> int: ...
 def catalogue() -> str: ...
 def kernel_matrix(
     kernel: str, x: NDArray[np.float32], y: NDArray[np.float32], n_jobs: int
-) -> tuple[NDArray[np.float64], str]: ...
+) -> NDArray[np.float64]: ...

@@ -158,7 +158,7 @@ def kernel_matrix(
     """
     first = single(check_array(X, dtype=[np.float64, np.float32]))
     second = first if Y is None else single(check_array(Y, dtype=[np.float64, np.float32]), "Y")
-    return _core.kernel_matrix(kernel, first, second, threads(n_jobs))[0]
+    return _core.kernel_matrix(kernel, first, second, threads(n_jobs))
 
 
 def catalogue() -> dict[str, dict[str, dict[str, Any]]]:
