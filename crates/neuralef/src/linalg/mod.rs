@@ -16,11 +16,13 @@ use crate::matrix::{Mat64, Mat64Ref, MatRef};
 mod cholesky;
 mod partial;
 mod product;
+mod qr;
 mod whitening;
 
 pub(crate) use cholesky::{Cholesky, cholesky_jittered};
 pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
 pub(crate) use product::{ROWS, matmul_f32, matmul_f64, matmul_long_f32, tr_matmul_f64};
+pub(crate) use qr::orthogonal_factor;
 pub(crate) use whitening::Whitening;
 
 use product::Dense;

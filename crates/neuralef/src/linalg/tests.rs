@@ -237,3 +237,20 @@ fn the_operator_form_reports_what_goes_wrong() {
     let small = top_eigh_operator(5, 2, |x| Ok(x.to_owned() * 2.0)).unwrap();
     assert_eq!(small.values, [2.0, 2.0]);
 }
+
+#[test]
+fn the_orthogonal_factor_leaves_a_triangle() {
+    for n in [1, 2, 7, 40, 130] {
+        for a in [random(n, n, n as u64), hilbert(n), Mat64::zeros((n, n)), Mat64::eye(n) * 2.0] {
+            let q = orthogonal_factor(a.view()).unwrap();
+            let bound = 8.0 * n as f64 * f64::EPSILON;
+            let unit = q.t().dot(&q) - Mat64::eye(n);
+            assert!(frobenius(&unit) <= bound, "{n}: {:e}", frobenius(&unit));
+            let r = q.t().dot(&a);
+            let below = norm2(r.indexed_iter().filter(|((i, j), _)| i > j).map(|(_, v)| *v));
+            assert!(below <= bound * frobenius(&a), "{n}: {below:e}");
+        }
+    }
+    assert!(orthogonal_factor(Mat64::zeros((2, 3)).view()).is_err());
+    assert!(orthogonal_factor(array![[f64::NAN]].view()).is_err());
+}

@@ -3,12 +3,13 @@
 //! No matrix of patches is written. All windows of the (padded) image have their numbers at the same
 //! places, and the products of [`product`](super::super::product) read them there. The backward pass to
 //! the image is the same product: the cotangent, spread out by the stride and padded, with the kernel
-//! turned around.
+//! turned around. Where [`Winograd`] pays, which depends on shapes alone, it takes the place of both.
 
 use pulp::Arch;
 
 use super::super::product::{self, Panels, Rows, Start, Windows, accumulate, multiply};
 use super::image::{Image, Stored};
+use super::winograd::Winograd;
 use crate::error::{Error, Result};
 use crate::matrix::MatMut;
 
@@ -36,6 +37,11 @@ impl Conv {
         let kernel = [input.height, input.width];
         let (stride, padding) = ([1, 1], [0, 0]);
         Conv { input, channels, kernel, stride, padding, groups: 1, bias: true, flat: true }
+    }
+
+    /// Zeros on either side of a cotangent, so that the turned kernel makes the image of it.
+    fn margin(&self) -> [usize; 2] {
+        std::array::from_fn(|axis| self.kernel[axis] - 1 - self.padding[axis])
     }
 
     /// Numbers that an output is a sum of.
@@ -136,12 +142,16 @@ impl Field {
 /// Working storage of a task.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    padded: Vec<f32>,
+    pub(super) padded: Vec<f32>,
     bases: Vec<usize>,
-    group: Vec<f32>,
-    other: Vec<f32>,
-    packing: Vec<f32>,
+    pub(super) group: Vec<f32>,
+    pub(super) other: Vec<f32>,
+    pub(super) packing: Vec<f32>,
 }
+
+/// Sums of a gradient that are not yet part of it: see [`Convolution::finish`].
+#[derive(Debug, Default)]
+pub(super) struct Pending(Vec<f32>);
 
 /// A [`Conv`] laid out for this machine.
 #[derive(Debug)]
@@ -155,6 +165,8 @@ pub(super) struct Convolution {
     forward: Field,
     /// Of the spread cotangent, one window for each pixel of the input.
     backward: Field,
+    /// In place of the products over windows, forward and backward.
+    tiled: [Option<Winograd>; 2],
 }
 
 impl Convolution {
@@ -183,11 +195,24 @@ impl Convolution {
             [image.height, image.width],
             [1, 1],
         );
-        Convolution { shape, arch, lanes, input, output, forward, backward }
+        let tiled = |padding, from, to| match (groups, shape.stride) {
+            (1, [1, 1]) => Winograd::new((arch, lanes), shape.kernel, padding, from, to),
+            _ => None,
+        };
+        let tiled = [tiled(shape.padding, input, output), tiled(shape.margin(), output, input)];
+        Convolution { shape, arch, lanes, input, output, forward, backward, tiled }
+    }
+
+    /// Without [`Winograd`].
+    pub(super) fn plain(&mut self) {
+        self.tiled = [None, None];
     }
 
     /// Packs the weight (and bias) for [`forward`](Convolution::forward): a matrix for each group.
     pub(super) fn pack(&self, weight: &[f32], bias: &[f32]) -> Vec<Panels> {
+        if let [Some(tiled), _] = &self.tiled {
+            return tiled.pack(weight, bias);
+        }
         let (inner, out) = (self.forward.inner(), self.out());
         let mut columns = Vec::new();
         (0..self.shape.groups)
@@ -229,18 +254,25 @@ impl Convolution {
             panels.pack_transposed(self.lanes, weight, out, self.input.len());
             return vec![panels];
         }
-        (0..self.shape.groups)
-            .map(|g| {
-                let mut wide = vec![0.0; self.backward.inner() * channels];
-                for p in 0..pixels {
-                    let at = (pixels - 1 - p) * out;
-                    for c in 0..channels {
-                        let row = (p * channels + c) * self.shape.channels + g * out;
-                        for (o, w) in weight[row..row + out].iter().enumerate() {
-                            wide[(at + o) * channels + c] = *w;
-                        }
+        let turned = |g: usize| {
+            let mut wide = vec![0.0; self.backward.inner() * channels];
+            for p in 0..pixels {
+                let at = (pixels - 1 - p) * out;
+                for c in 0..channels {
+                    let row = (p * channels + c) * self.shape.channels + g * out;
+                    for (o, w) in weight[row..row + out].iter().enumerate() {
+                        wide[(at + o) * channels + c] = *w;
                     }
                 }
+            }
+            wide
+        };
+        if let [_, Some(tiled)] = &self.tiled {
+            return tiled.pack(&turned(0), &[]);
+        }
+        (0..self.shape.groups)
+            .map(|g| {
+                let wide = turned(g);
                 let mut panels = Panels::default();
                 panels.pack(self.lanes, &wide, &[], self.backward.inner(), channels);
                 panels
@@ -262,6 +294,9 @@ impl Convolution {
         z: &mut [f32],
         scratch: &mut Scratch,
     ) {
+        if let [Some(tiled), _] = &self.tiled {
+            return tiled.forward(panels, x, start, z, scratch);
+        }
         let images = x.len() / self.input.len();
         let Scratch { padded, bases, group, .. } = scratch;
         let data = self.padded(x, padded);
@@ -292,6 +327,9 @@ impl Convolution {
         dx: &mut [f32],
         scratch: &mut Scratch,
     ) {
+        if let [_, Some(tiled)] = &self.tiled {
+            return tiled.forward(turned, dz, Start::Output, dx, scratch);
+        }
         let images = dz.len() / self.output.len();
         let Scratch { padded, bases, group, .. } = scratch;
         if let ([turned], true) = (turned, self.is_dense()) {
@@ -327,23 +365,28 @@ impl Convolution {
         }
     }
 
-    /// dW += and db += the pull-back of `dz` to the parameters. Without a bias, `bias` is empty.
+    /// dW += and db += the pull-back of `dz` to the parameters, one block of `total` images. Without a
+    /// bias, `bias` is empty. What stays in `pending` is added by [`finish`](Convolution::finish), after
+    /// the last block.
     pub(super) fn accumulate(
         &self,
-        x: &[f32],
-        dz: &[f32],
-        weight: &mut [f32],
-        bias: &mut [f32],
+        (x, dz): (&[f32], &[f32]),
+        total: usize,
+        (weight, bias): (&mut [f32], &mut [f32]),
+        pending: &mut Pending,
         scratch: &mut Scratch,
     ) {
+        let mut none = vec![0.0; if bias.is_empty() { self.shape.channels } else { 0 }];
+        let bias = if bias.is_empty() { &mut none[..] } else { bias };
+        if let Some(tiled) = self.tiled[0].as_ref().filter(|tiled| tiled.pays(total)) {
+            return tiled.accumulate((x, dz), &mut pending.0, bias, scratch);
+        }
         let images = x.len() / self.input.len();
         let Scratch { padded, bases, group, other, packing } = scratch;
         let data = self.padded(x, padded);
         self.forward.bases(images, bases);
         let windows = |g: usize| self.forward.windows(data, bases, g);
         let (inner, out) = (self.forward.inner(), self.out());
-        let mut none = vec![0.0; if bias.is_empty() { self.shape.channels } else { 0 }];
-        let bias = if bias.is_empty() { &mut none[..] } else { bias };
         if self.shape.groups == 1 {
             return accumulate(self.arch, windows(0), dz, weight, bias, packing);
         }
@@ -363,6 +406,13 @@ impl Convolution {
             for (to, from) in rows.zip(other.chunks_exact(out)) {
                 to[own.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
+        }
+    }
+
+    /// Makes what is `pending` part of the gradient `weight`.
+    pub(super) fn finish(&self, pending: &mut Pending, weight: &mut [f32]) {
+        if let (Some(tiled), false) = (&self.tiled[0], pending.0.is_empty()) {
+            tiled.finish(&mut pending.0, weight);
         }
     }
 
@@ -397,9 +447,7 @@ impl Convolution {
 
     /// The cotangent with its pixels `stride` apart and zeros around them.
     fn spread<'a>(&self, dz: &'a [f32], to: &'a mut Vec<f32>) -> &'a [f32] {
-        let shape = &self.shape;
-        let margin: [usize; 2] =
-            std::array::from_fn(|axis| shape.kernel[axis] - 1 - shape.padding[axis]);
+        let (shape, margin) = (&self.shape, self.shape.margin());
         if shape.kernel == [1, 1] && shape.stride == [1, 1] {
             return dz;
         }

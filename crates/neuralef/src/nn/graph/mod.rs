@@ -13,6 +13,7 @@ mod network;
 mod norm;
 mod plan;
 mod pool;
+mod winograd;
 
 pub(crate) use conv::Conv;
 pub(crate) use image::{Image, Order};

@@ -1,4 +1,4 @@
-//! Optimisers: SGD with momentum, Adam, AdamW, RMSProp; gradient clipping; state that saves and restores.
+//! Optimisers: SGD with momentum, Adam, AdamW, RMSProp, SOAP (soap.rs); gradient clipping; state that saves and restores.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,8 +12,11 @@ use super::parameters::Parameters;
 use crate::error::{Error, Result};
 use crate::spec::args::{Args, Entry, Registry};
 
+mod soap;
 #[cfg(test)]
 mod tests;
+
+use soap::{Soap, SoapRule};
 
 /// Numbers that one task updates. Updates are elementwise, so the cut changes no bit.
 const CHUNK: usize = 16_384;
@@ -114,6 +117,28 @@ pub static OPTIMIZERS: Registry<OptimizerSpec> = Registry {
                 })
             },
         },
+        Entry {
+            name: "soap",
+            summary: "Adam in the eigenbasis of each layer's gradients (Vyas et al. 2024)",
+            parameters: &[
+                ("lr", "3e-3", "learning rate"),
+                BETAS[0],
+                ("beta2", "0.95", "decay of the second moments"),
+                BETAS[2],
+                ("frequency", "20", "steps between new bases"),
+                ("max_inputs", "2048", "layers with more inputs are left to Adam"),
+            ],
+            build: |args| {
+                let rule = Rule::Soap(SoapRule {
+                    beta1: fraction(args, "beta1", 0.9)?,
+                    beta2: fraction(args, "beta2", 0.95)?,
+                    eps: args.positive("eps", 1e-8)?,
+                    frequency: args.integer("frequency", 1..=u64::from(u32::MAX), 20)?,
+                    max_inputs: args.integer("max_inputs", 1..=16_384, 2048)? as usize,
+                });
+                Ok(OptimizerSpec { lr: args.positive("lr", 3e-3)?, rule })
+            },
+        },
     ],
 };
 
@@ -149,6 +174,7 @@ enum Rule {
         nesterov: bool,
         weight_decay: f64,
     },
+    Soap(SoapRule),
 }
 
 impl Default for OptimizerSpec {
@@ -195,6 +221,14 @@ impl OptimizerSpec {
         self.lr
     }
 
+    /// Bytes that the optimiser keeps beside two moments of every parameter.
+    pub(crate) fn bytes(&self, parameters: &Parameters) -> u64 {
+        match self.rule {
+            Rule::Soap(rule) => soap::bytes(&rule, parameters),
+            _ => 0,
+        }
+    }
+
     /// An optimiser at step 0 for parameters laid out like `parameters`.
     pub fn build(&self, parameters: &Parameters) -> Box<dyn Optimizer> {
         let zeros = || parameters.zeros_like();
@@ -225,6 +259,7 @@ impl OptimizerSpec {
                 step: 0,
                 moments: vec![("velocity", zeros())],
             }),
+            Rule::Soap(rule) => Box::new(Soap::new(rule, parameters)),
         }
     }
 }
@@ -255,6 +290,11 @@ impl fmt::Display for OptimizerSpec {
             Rule::Sgd { momentum, nesterov, weight_decay } => write!(
                 f,
                 "sgd(lr={lr}, momentum={momentum}, nesterov={nesterov}, weight_decay={weight_decay})"
+            ),
+            Rule::Soap(SoapRule { beta1, beta2, eps, frequency, max_inputs }) => write!(
+                f,
+                "soap(lr={lr}, beta1={beta1}, beta2={beta2}, eps={eps}, frequency={frequency}, \
+                 max_inputs={max_inputs})"
             ),
         }
     }
@@ -288,20 +328,30 @@ fn save(step: u64, moments: &Moments) -> OptimizerState {
     OptimizerState { step, vectors }
 }
 
+/// Fails unless the vectors of two states have the same names and sizes.
+fn expect_same(
+    own: impl IntoIterator<Item = (String, usize)>,
+    given: impl IntoIterator<Item = (String, usize)>,
+) -> Result<()> {
+    let (expected, got): (Vec<_>, Vec<_>) =
+        (own.into_iter().collect(), given.into_iter().collect());
+    if expected == got {
+        return Ok(());
+    }
+    let text = |s: Vec<(String, usize)>| {
+        let total: usize = s.iter().map(|(_, n)| n).sum();
+        let first = s.into_iter().next().map(|(name, _)| name).unwrap_or_default();
+        format!("vectors from `{first}` on with {total} numbers in all")
+    };
+    Err(Error::shape("optimiser state", text(expected), text(got)))
+}
+
 fn load(moments: &mut Moments, state: &OptimizerState) -> Result<()> {
     let own = save(0, moments);
     let shape = |s: &OptimizerState| -> Vec<(String, usize)> {
         s.vectors.iter().map(|(name, v)| (name.clone(), v.len())).collect()
     };
-    let (expected, got) = (shape(&own), shape(state));
-    if expected != got {
-        let text = |s: Vec<(String, usize)>| {
-            let total: usize = s.iter().map(|(_, n)| n).sum();
-            let first = s.into_iter().next().map(|(name, _)| name).unwrap_or_default();
-            format!("vectors from `{first}` on with {total} numbers in all")
-        };
-        return Err(Error::shape("optimiser state", text(expected), text(got)));
-    }
+    expect_same(shape(&own), shape(state))?;
     let units = moments.iter_mut().flat_map(|(_, moment)| moment.units_mut());
     for (unit, (_, values)) in units.zip(&state.vectors) {
         unit.copy_from_slice(values);

@@ -8,7 +8,7 @@ use super::forward::needs_slope;
 use super::moments::add_cotangents;
 use super::{Layered, Record, total};
 use crate::nn::activation::{Activation, LEAK};
-use crate::nn::graph::conv::Scratch;
+use crate::nn::graph::conv::{Pending, Scratch};
 use crate::nn::graph::join;
 use crate::nn::graph::norm::{Moments, add_sums};
 use crate::nn::graph::plan::{Kernel, Plan, Stage};
@@ -43,6 +43,8 @@ pub(super) struct Work {
     whole: Vec<Vec<f32>>,
     local: Vec<Vec<f32>>,
     free: Vec<Vec<f32>>,
+    /// By node: sums over the blocks of a stage.
+    pending: Vec<Pending>,
     scratch: Scratch,
 }
 
@@ -51,6 +53,7 @@ impl Work {
     fn begin(&mut self, plan: &Plan, images: usize) -> &mut [f32] {
         self.whole.resize_with(plan.stored.len(), Vec::new);
         self.local.resize_with(plan.stored.len(), Vec::new);
+        self.pending.resize_with(plan.kernels.len(), Pending::default);
         let last = plan.graph.last();
         self.claim(last, images * plan.stored[last].len());
         &mut self.whole[last]
@@ -222,6 +225,12 @@ impl<'a> Backward<'a> {
                 }
             }
         }
+        for node in stage.nodes.clone() {
+            if let Kernel::Conv(conv) = &plan.kernels[node] {
+                let weight = &mut part.gradient[plan.weights[node].clone()];
+                conv.finish(&mut part.work.pending[node], weight);
+            }
+        }
         // What later stages left behind is no longer needed.
         for node in stage.nodes.clone().filter(|node| !apart(*node)) {
             let done = std::mem::take(&mut part.work.whole[node + 1]);
@@ -276,7 +285,9 @@ impl<'a> Backward<'a> {
             Kernel::Conv(conv) => {
                 let (before, after) = part.gradient.split_at_mut(bias.start);
                 let (weight, bias) = (&mut before[weight], &mut after[..bias.len()]);
-                conv.accumulate(x, dz, weight, bias, &mut part.work.scratch);
+                let images = part.input.len() / plan.graph.input.len();
+                let Work { pending, scratch, .. } = &mut part.work;
+                conv.accumulate((x, dz), images, (weight, bias), &mut pending[node], scratch);
             }
             Kernel::Norm { epsilon } => {
                 let mut sums = vec![(0.0, 0.0); here.output.channels];

@@ -129,6 +129,18 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let c = g.add("w", c, z).unwrap();
     g.dense("d", c, 2).unwrap();
     all.push(("the input read by every kind of layer", g));
+
+    // Large enough for tiles, whole ones and such as are cut off.
+    let mut g = start(10, 9, 2);
+    let a = g.conv("a", 0, conv([3, 3], 17, [1, 1], [1, 1])).unwrap();
+    g.activate(smooth).unwrap();
+    let b = g.conv("b", a, conv([5, 5], 32, [1, 1], [2, 2])).unwrap();
+    g.activate(smooth).unwrap();
+    let c = g.conv("c", b, Conv { bias: false, ..conv([3, 3], 16, [1, 1], [0, 1]) }).unwrap();
+    g.activate(smooth).unwrap();
+    let d = g.pool("r", c, Pool::global(g.image(c))).unwrap();
+    g.dense("d", d, 2).unwrap();
+    all.push(("tiles", g));
     all
 }
 

@@ -1,0 +1,264 @@
+//! SOAP: Adam in the eigenbasis of each layer's gradients (Vyas et al. 2024), on the side of the inputs.
+//!
+//! A layer's gradient G (inputs × outputs; the bias is the weight of an input that is always 1) has the
+//! second moment C = E GGᵀ. Features of a network are far from orthogonal, and Adam, which scales
+//! every weight by itself, is slow along the directions that they share little of; in the
+//! eigenbasis of C it is not. Eigenfunctions beyond the first live in such directions.
+//!
+//! ```text
+//! C ← β₂C + (1 − β₂)GGᵀ,   M ← β₁M + (1 − β₁)G,   V ← β₂V + (1 − β₂)(QᵀG)²,
+//! W ← W − lr·Q[(QᵀM̂)/(√V̂ + ε)]
+//! ```
+//!
+//! with Q from one step of orthogonal iteration, Q ← qr(CQ), every `frequency` steps, M̂ and V̂ as
+//! Adam's. The first step only finds Q. Layers with more inputs than `max_inputs` (and the scales of
+//! batch normalisation) have Q = I, which is Adam. A step costs O(n²m) for n inputs and m outputs, a new
+//! basis O(n³), and C and Q take 8n² bytes.
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use super::{Optimizer, OptimizerState, check};
+use crate::error::{Error, Result};
+use crate::linalg;
+use crate::matrix::{Mat, Mat64};
+use crate::nn::parameters::{Parameters, Role, TensorLayout};
+
+#[cfg(test)]
+#[path = "soap_tests.rs"]
+mod tests;
+
+/// What SOAP is asked for; see [`Soap`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct SoapRule {
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
+    pub(super) eps: f64,
+    pub(super) frequency: u64,
+    pub(super) max_inputs: usize,
+}
+
+/// The optimiser: the layers of every unit.
+pub(super) struct Soap {
+    rule: SoapRule,
+    step: u64,
+    /// Laid out as the parameters are.
+    like: Parameters,
+    units: Vec<Vec<Layer>>,
+}
+
+/// Consecutive tensors of a unit that are one matrix, inputs × outputs: a weight and its bias.
+struct Layer {
+    start: usize,
+    /// Inputs, the one of the bias included.
+    inputs: usize,
+    outputs: usize,
+    mean: Vec<f32>,
+    square: Vec<f32>,
+    /// Nothing for Adam.
+    basis: Option<Basis>,
+}
+
+/// C, and Q once there is a gradient.
+struct Basis {
+    moment: Mat,
+    vectors: Mat,
+}
+
+impl Soap {
+    pub(super) fn new(rule: SoapRule, parameters: &Parameters) -> Self {
+        let layers = |unit: &Vec<TensorLayout>| {
+            places(unit, rule.max_inputs).into_iter().map(Layer::new).collect()
+        };
+        let units = parameters.layouts().iter().map(layers).collect();
+        Soap { rule, step: 0, like: parameters.zeros_like(), units }
+    }
+
+    fn vectors(&self) -> impl Iterator<Item = (String, &[f32])> {
+        let layers = self.units.iter().enumerate();
+        let layers = layers.flat_map(|(u, all)| all.iter().enumerate().map(move |l| (u, l)));
+        layers.flat_map(|(u, (l, layer))| {
+            let basis = layer.basis.iter().flat_map(|basis| {
+                [("moment", &basis.moment), ("vectors", &basis.vectors)]
+                    .map(|(name, matrix)| (name, matrix.as_slice().unwrap_or_default()))
+            });
+            [("first_moment", &layer.mean[..]), ("second_moment", &layer.square[..])]
+                .into_iter()
+                .chain(basis)
+                .map(move |(name, values)| (format!("{name}.{u}.{l}"), values))
+        })
+    }
+}
+
+/// Where a layer lies, and its inputs, outputs and whether it has a basis.
+type Place = (usize, usize, usize, bool);
+
+/// The layers of a unit.
+fn places(unit: &[TensorLayout], max_inputs: usize) -> Vec<Place> {
+    let mut all: Vec<Place> = Vec::new();
+    for tensor in unit {
+        let outputs = tensor.shape.last().copied().unwrap_or(1).max(1);
+        let (inputs, start) = (tensor.size() / outputs, tensor.offset);
+        if let (Role::Bias, Some(layer)) = (tensor.role, all.last_mut()) {
+            let (at, above, beside, rotated) = *layer;
+            if rotated && beside == outputs && at + above * beside == start {
+                layer.1 += 1;
+                continue;
+            }
+        }
+        // One input more is the bias.
+        let rotated = matches!(tensor.role, Role::Weight { .. }) && inputs < max_inputs;
+        all.push((start, inputs, outputs, rotated));
+    }
+    all
+}
+
+/// Bytes of C and Q of all layers, and of finding the largest Q of each unit.
+pub(super) fn bytes(rule: &SoapRule, parameters: &Parameters) -> u64 {
+    let unit = |unit: &Vec<TensorLayout>| {
+        let (mut kept, mut largest) = (0u64, 0u64);
+        for (_, inputs, ..) in places(unit, rule.max_inputs).into_iter().filter(|place| place.3) {
+            let square = (inputs as u64).saturating_mul(inputs as u64);
+            kept = kept.saturating_add(square.saturating_mul(8));
+            largest = largest.max(linalg::eigh_bytes(inputs));
+        }
+        kept.saturating_add(largest)
+    };
+    parameters.layouts().iter().map(unit).fold(0, u64::saturating_add)
+}
+
+impl Layer {
+    fn new((start, inputs, outputs, rotated): Place) -> Self {
+        let basis = || Basis {
+            moment: Mat::zeros((inputs, inputs)),
+            vectors: Mat::zeros((inputs, inputs)),
+        };
+        Layer {
+            start,
+            inputs,
+            outputs,
+            mean: vec![0.0; inputs * outputs],
+            square: vec![0.0; inputs * outputs],
+            basis: rotated.then(basis),
+        }
+    }
+
+    /// The step after `done` others.
+    fn step(
+        &mut self,
+        weights: &mut [f32],
+        gradient: &[f32],
+        rule: &SoapRule,
+        (done, lr): (u64, f64),
+    ) -> Result<()> {
+        let size = (self.inputs, self.outputs);
+        let here = self.start..self.start + self.inputs * self.outputs;
+        let (weights, gradient) = (&mut weights[here.clone()], &gradient[here]);
+        let matrix = |values| {
+            ArrayView2::from_shape(size, values).map_err(|e| Error::shape("gradient", "a layer", e))
+        };
+        let g = matrix(gradient)?;
+        if let Some(basis) = &mut self.basis {
+            basis.observe(g, if done == 0 { 0.0 } else { rule.beta2 });
+            if done == 0 {
+                let (_, vectors) = linalg::eigh(basis.moment.mapv(f64::from).view())?;
+                basis.vectors = vectors.mapv(|v| v as f32);
+            }
+        }
+        if done == 0 {
+            return Ok(());
+        }
+        let rotated = match &self.basis {
+            Some(basis) => Some(linalg::matmul_f32(basis.vectors.t(), g)?),
+            None => None,
+        };
+        let seen = rotated.as_ref().and_then(|g| g.as_slice()).unwrap_or(gradient);
+        let (beta1, beta2) = (rule.beta1 as f32, rule.beta2 as f32);
+        for (m, g) in self.mean.iter_mut().zip(gradient) {
+            *m = beta1 * *m + (1.0 - rule.beta1) as f32 * g;
+        }
+        for (v, g) in self.square.iter_mut().zip(seen) {
+            *v = beta2 * *v + (1.0 - rule.beta2) as f32 * g * g;
+        }
+        // As Adam's, but for the step that only found Q.
+        let steps = done as f64;
+        let root = (1.0 - rule.beta2.powf(steps)).sqrt();
+        let rate = (lr * root / (1.0 - rule.beta1.powf(steps))) as f32;
+        let eps = (rule.eps * root).max(f64::from(f32::MIN_POSITIVE)) as f32;
+        let mut change = match &self.basis {
+            Some(basis) => linalg::matmul_f32(basis.vectors.t(), matrix(&self.mean)?)?,
+            None => matrix(&self.mean)?.to_owned(),
+        };
+        for (m, v) in change.iter_mut().zip(&self.square) {
+            *m /= v.sqrt() + eps;
+        }
+        if let Some(basis) = &self.basis {
+            change = linalg::matmul_f32(basis.vectors.view(), change.view())?;
+        }
+        weights.iter_mut().zip(&change).for_each(|(w, change)| *w -= rate * change);
+        if let (Some(basis), true) = (&mut self.basis, done.is_multiple_of(rule.frequency)) {
+            basis.turn()?;
+        }
+        Ok(())
+    }
+}
+
+impl Basis {
+    /// C ← βC + (1 − β)GGᵀ.
+    fn observe(&mut self, g: ArrayView2<'_, f32>, beta: f64) {
+        let (keep, take) = (beta as f32, (1.0 - beta) as f32);
+        let update = |(mut row, own): (ndarray::ArrayViewMut1<'_, f32>, usize)| {
+            let own = g.row(own);
+            for (c, other) in row.iter_mut().zip(g.rows()) {
+                let product: f32 = own.iter().zip(other).map(|(a, b)| a * b).sum();
+                *c = keep * *c + take * product;
+            }
+        };
+        let rows: Vec<_> = self.moment.rows_mut().into_iter().enumerate().collect();
+        rows.into_par_iter().for_each(|(i, row)| update((row, i)));
+    }
+
+    /// Q ← qr(CQ).
+    fn turn(&mut self) -> Result<()> {
+        let (c, q): (Mat64, Mat64) = (self.moment.mapv(f64::from), self.vectors.mapv(f64::from));
+        let turned = linalg::matmul_f64(c.view(), q.view())?;
+        self.vectors = linalg::orthogonal_factor(turned.view())?.mapv(|v| v as f32);
+        Ok(())
+    }
+}
+
+impl Optimizer for Soap {
+    fn step(&mut self, parameters: &mut Parameters, gradient: &Parameters, lr: f64) -> Result<()> {
+        check(&self.like, parameters, gradient, lr)?;
+        let (rule, at) = (self.rule, (self.step, lr));
+        let units = parameters.units_mut().par_iter_mut().zip(gradient.units());
+        units.zip(self.units.par_iter_mut()).try_for_each(|((weights, gradient), layers)| {
+            layers.iter_mut().try_for_each(|layer| layer.step(weights, gradient, &rule, at))
+        })?;
+        self.step += 1;
+        Ok(())
+    }
+
+    fn state(&self) -> OptimizerState {
+        let vectors = self.vectors().map(|(name, values)| (name, values.to_vec())).collect();
+        OptimizerState { step: self.step, vectors }
+    }
+
+    fn restore(&mut self, state: &OptimizerState) -> Result<()> {
+        let given = state.vectors.iter().map(|(name, v)| (name.clone(), v.len()));
+        super::expect_same(self.vectors().map(|(name, v)| (name, v.len())), given)?;
+        let mut given = state.vectors.iter().map(|(_, values)| values);
+        for layer in self.units.iter_mut().flatten() {
+            let Layer { mean, square, basis, .. } = layer;
+            for own in [mean, square] {
+                own.copy_from_slice(given.next().map_or(&[], |v| v));
+            }
+            let matrices = basis.iter_mut().flat_map(|b| [&mut b.moment, &mut b.vectors]);
+            for own in matrices.filter_map(|matrix| matrix.as_slice_mut()) {
+                own.copy_from_slice(given.next().map_or(&[], |v| v));
+            }
+        }
+        self.step = state.step;
+        Ok(())
+    }
+}
