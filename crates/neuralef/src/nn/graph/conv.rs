@@ -203,11 +203,6 @@ impl Convolution {
         Convolution { shape, arch, lanes, input, output, forward, backward, tiled }
     }
 
-    /// Without [`Winograd`].
-    pub(super) fn plain(&mut self) {
-        self.tiled = [None, None];
-    }
-
     /// Packs the weight (and bias) for [`forward`](Convolution::forward): a matrix for each group.
     pub(super) fn pack(&self, weight: &[f32], bias: &[f32]) -> Vec<Panels> {
         if let [Some(tiled), _] = &self.tiled {

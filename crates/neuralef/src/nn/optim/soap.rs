@@ -18,10 +18,10 @@
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::{Optimizer, OptimizerState, check};
+use super::{CHUNK, Optimizer, OptimizerState, check};
 use crate::error::{Error, Result};
 use crate::linalg;
-use crate::matrix::{Mat, Mat64};
+use crate::matrix::Mat;
 use crate::nn::parameters::{Parameters, Role, TensorLayout};
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ impl Layer {
         };
         let g = matrix(gradient)?;
         if let Some(basis) = &mut self.basis {
-            basis.observe(g, if done == 0 { 0.0 } else { rule.beta2 });
+            basis.observe(g, if done == 0 { 0.0 } else { rule.beta2 })?;
             if done == 0 {
                 let (_, vectors) = linalg::eigh(basis.moment.mapv(f64::from).view())?;
                 basis.vectors = vectors.mapv(|v| v as f32);
@@ -205,24 +205,23 @@ impl Layer {
 
 impl Basis {
     /// C ← βC + (1 − β)GGᵀ.
-    fn observe(&mut self, g: ArrayView2<'_, f32>, beta: f64) {
+    fn observe(&mut self, g: ArrayView2<'_, f32>, beta: f64) -> Result<()> {
         let (keep, take) = (beta as f32, (1.0 - beta) as f32);
-        let update = |(mut row, own): (ndarray::ArrayViewMut1<'_, f32>, usize)| {
-            let own = g.row(own);
-            for (c, other) in row.iter_mut().zip(g.rows()) {
-                let product: f32 = own.iter().zip(other).map(|(a, b)| a * b).sum();
-                *c = keep * *c + take * product;
-            }
+        let square = linalg::matmul_f32(g, g.t())?;
+        let (Some(moment), Some(square)) = (self.moment.as_slice_mut(), square.as_slice()) else {
+            return Err(Error::shape("second moment of a gradient", "row-major", "another order"));
         };
-        let rows: Vec<_> = self.moment.rows_mut().into_iter().enumerate().collect();
-        rows.into_par_iter().for_each(|(i, row)| update((row, i)));
+        let chunks = moment.par_chunks_mut(CHUNK).zip(square.par_chunks(CHUNK));
+        chunks.for_each(|(moment, square)| {
+            moment.iter_mut().zip(square).for_each(|(c, square)| *c = keep * *c + take * square);
+        });
+        Ok(())
     }
 
     /// Q ← qr(CQ).
     fn turn(&mut self) -> Result<()> {
-        let (c, q): (Mat64, Mat64) = (self.moment.mapv(f64::from), self.vectors.mapv(f64::from));
-        let turned = linalg::matmul_f64(c.view(), q.view())?;
-        self.vectors = linalg::orthogonal_factor(turned.view())?.mapv(|v| v as f32);
+        let turned = linalg::matmul_f32(self.moment.view(), self.vectors.view())?;
+        self.vectors = linalg::orthogonal_factor(turned.view())?;
         Ok(())
     }
 }

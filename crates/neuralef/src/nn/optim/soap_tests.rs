@@ -3,6 +3,7 @@
 use rand::RngExt as _;
 
 use super::*;
+use crate::matrix::Mat64;
 use crate::nn::{NetworkSpec, OptimizerSpec};
 
 /// A convolution, a norm and two dense layers.
@@ -74,7 +75,8 @@ fn the_rule_is_its_formula_in_double_precision() {
             let root = (&v / (1.0 - beta2.powi(t))).mapv(f64::sqrt) + eps;
             w = w - q.dot(&(mean / root)) * lr;
             if t % 2 == 0 {
-                q = linalg::orthogonal_factor(c.dot(&q).view()).unwrap();
+                let turned = c.dot(&q).mapv(|v| v as f32);
+                q = linalg::orthogonal_factor(turned.view()).unwrap().mapv(f64::from);
             }
         }
         exact.push((at, w));
@@ -100,7 +102,8 @@ fn inputs_that_are_far_from_orthogonal_are_no_obstacle() {
     let (n, m, batch, steps) = (6, 8, 16, 300);
     let mut rng = crate::rng::stream(7, "test", 0);
     let mut uniform = |size| Mat64::from_shape_simple_fn(size, || rng.random_range(-1.0..1.0));
-    let mut root = linalg::orthogonal_factor(uniform((n, n)).view()).unwrap();
+    let rotation = uniform((n, n)).mapv(|v| v as f32);
+    let mut root = linalg::orthogonal_factor(rotation.view()).unwrap().mapv(f64::from);
     for (j, mut column) in root.columns_mut().into_iter().enumerate() {
         column *= 10f64.powf(-0.5 * j as f64);
     }
