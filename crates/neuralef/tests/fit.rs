@@ -314,6 +314,28 @@ fn same_seed_same_bits_whatever_the_threads() {
 }
 
 #[test]
+fn the_bases_of_an_optimizer_count_in_the_memory_budget() {
+    let data = Dataset::open("two_moons(n=500)", 0).unwrap();
+    let mut spec = FitSpec {
+        network: "shared_mlp(hidden=[1500])".parse().unwrap(),
+        readout: ReadoutKind::None,
+        memory_budget: 96,
+        ..spec("rbf(lengthscale=0.5)", 4, 2)
+    };
+    fit(&data, &spec).unwrap();
+    spec.optimizer = "soap".parse().unwrap();
+    match fit(&data, &spec) {
+        Err(Error::MemoryBudget { needed_mib, budget_mib, .. }) => {
+            // C and Q with copies, a decomposition and what it is made of: at least 36 bytes a square.
+            assert!(budget_mib == 96 && needed_mib > (36 * 1501 * 1501) >> 20, "{needed_mib}");
+        }
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    spec.optimizer = "soap(max_inputs=100)".parse().unwrap();
+    fit(&data, &spec).unwrap();
+}
+
+#[test]
 fn an_interrupted_run_resumes_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fit.ckpt");
@@ -324,7 +346,10 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     auto.network = "mlp(hidden=[4], activation=tanh)".parse().unwrap();
     // An objective with a memory of its own.
     let spin = FitSpec { objective: "spin(beta=0.1)".into(), ..exact.clone() };
-    for (spec, stop_at) in [(exact, 47), (auto.clone(), 47), (auto, 250), (spin, 47)] {
+    // An optimizer with more than moments, between two of its bases.
+    let soap = FitSpec { optimizer: "soap(frequency=10)".parse().unwrap(), ..exact.clone() };
+    let cases = [(exact, 47), (auto.clone(), 47), (auto, 250), (spin, 47), (soap, 47)];
+    for (spec, stop_at) in cases {
         let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
         let mut stopper = |event: &Event<'_>| match event {
             Event::Step { step, .. } if *step == stop_at => Control::Stop,

@@ -48,7 +48,9 @@ class NeuralEF(EigenFeatures):
     objective : str, default="neuralef"
         One of ``neuralef.catalogue()["objectives"]``.
     optimizer : str, default="adam"
+        One of ``neuralef.catalogue()["optimizers"]``, with its parameters but for the rate.
     learning_rate : float, default=0.001
+        Of the optimizer; 0.003 suits "soap", 0.01 "sgd".
     schedule : str, default="cosine"
         How the learning rate changes over the run.
     batch_size : int, default=256

@@ -58,6 +58,11 @@ impl Checkpoint {
         let (spec, inputs) = (&self.header.spec, self.header.data_shape.1);
         let outputs = spec.network_outputs();
         self.archive.expect_room(spec.network.size(inputs, spec.n_components, outputs))?;
+        if spec.optimizer.has_bases() {
+            let network = spec.network.build(inputs, spec.n_components, outputs, spec.seed)?;
+            let numbers = spec.optimizer.bases(network.parameters());
+            self.archive.expect_numbers(numbers, "an optimizer with larger bases")?;
+        }
         let step = self.header.step;
         let checks = self.header.auto.iter().flat_map(|auto| &auto.checks);
         if let Some(after) = checks.map(|c| c.0).chain([step]).find(|s| *s > total) {

@@ -83,7 +83,8 @@ impl Learner {
         self.network.settle(&self.tape, MOMENTUM);
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
-        self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate)?;
+        let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
+        stepped.map_err(|e| self.diverged(e))?;
         self.objective.constrain(self.network.parameters_mut())?;
         self.step += 1;
         Ok(Update { loss: found.loss, eigenvalues: found.eigenvalues })

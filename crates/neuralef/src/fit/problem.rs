@@ -155,10 +155,23 @@ impl Problem {
         Err(Error::parameter("validation_fraction", expected, 0))
     }
 
-    /// Fails unless a network can be trained and read out within the memory budget; nothing is
-    /// built. Counted are the parameters with their packed copy, gradient and two moments, a kept
-    /// copy, and what a batch keeps for the backward pass.
+    /// Fails unless a network can be trained and read out within the memory budget; nothing is built.
     pub(crate) fn affordable_training(&self) -> Result<()> {
+        self.expect_training(0)?;
+        let spec = &self.spec;
+        let size = spec.network.size(self.data.width(), spec.n_components, spec.network_outputs());
+        let basis = match spec.readout {
+            ReadoutKind::Galerkin => size.hidden.saturating_add(1),
+            _ => spec.n_components as u64,
+        };
+        let basis = usize::try_from(basis).unwrap_or(usize::MAX);
+        self.readout_load(basis).points(self.memory()).map(|_| ())
+    }
+
+    /// Fails unless a network can be trained within the memory budget beside `more` bytes. Counted are
+    /// the parameters with their packed copy, gradient and two moments, a kept copy, what a pass takes
+    /// beside them, and what a batch keeps for the backward pass.
+    pub(crate) fn expect_training(&self, more: u64) -> Result<()> {
         const PARAMETER: u64 = 24;
         const ACTIVATION: u64 = 8;
         const PAIR: u64 = 32;
@@ -175,7 +188,8 @@ impl Problem {
         // Rayleigh quotients and inner products of all pairs of functions.
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));
-        let needed = needed.saturating_add(batch.saturating_mul(ACTIVATION)).div_ceil(1 << 20);
+        let needed = needed.saturating_add(batch.saturating_mul(ACTIVATION));
+        let needed = needed.saturating_add(more).div_ceil(1 << 20);
         if needed > spec.memory_budget {
             return Err(Error::MemoryBudget {
                 what: format!("training {k} functions with {} parameters", size.parameters),
@@ -183,12 +197,7 @@ impl Problem {
                 budget_mib: spec.memory_budget,
             });
         }
-        let basis = match spec.readout {
-            ReadoutKind::Galerkin => size.hidden.saturating_add(1),
-            _ => k as u64,
-        };
-        let basis = usize::try_from(basis).unwrap_or(usize::MAX);
-        self.readout_load(basis).points(self.memory()).map(|_| ())
+        Ok(())
     }
 
     /// The memory budget in bytes.

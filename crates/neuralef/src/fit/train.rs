@@ -66,14 +66,7 @@ impl<'a> Trainer<'a> {
             let points = problem.batch(&problem.training_sample(wanted))?.x;
             network.start(conditioner.apply(points.view())?.view())?;
         }
-        let needed = spec.optimizer.bytes(network.parameters());
-        if needed > problem.memory() {
-            return Err(Error::MemoryBudget {
-                what: format!("the bases of the optimizer {}", spec.optimizer),
-                needed_mib: needed.div_ceil(1 << 20),
-                budget_mib: spec.memory_budget,
-            });
-        }
+        problem.expect_training(spec.optimizer.bytes(network.parameters()))?;
         let optimizer = spec.optimizer.build(network.parameters());
         let kernel = problem.kernel.as_ref().map(|kernel| kernel.text());
         let learner = Learner::new(network, optimizer, objective, kernel.as_deref())?;

@@ -10,29 +10,26 @@ use faer::linalg::qr::no_pivoting::factor::{
 };
 use faer::{Conj, Mat as FaerMat, Par};
 
-use super::{expect_finite_f32, numerical, workspace};
-use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef};
+use super::{expect_finite_f64, expect_square, numerical, workspace};
+use crate::error::Result;
+use crate::matrix::{Mat64, Mat64Ref};
 
-/// The factor Q of A = QR for an n × n matrix, in single precision: an orthogonal matrix to rounding,
-/// whatever the rank of A. O(n³).
+/// The factor Q of A = QR for an n × n matrix: an orthogonal matrix whatever the rank of A. Columns of
+/// A that are dependent on earlier ones to within a multiple of n·ε are passed over. O(n³).
 ///
 /// # Errors
-/// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Numerical`].
-pub(crate) fn orthogonal_factor(a: MatRef<'_>) -> Result<Mat> {
-    let (n, columns) = a.dim();
-    if n != columns {
-        return Err(Error::shape("matrix", "a square one", format!("{n} × {columns}")));
-    }
-    expect_finite_f32("matrix", a)?;
+/// [`Error::Shape`](crate::Error::Shape) unless square, and as [`eigh`](super::eigh).
+pub(crate) fn orthogonal_factor(a: Mat64Ref<'_>) -> Result<Mat64> {
+    let n = expect_square("matrix", a)?;
+    expect_finite_f64("matrix", a)?;
     if n == 0 {
-        return Ok(Mat::zeros((0, 0)));
+        return Ok(Mat64::zeros((0, 0)));
     }
     let what = || format!("QR factorisation of a {n} × {n} matrix");
     let mut factored = FaerMat::from_fn(n, n, |i, j| a[(i, j)]);
-    let block = recommended_block_size::<f32>(n, n);
+    let block = recommended_block_size::<f64>(n, n);
     let mut coefficients = FaerMat::zeros(block, n);
-    let request = qr_in_place_scratch::<f32>(n, n, block, Par::Seq, Default::default());
+    let request = qr_in_place_scratch::<f64>(n, n, block, Par::Seq, Default::default());
     qr_in_place(
         factored.as_mut(),
         coefficients.as_mut(),
@@ -40,8 +37,8 @@ pub(crate) fn orthogonal_factor(a: MatRef<'_>) -> Result<Mat> {
         MemStack::new(&mut workspace(request, what)?),
         Default::default(),
     );
-    let mut q = FaerMat::<f32>::identity(n, n);
-    let request = apply_scratch::<f32>(n, block, n);
+    let mut q = FaerMat::<f64>::identity(n, n);
+    let request = apply_scratch::<f64>(n, block, n);
     apply(
         factored.as_ref(),
         coefficients.as_ref(),
@@ -50,7 +47,7 @@ pub(crate) fn orthogonal_factor(a: MatRef<'_>) -> Result<Mat> {
         Par::Seq,
         MemStack::new(&mut workspace(request, what)?),
     );
-    let q = Mat::from_shape_fn((n, n), |(i, j)| q[(i, j)]);
+    let q = Mat64::from_shape_fn((n, n), |(i, j)| q[(i, j)]);
     match q.iter().all(|v| v.is_finite()) {
         true => Ok(q),
         false => Err(numerical(what(), "the result is not finite")),

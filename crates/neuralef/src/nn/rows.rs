@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 
 /// Segments are made until there are at least this many tasks, or every block is one.
-const TASKS: usize = 8;
+pub(super) const TASKS: usize = 8;
 
 /// Cuts a batch of `rows` for a network of `units` into segments of whole blocks of `block` rows, the
 /// same for every unit and for any number of threads.

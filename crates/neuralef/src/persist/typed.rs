@@ -88,14 +88,21 @@ impl Archive {
     /// # Errors
     /// [`Error::ModelFile`] with both numbers.
     pub(crate) fn expect_room(&self, size: NetworkSize) -> Result<()> {
+        let parameters = size.parameters;
+        self.expect_numbers(parameters, &format!("a network of {parameters} parameters"))
+    }
+
+    /// The same for `what`, of `count` numbers.
+    ///
+    /// # Errors
+    /// As [`expect_room`](Archive::expect_room).
+    pub(crate) fn expect_numbers(&self, count: u64, what: &str) -> Result<()> {
         let stored = self.names().filter_map(|name| self.shape(name));
         let stored: u64 = stored.map(|s| s.iter().product::<usize>() as u64).sum();
-        if size.parameters <= stored.saturating_add(SLACK) {
+        if count <= stored.saturating_add(SLACK) {
             return Ok(());
         }
-        let parameters = size.parameters;
-        Err(self
-            .fault(format!("a network of {parameters} parameters, {stored} numbers are stored")))
+        Err(self.fault(format!("{what}, {stored} numbers are stored")))
     }
 
     /// The shape of `name`, which must have D dimensions.

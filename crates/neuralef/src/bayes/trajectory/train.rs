@@ -269,7 +269,11 @@ impl<'a> Trainer<'a> {
             }
         }
         let rate = self.spec.rate(self.step);
-        self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate)?;
+        let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
+        stepped.map_err(|e| match e {
+            Error::NonFinite { .. } | Error::Numerical { .. } => self.diverged("the optimizer"),
+            other => other,
+        })?;
         self.step += 1;
         Ok(loss)
     }

@@ -9,7 +9,7 @@ use pulp::Arch;
 
 use super::super::product::{self, Panels, Rows, Start, Windows, accumulate, multiply};
 use super::image::{Image, Stored};
-use super::winograd::Winograd;
+use super::winograd::{self, Winograd};
 use crate::error::{Error, Result};
 use crate::matrix::MatMut;
 
@@ -37,6 +37,17 @@ impl Conv {
         let kernel = [input.height, input.width];
         let (stride, padding) = ([1, 1], [0, 0]);
         Conv { input, channels, kernel, stride, padding, groups: 1, bias: true, flat: true }
+    }
+
+    /// Numbers of the transformed weight, where [`Winograd`] takes it; else 0.
+    pub(super) fn transformed(&self) -> usize {
+        let tiled = |to: Image| winograd::pays(self.kernel, self.input, to);
+        match self.output() {
+            Ok(to) if self.groups == 1 && self.stride == [1, 1] && tiled(to) => {
+                winograd::POINTS * self.input.channels * self.channels
+            }
+            _ => 0,
+        }
     }
 
     /// Zeros on either side of a cotangent, so that the turned kernel makes the image of it.
@@ -166,7 +177,7 @@ pub(super) struct Convolution {
     /// Of the spread cotangent, one window for each pixel of the input.
     backward: Field,
     /// In place of the products over windows, forward and backward.
-    tiled: [Option<Winograd>; 2],
+    tiled: [Option<Box<Winograd>>; 2],
 }
 
 impl Convolution {
@@ -199,6 +210,7 @@ impl Convolution {
             (1, [1, 1]) => Winograd::new((arch, lanes), shape.kernel, padding, from, to),
             _ => None,
         };
+        let tiled = |padding, from, to| tiled(padding, from, to).map(Box::new);
         let tiled = [tiled(shape.padding, input, output), tiled(shape.margin(), output, input)];
         Convolution { shape, arch, lanes, input, output, forward, backward, tiled }
     }
@@ -402,6 +414,12 @@ impl Convolution {
                 to[own.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
         }
+    }
+
+    /// Whether the gradient over this many images is found by tiles.
+    #[cfg(test)]
+    pub(super) fn is_tiled(&self, images: usize) -> bool {
+        self.tiled[0].as_ref().is_some_and(|tiled| tiled.pays(images))
     }
 
     /// Makes what is `pending` part of the gradient `weight`.

@@ -10,7 +10,7 @@
 //! so that 36 products of matrices (tiles × channels) take the place of one that is m²r²/36 times as
 //! large: 2.8 times for r = 5, 4 times for r = 3. The gradient by g is the adjoint,
 //! Gᵀ[(A dy Aᵀ) ⊙ (Bᵀ d B)]G, summed over tiles before Gᵀ·G. In single precision errors are about
-//! four times those of plain sums, 1.3·10⁻⁶ of the root mean square. A tile is computed from its own
+//! four times those of plain sums, some 10⁻⁶ of the root mean square. A tile is computed from its own
 //! pixels alone, in one order: no bit depends on the images beside it.
 
 use std::ops::Range;
@@ -19,7 +19,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::super::product::{Panels, Rows, Start, accumulate, multiply};
 use super::conv::Scratch;
-use super::image::Stored;
+use super::image::{Image, Stored};
 use crate::simd::{Fuse, Op, dispatch};
 
 #[cfg(test)]
@@ -29,7 +29,7 @@ mod tests;
 /// Pixels of a tile along an axis.
 const SIDE: usize = 6;
 /// Numbers that stand for a tile of one channel.
-const POINTS: usize = SIDE * SIDE;
+pub(super) const POINTS: usize = SIDE * SIDE;
 /// The row of all points where A has ones alone: what is added there is added to every pixel.
 const ONES: usize = SIDE + 1;
 /// Tiles that are transformed together, a multiple of the products' tiles of rows.
@@ -37,9 +37,10 @@ const GROUP: usize = 72;
 /// Keeps the matrices of a group from lying a power of two apart, where they would throw each other
 /// out of the cache.
 const APART: usize = 16;
-/// Fewest channels on either side, and in all for kernels of 3 and 5: below, measured, the transforms
-/// cost what the products save.
-const CHANNELS: (usize, [usize; 2]) = (16, [32, 48]);
+/// Fewest channels on either side: below, measured, the transforms cost what the products save.
+const CHANNELS: usize = 16;
+/// Fewest channels of both sides together for a kernel of 5.
+const BOTH: usize = 48;
 /// Fewest tiles for a gradient: below, Gᵀ·G costs more than is saved.
 const TILES: usize = 256;
 
@@ -60,6 +61,13 @@ fn filter(r: usize) -> Vec<[f64; SIDE]> {
     ]
 }
 
+/// Whether tiles are known to be faster for a convolution of stride 1 with one group.
+pub(super) fn pays(kernel: [usize; 2], from: Image, to: Image) -> bool {
+    (kernel == [3, 3] || kernel == [5, 5] && from.channels + to.channels >= BOTH)
+        && from.channels.min(to.channels) >= CHANNELS
+        && to.height.min(to.width) >= SIDE
+}
+
 /// A convolution of one group laid out in tiles.
 #[derive(Debug)]
 pub(super) struct Winograd {
@@ -76,7 +84,8 @@ pub(super) struct Winograd {
 
 impl Winograd {
     /// For images `from` with `padding` zeros around them and a square kernel that makes images `to`;
-    /// none where it is not known to pay, which depends on shapes alone.
+    /// none where it is not known to pay, which depends on shapes (and for the input of a network on the
+    /// width of vectors) alone.
     pub(super) fn new(
         (arch, lanes): (Arch, usize),
         kernel: [usize; 2],
@@ -84,13 +93,9 @@ impl Winograd {
         from: Stored,
         to: Stored,
     ) -> Option<Self> {
-        let channels = [from.image.channels, to.image.channels];
-        let (least, all) = CHANNELS;
-        let fits = (kernel == [3, 3] || kernel == [5, 5])
-            && channels[0].min(channels[1]) >= least
-            && channels[0] + channels[1] >= all[usize::from(kernel == [5, 5])]
-            && from.stride.is_multiple_of(lanes)
-            && to.image.height.min(to.image.width) >= SIDE;
+        // The input of a network has no padding between its pixels.
+        let whole = from.stride.is_multiple_of(lanes) && to.stride.is_multiple_of(lanes);
+        let fits = whole && pays(kernel, from.image, to.image);
         let [kernel, _] = kernel;
         let tile = SIDE + 1 - kernel.min(SIDE);
         let tiles = [to.image.height.div_ceil(tile), to.image.width.div_ceil(tile)];
@@ -214,7 +219,7 @@ impl Winograd {
     /// dW += Gᵀ·sums·G, and empties `sums`.
     pub(super) fn finish(&self, sums: &mut Vec<f32>, weight: &mut [f32]) {
         dispatch(Gradient { r: self.kernel, sums, weight });
-        sums.clear();
+        *sums = Vec::new();
     }
 
     /// All tiles of the images of `x`, a group after the other.
@@ -233,10 +238,7 @@ impl Winograd {
         for (to, from) in to.chunks_exact_mut(size).zip(x.chunks_exact(self.from.len())) {
             let lines = to.chunks_exact_mut(width * pixel).skip(self.padding[0]);
             for (to, from) in lines.zip(from.chunks_exact(image.width * pixel)) {
-                // Of images that are not read to their end, some of the border may be cut off.
-                let to = &mut to[self.padding[1] * pixel..];
-                let length = from.len().min(to.len());
-                to[..length].copy_from_slice(&from[..length]);
+                to[self.padding[1] * pixel..][..from.len()].copy_from_slice(from);
             }
         }
     }
@@ -334,6 +336,7 @@ impl<const M: usize> WithSimd for Outputs<'_, M> {
                     }
                     half[x] = output(simd, m);
                 }
+                #[expect(clippy::needless_range_loop, reason = "row i of every column")]
                 for i in 0..M.min(rows) {
                     for x in 0..SIDE {
                         m[x] = half[x][i];
@@ -424,8 +427,8 @@ fn output<S: Simd, const M: usize>(simd: S, m: [S::f32s; SIDE]) -> [S::f32s; M] 
     let (ones, twos) = (simd.add_f32s(m[1], m[2]), simd.add_f32s(m[3], m[4]));
     let (one, two) = (simd.sub_f32s(m[1], m[2]), simd.sub_f32s(m[3], m[4]));
     let mut values = [simd.add_f32s(m[0], simd.add_f32s(ones, twos)); M];
-    for i in 1..M {
-        values[i] = match i {
+    for (i, value) in values.iter_mut().enumerate().skip(1) {
+        *value = match i {
             1 => fused(simd, 2.0, two, one),
             2 => fused(simd, 4.0, twos, ones),
             _ => fused(simd, 8.0, two, one),

@@ -182,3 +182,55 @@ fn shapes_that_do_not_pay_are_left_alone() {
     let tiled = new([5, 5], 8, [32, 32]).unwrap();
     assert!(tiled.pays(16) && !tiled.pays(1));
 }
+
+#[test]
+fn errors_are_those_that_the_documentation_states() {
+    // Images as after a ReLU, cotangents with a mean, and thousands of tiles: where sums are largest.
+    for case in [(5, [2, 2], [14, 14], [32, 32], 50), (3, [1, 1], [16, 16], [32, 32], 140)] {
+        let (r, padding, [height, width], [inner, outer], count) = case;
+        let arch = Arch::new();
+        let lanes = lanes(arch);
+        let stored = |channels| Stored {
+            image: Image { height, width, channels },
+            stride: stride(channels, lanes),
+        };
+        let (from, to) = (stored(inner), stored(outer));
+        let tiled = Winograd::new((arch, lanes), [r, r], padding, from, to).unwrap();
+        assert!(count * tiled.per_image() > 2000);
+        let scale = (3.0 / (r * r * inner) as f32).sqrt();
+        let weight: Vec<f32> = draw(r * r * inner * outer, 1).iter().map(|w| scale * w).collect();
+        let x: Vec<f32> = draw(count * from.len(), 3).iter().map(|v| v.max(0.0)).collect();
+        let dz: Vec<f32> = draw(count * to.len(), 4).iter().map(|v| v + 0.3).collect();
+        let (mut z, mut scratch) = (vec![0.0; dz.len()], Scratch::default());
+        tiled.forward(&tiled.pack(&weight, &[]), &x, Start::Bias, &mut z, &mut scratch);
+        let (mut sums, mut slope) = (Vec::new(), vec![0.0; outer]);
+        let mut gradient = vec![0.0; weight.len()];
+        tiled.accumulate((&x, &dz), &mut sums, &mut slope, &mut scratch);
+        tiled.finish(&mut sums, &mut gradient);
+
+        // Of some images the values, and of some weights the slopes.
+        let mut expected = vec![0.0f64; 4 * to.len()];
+        walk((r, padding, [height, width], [inner, outer], 4), |pixel, o, w, from_pixel, c, _| {
+            let x = f64::from(x[from_pixel * inner + c]);
+            expected[pixel * outer + o] += f64::from(weight[w]) * x;
+        });
+        let off = error(&z[..4 * to.len()], &expected, to);
+        assert!(off < 1.6e-6, "{case:?}: values are off by {off:e}");
+        let mut expected = vec![0.0f64; weight.len()];
+        walk(case, |pixel, o, w, from_pixel, c, _| {
+            if o < 2 {
+                let x = f64::from(x[from_pixel * inner + c]);
+                expected[w] += f64::from(dz[pixel * outer + o]) * x;
+            }
+        });
+        let (mut off, mut size) = (0.0, 0.0);
+        for (w, (got, expected)) in gradient.iter().zip(&expected).enumerate() {
+            if w % outer < 2 {
+                off += (f64::from(*got) - expected).powi(2);
+                size += expected * expected;
+            }
+        }
+        let off = (off / size).sqrt();
+        assert!(off < 1.6e-6, "{case:?}: slopes are off by {off:e}");
+    }
+}

@@ -23,11 +23,13 @@ const CHUNK: usize = 16_384;
 
 /// Updates parameters from gradients.
 pub trait Optimizer: Send {
-    /// One step with learning rate `lr` (the spec's rate times the schedule's factor). O(parameters).
+    /// One step with learning rate `lr` (the spec's rate times the schedule's factor). O(parameters), but
+    /// for `soap`, which multiplies and now and then factorises matrices as wide as a layer has inputs.
     ///
     /// # Errors
     /// [`Error::Shape`] when parameters or gradient are laid out otherwise than at construction,
-    /// [`Error::InvalidParameter`] for a negative or non-finite `lr`.
+    /// [`Error::InvalidParameter`] for a negative or non-finite `lr`; `soap` also reports gradients whose
+    /// squares overflow, as [`Error::NonFinite`].
     fn step(&mut self, parameters: &mut Parameters, gradient: &Parameters, lr: f64) -> Result<()>;
 
     /// Everything that the next step depends on.
@@ -221,10 +223,23 @@ impl OptimizerSpec {
         self.lr
     }
 
-    /// Bytes that the optimiser keeps beside two moments of every parameter.
+    /// Whether the optimiser keeps more than two moments of every parameter.
+    pub(crate) fn has_bases(&self) -> bool {
+        matches!(self.rule, Rule::Soap(_))
+    }
+
+    /// Bytes that the optimiser takes beside two moments of every parameter, and a checkpoint for them.
     pub(crate) fn bytes(&self, parameters: &Parameters) -> u64 {
         match self.rule {
             Rule::Soap(rule) => soap::bytes(&rule, parameters),
+            _ => 0,
+        }
+    }
+
+    /// Numbers that it keeps beside the moments.
+    pub(crate) fn bases(&self, parameters: &Parameters) -> u64 {
+        match self.rule {
+            Rule::Soap(rule) => soap::numbers(&rule, parameters),
             _ => 0,
         }
     }

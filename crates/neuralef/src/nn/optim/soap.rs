@@ -10,9 +10,10 @@
 //! W ← W − lr·Q[(QᵀM̂)/(√V̂ + ε)]
 //! ```
 //!
-//! with Q from one step of orthogonal iteration, Q ← qr(CQ), every `frequency` steps, M̂ and V̂ as
-//! Adam's. The first step only finds Q. Layers with more inputs than `max_inputs` (and the scales of
-//! batch normalisation) have Q = I, which is Adam. A step costs O(n²m) for n inputs and m outputs, a new
+//! with Q from one step of orthogonal iteration, Q ← qr(CQ), every `frequency` steps (its columns stay
+//! in their order, which the paper's program sorts), M̂ and V̂ as Adam's. The first step only finds Q.
+//! Layers with more inputs than `max_inputs` (and the scales of batch normalisation) have Q = I, which
+//! is Adam. Inputs at the same place of different groups of a convolution count as one. A step costs O(n²m) for n inputs and m outputs, a new
 //! basis O(n³), and C and Q take 8n² bytes.
 
 use ndarray::ArrayView2;
@@ -106,25 +107,35 @@ fn places(unit: &[TensorLayout], max_inputs: usize) -> Vec<Place> {
                 continue;
             }
         }
-        // One input more is the bias.
-        let rotated = matches!(tensor.role, Role::Weight { .. }) && inputs < max_inputs;
-        all.push((start, inputs, outputs, rotated));
+        all.push((start, inputs, outputs, matches!(tensor.role, Role::Weight { .. })));
     }
+    // A layer that is too large is left to Adam, which knows of no bias.
+    all.iter_mut().for_each(|layer| layer.3 &= layer.1 <= max_inputs);
     all
 }
 
-/// Bytes of C and Q of all layers, and of finding the largest Q of each unit.
+/// Inputs of the layers of a unit that have bases.
+fn sides(unit: &[TensorLayout], rule: &SoapRule) -> impl Iterator<Item = usize> {
+    places(unit, rule.max_inputs).into_iter().filter(|place| place.3).map(|place| place.1)
+}
+
+/// Numbers in C and Q of all layers.
+pub(super) fn numbers(rule: &SoapRule, parameters: &Parameters) -> u64 {
+    let sides = parameters.layouts().iter().flat_map(|unit| sides(unit, rule));
+    let squares = sides.map(|n| (n as u64).saturating_mul(n as u64).saturating_mul(2));
+    squares.fold(0, u64::saturating_add)
+}
+
+/// Bytes of C and Q of all layers, of their copies in a checkpoint, and of finding the largest Q of each
+/// unit, with C and Q in double precision and a new Q.
 pub(super) fn bytes(rule: &SoapRule, parameters: &Parameters) -> u64 {
-    let unit = |unit: &Vec<TensorLayout>| {
-        let (mut kept, mut largest) = (0u64, 0u64);
-        for (_, inputs, ..) in places(unit, rule.max_inputs).into_iter().filter(|place| place.3) {
-            let square = (inputs as u64).saturating_mul(inputs as u64);
-            kept = kept.saturating_add(square.saturating_mul(8));
-            largest = largest.max(linalg::eigh_bytes(inputs));
-        }
-        kept.saturating_add(largest)
+    let found = |n: usize| {
+        let square = (n as u64).saturating_mul(n as u64);
+        linalg::eigh_bytes(n).saturating_add(square.saturating_mul(20))
     };
-    parameters.layouts().iter().map(unit).fold(0, u64::saturating_add)
+    let largest = |unit: &Vec<TensorLayout>| sides(unit, rule).map(found).max().unwrap_or(0);
+    let finding = parameters.layouts().iter().map(largest).fold(0, u64::saturating_add);
+    numbers(rule, parameters).saturating_mul(8).saturating_add(finding)
 }
 
 impl Layer {
@@ -220,8 +231,11 @@ impl Basis {
 
     /// Q ← qr(CQ).
     fn turn(&mut self) -> Result<()> {
+        // The factorisation passes over columns that are dependent to rounding, which weak directions are
+        // in single precision.
         let turned = linalg::matmul_f32(self.moment.view(), self.vectors.view())?;
-        self.vectors = linalg::orthogonal_factor(turned.view())?;
+        let turned = linalg::orthogonal_factor(turned.mapv(f64::from).view())?;
+        self.vectors = turned.mapv(|v| v as f32);
         Ok(())
     }
 }

@@ -37,9 +37,9 @@ fn layers_are_weights_with_their_biases() {
         (173, 6, 4, true),
     ];
     assert_eq!(found, expected);
-    // From `max_inputs` on, weight and bias are Adam's.
+    // A layer with more than `max_inputs` is Adam's, with its bias.
     let found = places(&network(NETWORK, 36, 4).layouts()[0], 27);
-    assert_eq!(found[3..5], [(33, 27, 5, false), (168, 1, 5, false)]);
+    assert_eq!(found[3..], [(33, 28, 5, false), (173, 6, 4, true)]);
 }
 
 #[test]
@@ -75,8 +75,7 @@ fn the_rule_is_its_formula_in_double_precision() {
             let root = (&v / (1.0 - beta2.powi(t))).mapv(f64::sqrt) + eps;
             w = w - q.dot(&(mean / root)) * lr;
             if t % 2 == 0 {
-                let turned = c.dot(&q).mapv(|v| v as f32);
-                q = linalg::orthogonal_factor(turned.view()).unwrap().mapv(f64::from);
+                q = linalg::orthogonal_factor(c.dot(&q).view()).unwrap();
             }
         }
         exact.push((at, w));
@@ -102,8 +101,7 @@ fn inputs_that_are_far_from_orthogonal_are_no_obstacle() {
     let (n, m, batch, steps) = (6, 8, 16, 300);
     let mut rng = crate::rng::stream(7, "test", 0);
     let mut uniform = |size| Mat64::from_shape_simple_fn(size, || rng.random_range(-1.0..1.0));
-    let rotation = uniform((n, n)).mapv(|v| v as f32);
-    let mut root = linalg::orthogonal_factor(rotation.view()).unwrap().mapv(f64::from);
+    let mut root = linalg::orthogonal_factor(uniform((n, n)).view()).unwrap();
     for (j, mut column) in root.columns_mut().into_iter().enumerate() {
         column *= 10f64.powf(-0.5 * j as f64);
     }
@@ -173,8 +171,24 @@ fn text_and_bytes() {
     for bad in ["soap(frequency=0)", "soap(beta2=1)", "soap(max_inputs=0)", "soap(lr=0)"] {
         assert!(bad.parse::<OptimizerSpec>().is_err(), "{bad}");
     }
+    // 36 inputs and a bias, then 7 and a bias, with C and Q each.
     let parameters = network("shared_mlp(hidden=[7])", 36, 3);
-    let kept = 8 * (37 * 37 + 8 * 8) as u64;
-    assert_eq!(spec.bytes(&parameters), kept + linalg::eigh_bytes(37));
-    assert_eq!("adam".parse::<OptimizerSpec>().unwrap().bytes(&parameters), 0);
+    let numbers = 2 * (37 * 37 + 8 * 8) as u64;
+    assert_eq!(spec.bases(&parameters), numbers);
+    let finding = linalg::eigh_bytes(37) + 20 * 37 * 37;
+    assert_eq!(spec.bytes(&parameters), 8 * numbers + finding);
+    let adam: OptimizerSpec = "adam".parse().unwrap();
+    assert_eq!((adam.bases(&parameters), adam.bytes(&parameters)), (0, 0));
+}
+
+#[test]
+fn what_overflows_is_an_error_and_no_step() {
+    let start = network("shared_mlp(hidden=[7])", 3, 9);
+    let mut optimizer = "soap(frequency=1)".parse::<OptimizerSpec>().unwrap().build(&start);
+    let mut parameters = start.clone();
+    let mut gradient = draw(&start, 1);
+    gradient.units_mut()[0].iter_mut().for_each(|g| *g *= 1e25);
+    let failed = optimizer.step(&mut parameters, &gradient, 0.1);
+    assert!(matches!(failed, Err(Error::NonFinite { .. })), "{failed:?}");
+    assert_eq!(parameters, start);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nn::activation::Activation;
+use crate::nn::graph::plan::Kernel;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut};
 use crate::nn::parameters::Role;
 use crate::nn::{MOMENTUM, NetworkSpec};
@@ -218,6 +219,52 @@ fn gradients_agree_with_finite_differences_layer_by_layer() {
                     "{name}, {}: {slope} is not {found} within {tolerance}",
                     tensor.name
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_over_tiles_are_sums_of_plain_ones() {
+    let (_, graph) = cases().pop().unwrap();
+    for (units, rows_in_all) in [(1, 430), (3, 170)] {
+        let mut network = Layered::new(graph.clone(), units, Order::Chw);
+        shake(&mut network, 20);
+        let (x, cotangent) =
+            (rows(rows_in_all, network.inputs(), 1), rows(rows_in_all, 2 * units, 2));
+        // Some blocks for each segment, and enough tiles; five rows are too few for them.
+        let least = network.segments(rows_in_all).iter().map(Range::len).min().unwrap();
+        let tiled = |images: usize| {
+            let of = |kernel: &Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
+            network.plan.kernels.iter().filter(|kernel| of(kernel)).count()
+        };
+        assert_eq!((tiled(least), tiled(5)), (2, 0));
+        assert!(network.plan.frozen[0].images < least);
+        let gradient = |range: Range<usize>| {
+            let mut tape = Tape::default();
+            let part = ndarray::s![range, ..];
+            network.forward(x.slice(part), Some(&mut tape)).unwrap();
+            let mut gradient = network.parameters().zeros_like();
+            network.vjp(&tape, cotangent.slice(part), &mut gradient).unwrap();
+            gradient
+        };
+        let all = gradient(0..rows_in_all);
+        let mut sums: Vec<Vec<f64>> = all.units().iter().map(|u| vec![0.0; u.len()]).collect();
+        for start in (0..rows_in_all).step_by(5) {
+            for (sum, part) in sums.iter_mut().zip(gradient(start..start + 5).units()) {
+                sum.iter_mut().zip(part).for_each(|(sum, g)| *sum += f64::from(*g));
+            }
+        }
+        for (unit, layouts) in network.parameters().layouts().iter().enumerate() {
+            for tensor in layouts {
+                let (mut off, mut size) = (0.0, 0.0);
+                let got = &all.units()[unit][tensor.range()];
+                for (got, sum) in got.iter().zip(&sums[unit][tensor.range()]) {
+                    off += (f64::from(*got) - sum).powi(2);
+                    size += sum * sum;
+                }
+                let error = (off / size).sqrt();
+                assert!(error < 5e-6, "{units} units, {}: {error:e}", tensor.name);
             }
         }
     }
