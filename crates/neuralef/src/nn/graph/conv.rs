@@ -445,16 +445,9 @@ impl Convolution {
         if above == 0 && left == 0 {
             return x;
         }
-        let (image, pixel) = (self.shape.input, self.input.stride);
-        let width = (image.width + 2 * left) * pixel;
-        to.clear();
-        to.resize(x.len() / self.input.len() * self.forward.len, 0.0);
-        for (to, from) in to.chunks_exact_mut(self.forward.len).zip(x.chunks(self.input.len())) {
-            let lines = to[above * width..].chunks_exact_mut(width);
-            for (to, from) in lines.zip(from.chunks_exact(image.width * pixel)) {
-                to[left * pixel..][..from.len()].copy_from_slice(from);
-            }
-        }
+        let image = self.shape.input;
+        let size = [image.height + 2 * above, image.width + 2 * left];
+        self.input.pad(x, [above, left], size, to);
         to
     }
 

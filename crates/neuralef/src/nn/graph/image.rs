@@ -44,6 +44,26 @@ impl Stored {
     pub(super) fn len(self) -> usize {
         self.image.pixels() * self.stride
     }
+
+    /// Writes the images of `x` to `to` with zeros around them, which make each `height` × `width`
+    /// pixels; the first pixel comes to lie at `above` and `left`.
+    pub(super) fn pad(
+        self,
+        x: &[f32],
+        [above, left]: [usize; 2],
+        [height, width]: [usize; 2],
+        to: &mut Vec<f32>,
+    ) {
+        let (size, line) = (height * width * self.stride, width * self.stride);
+        to.clear();
+        to.resize(x.len() / self.len() * size, 0.0);
+        for (to, from) in to.chunks_exact_mut(size).zip(x.chunks_exact(self.len())) {
+            let lines = to.chunks_exact_mut(line).skip(above);
+            for (to, from) in lines.zip(from.chunks_exact(self.image.width * self.stride)) {
+                to[left * self.stride..][..from.len()].copy_from_slice(from);
+            }
+        }
+    }
 }
 
 /// Order of the numbers of an image in a row of data.

@@ -128,7 +128,8 @@ impl Winograd {
     pub(super) fn pack(&self, weight: &[f32], bias: &[f32]) -> Vec<Panels> {
         let (inner, outer) = (self.from.image.channels, self.to.image.channels);
         let mut points = vec![0.0f32; POINTS * inner * outer];
-        dispatch(Filters { r: self.kernel, weight, points: &mut points });
+        let factor = &filter(self.kernel);
+        dispatch(Sandwich { factor, side: self.kernel, from: weight, to: &mut points });
         let matrices = points.chunks_exact(inner * outer).enumerate();
         matrices
             .map(|(point, matrix)| {
@@ -150,7 +151,7 @@ impl Winograd {
         scratch: &mut Scratch,
     ) {
         let Scratch { padded, group: inputs, other: products, .. } = scratch;
-        self.pad(x, padded);
+        self.from.pad(x, self.padding, self.padded(), padded);
         let [from, to] = [self.from.stride, self.to.stride].map(|stride| GROUP * stride + APART);
         inputs.resize(POINTS * from, 0.0);
         products.resize(POINTS * to, 0.0);
@@ -191,7 +192,7 @@ impl Winograd {
         let Scratch { padded, group: inputs, other: slopes, packing, .. } = scratch;
         let size = self.from.image.channels * self.to.image.channels;
         sums.resize(POINTS * size, 0.0);
-        self.pad(x, padded);
+        self.from.pad(x, self.padding, self.padded(), padded);
         let [from, to] = [self.from.stride, self.to.stride].map(|stride| GROUP * stride + APART);
         inputs.resize(POINTS * from, 0.0);
         slopes.resize(POINTS * to, 0.0);
@@ -218,7 +219,10 @@ impl Winograd {
 
     /// dW += Gᵀ·sums·G, and empties `sums`.
     pub(super) fn finish(&self, sums: &mut Vec<f32>, weight: &mut [f32]) {
-        dispatch(Gradient { r: self.kernel, sums, weight });
+        let g = filter(self.kernel);
+        let column = |i: usize| std::array::from_fn(|point| g[point][i]);
+        let factor: Vec<[f64; SIDE]> = (0..self.kernel).map(column).collect();
+        dispatch(Sandwich { factor: &factor, side: SIDE, from: sums, to: weight });
         *sums = Vec::new();
     }
 
@@ -226,21 +230,6 @@ impl Winograd {
     fn groups(&self, x: &[f32]) -> impl Iterator<Item = Range<usize>> {
         let all = x.len() / self.from.len() * self.per_image();
         (0..all).step_by(GROUP).map(move |start| start..all.min(start + GROUP))
-    }
-
-    /// The images of `x` with zeros around them.
-    fn pad(&self, x: &[f32], to: &mut Vec<f32>) {
-        let [height, width] = self.padded();
-        let (image, pixel) = (self.from.image, self.from.stride);
-        let size = height * width * pixel;
-        to.clear();
-        to.resize(x.len() / self.from.len() * size, 0.0);
-        for (to, from) in to.chunks_exact_mut(size).zip(x.chunks_exact(self.from.len())) {
-            let lines = to.chunks_exact_mut(width * pixel).skip(self.padding[0]);
-            for (to, from) in lines.zip(from.chunks_exact(image.width * pixel)) {
-                to[self.padding[1] * pixel..][..from.len()].copy_from_slice(from);
-            }
-        }
     }
 
     /// Bᵀ d B of `tiles`.
@@ -459,87 +448,45 @@ fn slope<S: Simd, const M: usize>(simd: S, y: [S::f32s; M]) -> [S::f32s; SIDE] {
 /// Pairs of channels that are transformed together.
 const PIECE: usize = 64;
 
-/// G g Gᵀ of all pairs of channels, in double precision.
-struct Filters<'a> {
-    r: usize,
-    weight: &'a [f32],
-    points: &'a mut [f32],
+/// to += F x Fᵀ of all pairs of channels, in double precision; x is square, and F has its side of columns
+/// and the side of `to` of rows.
+struct Sandwich<'a> {
+    factor: &'a [[f64; SIDE]],
+    side: usize,
+    from: &'a [f32],
+    to: &'a mut [f32],
 }
 
-impl Op for Filters<'_> {
+impl Op for Sandwich<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<F: Fuse>(self) {
-        let (r, pairs) = (self.r, self.points.len() / POINTS);
-        let g = filter(r);
-        let mut half = vec![[0.0f64; PIECE]; r];
+        let Sandwich { factor, side, from, to } = self;
+        let pairs = from.len() / (side * side);
+        let mut half = vec![[0.0f64; PIECE]; side];
         for start in (0..pairs).step_by(PIECE) {
             let length = PIECE.min(pairs - start);
-            for (a, row) in g.iter().enumerate() {
+            for (a, row) in factor.iter().enumerate() {
                 for (j, half) in half.iter_mut().enumerate() {
                     *half = [0.0; PIECE];
-                    for (i, factor) in row.iter().enumerate().take(r) {
-                        let weight = &self.weight[(i * r + j) * pairs + start..][..length];
-                        for (sum, w) in half.iter_mut().zip(weight) {
-                            *sum += factor * f64::from(*w);
+                    for (i, factor) in row.iter().enumerate().take(side) {
+                        let from = &from[(i * side + j) * pairs + start..][..length];
+                        for (sum, x) in half.iter_mut().zip(from) {
+                            *sum += factor * f64::from(*x);
                         }
                     }
                 }
-                for (b, column) in g.iter().enumerate() {
+                for (b, column) in factor.iter().enumerate() {
                     let mut sum = [0.0f64; PIECE];
                     for (half, factor) in half.iter().zip(column) {
                         for (sum, half) in sum.iter_mut().zip(half) {
                             *sum += factor * half;
                         }
                     }
-                    let to = &mut self.points[(a * SIDE + b) * pairs + start..][..length];
+                    let to = &mut to[(a * factor.len() + b) * pairs + start..][..length];
                     for (to, sum) in to.iter_mut().zip(&sum) {
-                        *to = *sum as f32;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// weight += Gᵀ·sums·G of all pairs of channels, in double precision.
-struct Gradient<'a> {
-    r: usize,
-    sums: &'a [f32],
-    weight: &'a mut [f32],
-}
-
-impl Op for Gradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<F: Fuse>(self) {
-        let (r, pairs) = (self.r, self.sums.len() / POINTS);
-        let g = filter(r);
-        let mut half = vec![[0.0f64; PIECE]; SIDE];
-        for start in (0..pairs).step_by(PIECE) {
-            let length = PIECE.min(pairs - start);
-            for j in 0..r {
-                for (a, half) in half.iter_mut().enumerate() {
-                    *half = [0.0; PIECE];
-                    for (b, column) in g.iter().enumerate() {
-                        let sums = &self.sums[(a * SIDE + b) * pairs + start..][..length];
-                        for (to, sum) in half.iter_mut().zip(sums) {
-                            *to += column[j] * f64::from(*sum);
-                        }
-                    }
-                }
-                for i in 0..r {
-                    let mut total = [0.0f64; PIECE];
-                    for (half, row) in half.iter().zip(&g) {
-                        for (total, half) in total.iter_mut().zip(half) {
-                            *total += row[i] * half;
-                        }
-                    }
-                    let to = &mut self.weight[(i * r + j) * pairs + start..][..length];
-                    for (to, total) in to.iter_mut().zip(&total) {
-                        *to += *total as f32;
+                        *to += *sum as f32;
                     }
                 }
             }
