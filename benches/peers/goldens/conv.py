@@ -274,6 +274,21 @@ CASES = {
             ("head", nn.Linear(4 * 3 * 2, 3)),
         ),
     ),
+    # Wide and large enough for products by tiles, the gradient by the 5 x 5 weight too.
+    "tiles": (
+        (32, 32, 1),
+        lambda: named(
+            ("a", nn.Conv2d(1, 16, 1)),
+            ("act", nn.Tanh()),
+            ("b", nn.Conv2d(16, 32, 5, 1, 2)),
+            ("act2", nn.Tanh()),
+            ("c", nn.Conv2d(32, 16, 3, 1, 1, bias=False)),
+            ("act3", nn.Tanh()),
+            ("pool", nn.AdaptiveAvgPool2d(1)),
+            ("flatten", nn.Flatten()),
+            ("head", nn.Linear(16, 3)),
+        ),
+    ),
 }
 
 

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! cargo run --release -p neuralef-cli --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
-//!     [--features DIR] [--out DIR]
+//!     [--features DIR] [--out DIR] [--components K] [--random NETWORK] [--raw NETWORK] [--optimizer OPTIMIZER]
+//!     [--steps N]
 //! ```
 //!
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
 //! and biases N(0, 0.01), the same for all seeds: the kernel. Seeds are those of the eigenfunction
 //! networks, their batches and the landmarks. `--features` keeps Φ (and an interrupted sampling) for
-//! the next run. Logistic regression sees projections scaled to unit norm. Components are nested:
+//! the next run. `--components` leaves one k; `--random` are other networks of Φ, `--raw`, `--optimizer` and
+//! `--steps` another (a). Logistic regression sees projections scaled to unit norm. Components are nested:
 //! rows b and d are one fit with the most components, of which the first k are taken. Rows:
 //!
 //! | row | is |
@@ -45,71 +47,80 @@ use neuralef::{
 
 use support::{Args, Scale, Table, point_clouds};
 
-struct Setting {
+struct Setting<'a> {
     train: usize,
     test: usize,
     samples: usize,
     /// The networks of Φ.
-    random: &'static str,
-    ks: &'static [usize],
-    /// The networks of (a), their optimizer, and steps for each k.
-    raw: &'static str,
-    optimizer: &'static str,
-    raw_steps: &'static [u64],
+    random: &'a str,
+    /// Every k, and the steps and the optimizer of (a) for it.
+    ks: &'a [(usize, u64, &'a str)],
+    /// The networks of (a).
+    raw: &'a str,
     /// The trunk of (b) and (d), and the most steps of (b).
-    trunk: &'static str,
+    trunk: &'a str,
     steps: u64,
     batch: usize,
     landmarks: usize,
+    /// In MiB, for the networks in training.
+    memory_budget: u64,
     seeds: u64,
 }
 
 const RANDOM: &str = "convnet(channels=[16, 16], kernel=5, pool=2, readout=flatten, hidden=[16])";
 
-const SOAP: &str = "soap(lr=3e-3)";
+/// For many steps, and for few.
+const FAST: &str = "soap(lr=1e-2)";
+const SLOW: &str = "soap(lr=3e-3)";
+const ADAM: &str = "adam(lr=1e-3)";
 
 const RAW: &str = "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[])";
 
-const SMALL: Setting = Setting {
+const SMALL: Setting<'static> = Setting {
     train: 8000,
     test: 2000,
     samples: 200,
     random: RANDOM,
-    ks: &[10, 32],
+    ks: &[(10, 1000, SLOW), (32, 300, SLOW)],
     raw: RAW,
-    optimizer: SOAP,
-    raw_steps: &[1000, 300],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[512])",
     steps: 500,
     batch: 256,
     landmarks: 1000,
+    memory_budget: 4096,
     seeds: 1,
 };
 
-const DEFAULT: Setting = Setting {
+const DEFAULT: Setting<'static> = Setting {
     train: 60_000,
     test: 10_000,
     samples: 500,
     random: RANDOM,
-    ks: &[10, 32, 64],
+    ks: &[(10, 6000, FAST), (32, 1000, SLOW), (64, 1000, SLOW)],
     raw: RAW,
-    optimizer: SOAP,
-    raw_steps: &[3000, 1000, 1000],
     trunk: "shared_convnet(channels=[16, 32], kernel=5, pool=2, readout=flatten, hidden=[1024])",
     steps: 2000,
     batch: 256,
     landmarks: 6000,
+    memory_budget: 4096,
     seeds: 3,
 };
 
-const PAPER: Setting = Setting {
+const PAPER: Setting<'static> = Setting {
     samples: 2000,
     raw: "convnet(channels=[32, 64], kernel=5, pool=2, norm=batch, readout=flatten, hidden=[128])",
-    optimizer: "adam(lr=1e-3)",
-    raw_steps: &[20_000, 20_000, 20_000],
+    ks: &[(10, 20_000, ADAM), (32, 20_000, ADAM), (64, 20_000, ADAM)],
     steps: 20_000,
+    // 64 networks keep 10 GiB of a batch for the backward pass.
+    memory_budget: 16_384,
     ..DEFAULT
 };
+
+impl Setting<'_> {
+    fn most(&self) -> usize {
+        self.ks.iter().map(|(k, ..)| *k).max().unwrap_or(1)
+    }
+}
 
 struct Images {
     train: Mat,
@@ -119,12 +130,40 @@ struct Images {
 }
 
 fn main() -> Result<()> {
-    let args = Args::read(&["seeds", "data", "features"])?;
-    let setting = match args.scale() {
+    let args = Args::read(&[
+        "seeds",
+        "data",
+        "features",
+        "components",
+        "random",
+        "raw",
+        "optimizer",
+        "steps",
+    ])?;
+    let mut setting = match args.scale() {
         Scale::Small => SMALL,
         Scale::Default => DEFAULT,
         Scale::Paper => PAPER,
     };
+    let mut ks = Vec::new();
+    for (k, steps, optimizer) in setting.ks {
+        if args.value("components", *k)? == *k {
+            let optimizer = args.text("optimizer").unwrap_or(optimizer);
+            ks.push((*k, args.value("steps", *steps)?, optimizer));
+        }
+    }
+    if ks.is_empty() {
+        let known: Vec<String> = setting.ks.iter().map(|(k, ..)| k.to_string()).collect();
+        let expected = format!("any of {}", known.join(", "));
+        return Err(Error::parameter(
+            "components",
+            expected,
+            args.text("components").unwrap_or(""),
+        ));
+    }
+    setting.ks = &ks;
+    setting.random = args.text("random").unwrap_or(setting.random);
+    setting.raw = args.text("raw").unwrap_or(setting.raw);
     let seeds: u64 = args.value("seeds", setting.seeds)?;
     let images = read(&args.data().join("mnist"), &setting)?;
     println!(
@@ -157,20 +196,20 @@ struct Features {
 }
 
 impl Features {
-    fn new(setting: &Setting, images: &Images, folder: &Path) -> Result<Self> {
+    fn new(setting: &Setting<'_>, images: &Images, folder: &Path) -> Result<Self> {
         let started = Instant::now();
         let sampling = Sampling { samples: setting.samples, ..Sampling::default() };
         let law = WeightLaw::new(2.0, 0.01);
         let mut phi = Vec::new();
         for (name, x) in [("train", &images.train), ("test", &images.test)] {
             let data = Dataset::from_array(name, x.clone())?;
-            let path = folder.join(format!("{name}-{}.npy", x.nrows()));
+            let path = folder.join(format!("{name}-{}-{}.npy", x.nrows(), setting.samples));
             nngp(&setting.random.parse()?, &data, &law, &sampling, &path, &mut Silent)?;
             phi.push((Dataset::open(&path.to_string_lossy(), 0)?, path));
         }
         let sampling = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        let most = setting.ks.iter().copied().max().unwrap_or(1);
+        let most = setting.most();
         let operator = FeatureOperator::new(phi[0].0.clone(), 1)?;
         let all: Vec<usize> = (0..setting.train).collect();
         let exact = operator.eigenpairs(&all, most)?;
@@ -194,14 +233,14 @@ impl Features {
 
 /// All rows of one seed; the first three functions at test images, for the figure.
 fn run(
-    setting: &Setting,
+    setting: &Setting<'_>,
     images: &Images,
     kernel: &Features,
     seed: u64,
     table: &Table,
 ) -> Result<Vec<(&'static str, Mat64)>> {
     let exact = &kernel.exact;
-    let most = setting.ks.iter().copied().max().unwrap_or(1);
+    let most = setting.most();
     let print = |k: usize, row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
         let (train, test) = (first(values.0, k), first(values.1, k));
         let accuracy = format!("{:.2}", probe(images, &train, &test)?);
@@ -210,7 +249,7 @@ fn run(
         table.row([seed, k, row.into(), steps, accuracy, share, format!("{seconds:.0}")])
     };
     let each = |row: &str, steps: u64, values: (&Mat64, &Mat64), seconds: f64| {
-        setting.ks.iter().try_for_each(|k| print(*k, row, steps, values, seconds))
+        setting.ks.iter().try_for_each(|(k, ..)| print(*k, row, steps, values, seconds))
     };
 
     if seed == 0 {
@@ -244,7 +283,7 @@ fn run(
             n_components: k,
             batch_size: setting.batch,
             validation_fraction: 0.05,
-            memory_budget: 4096,
+            memory_budget: setting.memory_budget,
             optimizer: optimizer.parse()?,
             schedule: "cosine".parse()?,
             seed,
@@ -259,15 +298,14 @@ fn run(
     let mut drawn = vec![("c exact", shown(&exact.1))];
     for (row, steps) in [("d untrained", Steps::Exactly(0)), ("b default", Steps::Auto)] {
         let started = Instant::now();
-        let (train, test, steps) =
-            fit(setting.trunk, "adam(lr=1e-3)", ReadoutKind::Galerkin, steps, most)?;
+        let (train, test, steps) = fit(setting.trunk, ADAM, ReadoutKind::Galerkin, steps, most)?;
         each(row, steps, (&train, &test), started.elapsed().as_secs_f64())?;
         drawn.push((row, shown(&test)));
     }
-    for (k, steps) in setting.ks.iter().copied().zip(setting.raw_steps.iter().copied()) {
+    for (k, steps, optimizer) in setting.ks.iter().copied() {
         let started = Instant::now();
         let (raw, steps_of) = (setting.raw, Steps::Exactly(steps));
-        let (train, test, _) = fit(raw, setting.optimizer, ReadoutKind::None, steps_of, k)?;
+        let (train, test, _) = fit(raw, optimizer, ReadoutKind::None, steps_of, k)?;
         let seconds = started.elapsed().as_secs_f64();
         print(k, "a raw", steps, (&train, &test), seconds)?;
         // What the raw outputs have of the exact eigenfunctions, and nothing else.
@@ -304,7 +342,7 @@ fn share(psi: &Mat64, exact: &Mat64) -> f64 {
     shares.sum::<f64>() / psi.ncols() as f64
 }
 
-fn read(folder: &Path, setting: &Setting) -> Result<Images> {
+fn read(folder: &Path, setting: &Setting<'_>) -> Result<Images> {
     let open = |name: &str| Dataset::open(&folder.join(name).to_string_lossy(), 0);
     let images = |name: &str, n: usize| -> Result<Mat> {
         Ok(open(name)?.range(0..n)?.mapv(|v| v / 127.5 - 1.0))

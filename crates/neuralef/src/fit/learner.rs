@@ -9,6 +9,8 @@ use crate::nn::{
 use crate::objective::Objective;
 use crate::operator::{Batch, KernelOperator};
 
+const OUTPUT: &str = "a network output";
+
 /// A network with its optimiser and objective.
 pub(crate) struct Learner {
     pub network: Box<dyn Network>,
@@ -55,12 +57,12 @@ impl Learner {
         limit: Option<f64>,
     ) -> Result<Update> {
         let forward = self.network.forward(z, Some(&mut self.tape));
-        let outputs = forward.map_err(|e| self.diverged(e))?;
+        let outputs = forward.map_err(|e| self.diverged(OUTPUT, e))?;
         let mut outputs = rows_of_outputs(outputs, self.network.outputs())?;
         let normalised = match self.objective.normalises() {
             true => {
                 let outputs = std::mem::take(&mut outputs);
-                Some(l2_normalise(outputs).map_err(|e| self.diverged(e))?)
+                Some(l2_normalise(outputs).map_err(|e| self.diverged(OUTPUT, e))?)
             }
             false => None,
         };
@@ -84,7 +86,7 @@ impl Learner {
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
         let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
-        stepped.map_err(|e| self.diverged(e))?;
+        stepped.map_err(|e| self.diverged("the optimizer", e))?;
         self.objective.constrain(self.network.parameters_mut())?;
         self.step += 1;
         Ok(Update { loss: found.loss, eigenvalues: found.eigenvalues })
@@ -102,15 +104,16 @@ impl Learner {
         Err(Error::Diverged { step: self.step, what: what.into(), advice: advice.into() })
     }
 
-    /// What a failing forward pass means in training: something stopped being finite.
-    fn diverged(&self, cause: Error) -> Error {
+    /// What a failure at `place`, a forward pass or an optimiser's step, means in training: something
+    /// stopped being finite.
+    fn diverged(&self, place: &str, cause: Error) -> Error {
         if !matches!(cause, Error::NonFinite { .. } | Error::Numerical { .. }) {
             return cause;
         }
         let finite = self.network.parameters().units().iter().flatten().all(|v| v.is_finite());
         Error::Diverged {
             step: self.step,
-            what: if finite { "a network output" } else { "a parameter" }.into(),
+            what: if finite { place } else { "a parameter" }.into(),
             advice: format!("a lower learning rate or another activation may help ({cause})"),
         }
     }

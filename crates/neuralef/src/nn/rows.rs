@@ -7,7 +7,12 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 
 /// Segments are made until there are at least this many tasks, or every block is one.
-pub(super) const TASKS: usize = 8;
+const TASKS: usize = 8;
+
+/// The most segments of a batch for a network of `units`.
+pub(super) fn most_segments(units: u64) -> u64 {
+    (TASKS as u64).div_ceil(units.max(1))
+}
 
 /// Cuts a batch of `rows` for a network of `units` into segments of whole blocks of `block` rows, the
 /// same for every unit and for any number of threads.

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, s};
 
-use super::tests::{closed_form, points, spec};
+use super::tests::{closed_form, one_convolution, points, small_images, spec};
 use super::*;
 use crate::error::Error;
 use crate::matrix::{Mat, Mat64};
@@ -91,11 +91,11 @@ fn products_of_jacobians_by_finite_differences() {
 }
 
 /// Tangent kernels of `count` random networks.
-fn draws(text: &str, law: &WeightLaw, count: u64) -> Vec<Mat64> {
-    let mut network = spec(text).build(2, 1, 1, 0).unwrap();
+fn draws(text: &str, x: &Mat, law: &WeightLaw, count: u64) -> Vec<Mat64> {
+    let mut network = spec(text).build(x.ncols(), 1, 1, 0).unwrap();
     let draw = |i: u64| {
         law.draw(network.parameters_mut(), 9, i).unwrap();
-        exact_ntk(&*network, points().view(), None, Some(law), MIB).unwrap()
+        exact_ntk(&*network, x.view(), None, Some(law), MIB).unwrap()
     };
     (0..count).map(draw).collect()
 }
@@ -118,7 +118,7 @@ fn assert_mean(draws: &[Mat64], want: &Mat64, small: f64, what: &str) {
 fn the_mean_over_networks_with_one_hidden_layer_is_the_infinite_kernel() {
     for name in ["relu", "erf", "sin_cos"] {
         let law = WeightLaw { weight_var: vec![1.5, 0.8], bias_var: vec![0.3, 0.1] };
-        let draws = draws(&format!("mlp(hidden=[16], activation={name})"), &law, 2000);
+        let draws = draws(&format!("mlp(hidden=[16], activation={name})"), &points(), &law, 2000);
         let kernel =
             format!("ntk(depth=1, activation={name}, weight_var=[1.5, 0.8], bias_var=[0.3, 0.1])");
         assert_mean(&draws, &closed_form(&kernel, points().view()), 0.02, name);
@@ -129,8 +129,19 @@ fn the_mean_over_networks_with_one_hidden_layer_is_the_infinite_kernel() {
 fn wide_networks_have_the_infinite_kernel() {
     let law = WeightLaw { weight_var: vec![3.0, 1.2, 0.5], bias_var: vec![0.1, 0.8, 2.0] };
     let kernel = "ntk(depth=2, activation=erf, weight_var=[3, 1.2, 0.5], bias_var=[0.1, 0.8, 2])";
-    let draws = draws("mlp(hidden=[256, 256], activation=erf)", &law, 24);
+    let draws = draws("mlp(hidden=[256, 256], activation=erf)", &points(), &law, 24);
     assert_mean(&draws, &closed_form(kernel, points().view()), 0.03, kernel);
+}
+
+#[test]
+fn the_mean_over_networks_of_one_convolution_is_the_infinite_kernel() {
+    let law = WeightLaw { weight_var: vec![1.5, 0.8], bias_var: vec![0.3, 0.1] };
+    for (text, kernel) in one_convolution("erf") {
+        let x = small_images(&text);
+        let draws = draws(&text, &x, &law, 4000);
+        let want = closed_form(&format!("cntk({kernel})"), x.view());
+        assert_mean(&draws, &want, 0.02, &text);
+    }
 }
 
 /// κ by forward mode: JJᵀ = Σ over parameters of (Je)(Je)ᵀ, e the unit vectors.

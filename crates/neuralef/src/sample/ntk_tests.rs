@@ -155,7 +155,10 @@ fn interrupted_runs_go_on_to_the_same_bits_and_leave_the_network_as_it_was() {
     let mut network = spec("shared_mlp(hidden=[6])").build(2, 2, 1, 7).unwrap();
     let before = network.parameters().clone();
     let sampling = Sampling { samples: 3000, seed: 2, dtype: Dtype::F16, memory_budget: 1 };
-    for (name, tangents) in [("exact", Tangents::default()), ("differences", differences(None))] {
+    let reverse = Tangents { derivative: Derivative::Reverse, ..Tangents::default() };
+    for (name, tangents) in
+        [("exact", Tangents::default()), ("differences", differences(None)), ("reverse", reverse)]
+    {
         let whole = dir.path().join(format!("{name}-whole"));
         // One block, as 256 MiB allow.
         let large = Sampling { memory_budget: 256, ..sampling.clone() };

@@ -3,7 +3,8 @@
 //! No matrix of patches is written. All windows of the (padded) image have their numbers at the same
 //! places, and the products of [`product`](super::super::product) read them there. The backward pass to
 //! the image is the same product: the cotangent, spread out by the stride and padded, with the kernel
-//! turned around. Where [`Winograd`] pays, which depends on shapes alone, it takes the place of both.
+//! turned around. Where [`Winograd`] pays, which depends on shapes (and for the input of a network on the
+//! width of vectors) alone, it takes the place of both.
 
 use pulp::Arch;
 
@@ -39,14 +40,19 @@ impl Conv {
         Conv { input, channels, kernel, stride, padding, groups: 1, bias: true, flat: true }
     }
 
-    /// Numbers of the transformed weight, where [`Winograd`] takes it; else 0.
-    pub(super) fn transformed(&self) -> usize {
-        let tiled = |to: Image| winograd::pays(self.kernel, self.input, to);
+    /// Numbers of the transformed weight, and of what a segment works with, where [`Winograd`] takes it
+    /// in either direction; else none.
+    pub(super) fn transformed(&self) -> [usize; 2] {
+        let tiled = |to: Image| {
+            winograd::pays(self.kernel, self.input, to)
+                || winograd::pays(self.kernel, to, self.input)
+        };
         match self.output() {
             Ok(to) if self.groups == 1 && self.stride == [1, 1] && tiled(to) => {
-                winograd::POINTS * self.input.channels * self.channels
+                let weight = winograd::POINTS * self.input.channels * self.channels;
+                [weight, winograd::working(self.input.channels + self.channels)]
             }
-            _ => 0,
+            _ => [0, 0],
         }
     }
 

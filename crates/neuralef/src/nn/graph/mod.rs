@@ -27,7 +27,7 @@ pub(crate) use pool::{Pool, PoolKind};
 use super::NetworkSize;
 use super::activation::Activation;
 use super::parameters::{Role, TensorLayout};
-use super::rows::TASKS;
+use super::rows::most_segments;
 
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,19 +240,26 @@ impl Graph {
         let (tensors, _) = self.layouts();
         let parameters = tensors.last().map_or(0, |t| t.range().end as u64);
         let hidden = self.nodes.last().map_or(0, |n| self.image(n.inputs[0]).len() as u64);
-        let transformed = |node: &Node| match &node.layer {
-            Layer::Conv(conv) => conv.transformed() as u64,
-            _ => 0,
-        };
-        let transformed = self.nodes.iter().map(transformed).fold(0, u64::saturating_add);
-        // Forward, backward, and the sums of a gradient in each segment of a batch.
-        let copies = units.saturating_mul(2).saturating_add(units.max(TASKS as u64));
+        let tiled = self.nodes.iter().map(|node| match &node.layer {
+            Layer::Conv(conv) => conv.transformed().map(|n| n as u64),
+            _ => [0, 0],
+        });
+        let [transformed, segment] = tiled.fold([0u64, 0], |[all, most], [weight, segment]| {
+            [all.saturating_add(weight), most.max(segment)]
+        });
+        // Forward, backward, and the sums of a gradient in each segment of a batch, whose first is the
+        // gradient itself.
+        let segments = units.saturating_mul(most_segments(units));
+        let working = transformed
+            .saturating_mul(units.saturating_mul(2).saturating_add(segments))
+            .saturating_add(segment.saturating_mul(segments))
+            .saturating_add(parameters.saturating_mul(segments - units.min(segments)));
         NetworkSize {
             jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
             parameters: parameters.saturating_mul(units),
             hidden: hidden.saturating_mul(units),
             activations: self.activations().saturating_mul(units),
-            working: transformed.saturating_mul(copies),
+            working,
         }
     }
 

@@ -29,7 +29,7 @@ pub trait Optimizer: Send {
     /// # Errors
     /// [`Error::Shape`] when parameters or gradient are laid out otherwise than at construction,
     /// [`Error::InvalidParameter`] for a negative or non-finite `lr`; `soap` also reports gradients whose
-    /// squares overflow, as [`Error::NonFinite`].
+    /// squares overflow, as [`Error::Numerical`], before it changes anything.
     fn step(&mut self, parameters: &mut Parameters, gradient: &Parameters, lr: f64) -> Result<()>;
 
     /// Everything that the next step depends on.

@@ -75,6 +75,25 @@ impl Soap {
         Soap { rule, step: 0, like: parameters.zeros_like(), units }
     }
 
+    /// Fails where the sum of the squares of a layer's gradient overflows; it bounds all of C, V and CQ.
+    fn expect_representable(&self, gradient: &Parameters) -> Result<()> {
+        for (unit, layers) in gradient.units().iter().zip(&self.units) {
+            for layer in layers {
+                let values = &unit[layer.start..layer.start + layer.mean.len()];
+                let sum: f64 = values.iter().map(|g| f64::from(*g) * f64::from(*g)).sum();
+                if sum.is_nan() || sum > f64::from(f32::MAX) / 2.0 {
+                    let message = format!(
+                        "the squares of a layer's gradient ({} inputs, {} outputs) sum to {sum:.1e}, too large for \
+                         single precision",
+                        layer.inputs, layer.outputs
+                    );
+                    return Err(Error::Numerical { what: "soap".into(), message });
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn vectors(&self) -> impl Iterator<Item = (String, &[f32])> {
         let layers = self.units.iter().enumerate();
         let layers = layers.flat_map(|(u, all)| all.iter().enumerate().map(move |l| (u, l)));
@@ -243,6 +262,7 @@ impl Basis {
 impl Optimizer for Soap {
     fn step(&mut self, parameters: &mut Parameters, gradient: &Parameters, lr: f64) -> Result<()> {
         check(&self.like, parameters, gradient, lr)?;
+        self.expect_representable(gradient)?;
         let (rule, at) = (self.rule, (self.step, lr));
         let units = parameters.units_mut().par_iter_mut().zip(gradient.units());
         units.zip(self.units.par_iter_mut()).try_for_each(|((weights, gradient), layers)| {

@@ -94,6 +94,58 @@ fn the_rule_is_its_formula_in_double_precision() {
     }
 }
 
+/// Gradients of fewer outputs than inputs leave directions of C empty, and an input may never be used.
+#[test]
+fn weak_and_empty_directions_keep_the_basis_orthogonal_and_the_rule_its_formula() {
+    let (n, m) = (40, 3);
+    let layout = TensorLayout {
+        name: "weight".into(),
+        shape: vec![n, m],
+        offset: 0,
+        role: Role::Weight { fan_in: n },
+        flat: false,
+    };
+    let start = Parameters::zeros(vec![vec![layout]]);
+    // beta1 = 0: the mean is the gradient.
+    let spec: OptimizerSpec = "soap(beta1=0, beta2=0.9, eps=1e-3, frequency=3)".parse().unwrap();
+    // The first gradient is zero, or one like the others.
+    for zero in [true, false] {
+        let (mut parameters, mut optimizer) = (start.clone(), spec.build(&start));
+        let mut v = Mat64::zeros((n, m));
+        for t in 0..25i32 {
+            let mut gradient = draw(&start, t as u64);
+            let values = &mut gradient.units_mut()[0];
+            values[..m].fill(0.0);
+            if t == 0 && zero {
+                values.fill(0.0);
+            }
+            let g = wide(values, (n, m));
+            let before = wide(&parameters.units()[0], (n, m));
+            let q = optimizer
+                .state()
+                .vectors
+                .iter()
+                .find(|(name, _)| name == "vectors.0.0")
+                .map(|(_, values)| wide(values, (n, n)))
+                .unwrap();
+            optimizer.step(&mut parameters, &gradient, 0.01).unwrap();
+            if t == 0 {
+                continue;
+            }
+            let off = q.t().dot(&q) - Mat64::eye(n);
+            let off = off.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+            assert!(off < 1e-6, "{off} at step {t}");
+            let turned = q.t().dot(&g);
+            v = v * 0.9 + turned.mapv(|x| x * x) * 0.1;
+            let root = (&v / (1.0 - 0.9f64.powi(t))).mapv(f64::sqrt) + 1e-3;
+            let expected = before - q.dot(&(turned / root)) * 0.01;
+            let got = wide(&parameters.units()[0], (n, m));
+            let off = (got - expected).iter().fold(0.0f64, |a, b| a.max(b.abs()));
+            assert!(off < 2e-6, "{off} at step {t}");
+        }
+    }
+}
+
 #[test]
 fn inputs_that_are_far_from_orthogonal_are_no_obstacle() {
     // Least squares for eight outputs on inputs whose covariance has the eigenvalues 1 to 1e-5 and no
@@ -184,11 +236,21 @@ fn text_and_bytes() {
 #[test]
 fn what_overflows_is_an_error_and_no_step() {
     let start = network("shared_mlp(hidden=[7])", 3, 9);
-    let mut optimizer = "soap(frequency=1)".parse::<OptimizerSpec>().unwrap().build(&start);
-    let mut parameters = start.clone();
-    let mut gradient = draw(&start, 1);
-    gradient.units_mut()[0].iter_mut().for_each(|g| *g *= 1e25);
-    let failed = optimizer.step(&mut parameters, &gradient, 0.1);
-    assert!(matches!(failed, Err(Error::NonFinite { .. })), "{failed:?}");
-    assert_eq!(parameters, start);
+    // Layers that are Adam's too.
+    for max_inputs in [2048, 1] {
+        let text = format!("soap(max_inputs={max_inputs})");
+        let mut optimizer = text.parse::<OptimizerSpec>().unwrap().build(&start);
+        let mut parameters = start.clone();
+        for step in 0..3 {
+            let (before, state) = (parameters.clone(), optimizer.state());
+            let mut gradient = draw(&start, step);
+            // The last layer alone.
+            gradient.units_mut()[0].iter_mut().rev().take(3).for_each(|g| *g = 1e25);
+            let failed = optimizer.step(&mut parameters, &gradient, 0.1);
+            assert!(matches!(failed, Err(Error::Numerical { .. })), "{failed:?}");
+            assert_eq!((&parameters, optimizer.state()), (&before, state));
+            optimizer.step(&mut parameters, &draw(&start, step), 0.1).unwrap();
+            assert!(step == 0 || parameters != before);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::nn::activation::Activation;
+use crate::nn::graph::plan::Kernel;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut, Value};
 use crate::nn::weights::Layout;
 use crate::nn::{MOMENTUM, NetworkSpec, TensorLayout};
@@ -120,6 +121,15 @@ fn layers(name: &str, image: Image) -> Result<Graph> {
             g.dense("b", p, 5)?;
             g.activate(Activation::Relu)?;
         }
+        "tiles" => {
+            g.conv("a", 0, conv([1; 2], 16, [1; 2], [0; 2], 1, true))?;
+            let a = g.activate(Activation::Tanh)?;
+            g.conv("b", a, conv([5; 2], 32, [1; 2], [2; 2], 1, true))?;
+            let b = g.activate(Activation::Tanh)?;
+            g.conv("c", b, usual(16, 1, false))?;
+            let c = g.activate(Activation::Tanh)?;
+            g.pool("pool", c, Pool::global(g.image(c)))?;
+        }
         "identity" => return residual(g, 3, 1, |_| Ok(0)).map(|_| graph),
         "option_a" => {
             let input = image;
@@ -200,10 +210,22 @@ fn points(network: &dyn Network, case: &Json) -> Mat {
 }
 
 #[test]
+fn the_case_of_tiles_is_computed_by_tiles() {
+    let image = Image { height: 32, width: 32, channels: 1 };
+    let network = Layered::new(layers("tiles", image).unwrap(), 1, Order::Chw);
+    let tiled = |images: usize| {
+        let of = |kernel: &&Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
+        network.plan.kernels.iter().filter(of).count()
+    };
+    // The gradient by the 3 × 3 weight is by tiles from four images on, and a segment has one.
+    assert_eq!((tiled(1), tiled(4)), (1, 2));
+}
+
+#[test]
 fn layers_and_networks_agree_with_pytorch() {
     let golden: Json = serde_json::from_str(include_str!("../../goldens/conv.json")).unwrap();
     let cases = golden["cases"].as_object().unwrap();
-    assert_eq!(cases.len(), 14);
+    assert_eq!(cases.len(), 15);
     let mut worst = (0.0, "");
     for (name, case) in cases {
         let sides: Vec<usize> = numbers(&case["image"]).iter().map(|v| *v as usize).collect();
