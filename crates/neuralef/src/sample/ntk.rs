@@ -410,8 +410,11 @@ impl Sampler for Directions<'_> {
         let units = self.network.parameters().units();
         let sizes = (0..self.network.functions()).map(|f| units[self.network.unit(f)].len() as u64);
         match self.jacobians {
-            // As they come and as matrices.
-            Some(_) => 8 * self.network.outputs() as u64 * sizes.sum::<u64>(),
+            // As they come and as matrices, and their products with a group's directions.
+            Some(_) => {
+                let products = 4 * GROUP as u64 * self.outputs() as u64;
+                8 * self.network.outputs() as u64 * sizes.sum::<u64>() + products
+            }
             // One derivative, and g(x, θ).
             None => 8 * self.outputs() as u64,
         }
