@@ -10,7 +10,7 @@
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
 //! and biases N(0, 0.01), the same for all seeds: the kernel. Seeds are those of the eigenfunction
 //! networks, their batches and the landmarks. `--features` keeps Φ (and an interrupted sampling) for
-//! the next run. `--components` leaves one k; `--random` are other networks of Φ, `--raw`, `--optimizer` and
+//! the next run. `--components` leaves one k; `--random` are other networks of Φ (with a DIR of their own), `--raw`, `--optimizer` and
 //! `--steps` another (a). Logistic regression sees projections scaled to unit norm. Components are nested:
 //! rows b and d are one fit with the most components, of which the first k are taken. Rows:
 //!
@@ -41,8 +41,8 @@ use ndarray::{Axis, s};
 use neuralef::probe::{LogisticRegression, unit_norm_rows};
 use neuralef::sample::{Sampling, WeightLaw, nngp};
 use neuralef::{
-    Dataset, Error, FeatureMap, FeatureOperator, Fit, FitSpec, KernelSpec, Mat, Mat64, Nystrom,
-    ReadoutKind, Result, Silent, Steps,
+    Dataset, Error, FeatureMap, FeatureOperator, Fit, FitSpec, KernelSpec, Mat, Mat64, NetworkSpec,
+    Nystrom, OptimizerSpec, ReadoutKind, Result, Silent, Steps,
 };
 
 use support::{Args, Scale, Table, point_clouds};
@@ -162,8 +162,11 @@ fn main() -> Result<()> {
         ));
     }
     setting.ks = &ks;
+    // Before anything is computed.
+    ks.iter().try_for_each(|(_, _, optimizer)| optimizer.parse::<OptimizerSpec>().map(|_| ()))?;
     setting.random = args.text("random").unwrap_or(setting.random);
     setting.raw = args.text("raw").unwrap_or(setting.raw);
+    setting.raw.parse::<NetworkSpec>()?;
     let seeds: u64 = args.value("seeds", setting.seeds)?;
     let images = read(&args.data().join("mnist"), &setting)?;
     println!(

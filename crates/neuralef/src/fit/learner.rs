@@ -86,7 +86,7 @@ impl Learner {
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
         let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
-        stepped.map_err(|e| self.diverged("the optimizer", e))?;
+        stepped.map_err(|e| self.diverged("a square of the gradient", e))?;
         self.objective.constrain(self.network.parameters_mut())?;
         self.step += 1;
         Ok(Update { loss: found.loss, eigenvalues: found.eigenvalues })

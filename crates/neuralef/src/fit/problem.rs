@@ -170,7 +170,7 @@ impl Problem {
 
     /// Fails unless a network can be trained within the memory budget beside `more` bytes. Counted are
     /// the parameters with their packed copy, gradient and two moments, a kept copy, what a pass takes
-    /// beside them, and what a batch keeps for the backward pass.
+    /// beside them, the gradients of a batch's segments, and what a batch keeps for the backward pass.
     pub(crate) fn expect_training(&self, more: u64) -> Result<()> {
         const PARAMETER: u64 = 24;
         const ACTIVATION: u64 = 8;
@@ -185,6 +185,9 @@ impl Problem {
         let needed = size.parameters.saturating_mul(PARAMETER);
         let needed = needed.saturating_add(jacobian.saturating_mul(10));
         let needed = needed.saturating_add(size.working.saturating_mul(4));
+        let segments = size.segments.min((spec.batch_size as u64).div_ceil(size.block.max(1)));
+        let partial = if segments > 1 { segments.saturating_mul(4) } else { 0 };
+        let needed = needed.saturating_add(size.parameters.saturating_mul(partial));
         // Rayleigh quotients and inner products of all pairs of functions.
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));

@@ -26,7 +26,7 @@ mod moments;
 
 /// Rows that go through all layers together. A multiple of the register tile; 96 rows of a layer 64
 /// wide are 24 KiB.
-const BLOCK: usize = 96;
+pub(super) const BLOCK: usize = 96;
 /// Most parameters a network may have: 4 GiB of them.
 pub(super) const MAX_PARAMETERS: u64 = 1 << 30;
 

@@ -296,6 +296,11 @@ pub struct NetworkSize {
     pub jacobian: u64,
     /// Numbers that a pass holds beside these, whatever the batch.
     pub working: u64,
+    /// The most segments of a batch whose gradients, each as large as the parameters, are held to be
+    /// added up.
+    pub segments: u64,
+    /// The rows that a segment is whole multiples of.
+    pub block: u64,
 }
 
 /// A description of a network that is not built yet, as the text form gives it.

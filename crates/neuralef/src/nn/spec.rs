@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::activation::Activation;
 use super::convolutional::{CONVNET, Convolutional, RESNET};
-use super::dense::{Dense, Shape};
+use super::dense::{BLOCK, Dense, Shape};
 use super::init::Init;
 use super::onnx::{ONNX, Onnx};
 use super::rows::most_segments;
@@ -159,15 +159,14 @@ pub(super) fn dense_size(
     }
     let hidden = hidden.last().map_or(inputs as u64, |w| units.saturating_mul(*w as u64));
     let functions = functions as u64;
-    // A gradient for each segment of a batch, where there are several.
-    let segments = most_segments(units);
-    let partial = if segments > 1 { segments.saturating_mul(units) } else { 0 };
     NetworkSize {
         jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
         parameters: parameters.saturating_mul(units),
         hidden,
         activations: activations.saturating_mul(units),
-        working: parameters.saturating_mul(partial),
+        working: 0,
+        segments: most_segments(units),
+        block: BLOCK as u64,
     }
 }
 

@@ -271,7 +271,9 @@ impl<'a> Trainer<'a> {
         let rate = self.spec.rate(self.step);
         let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
         stepped.map_err(|e| match e {
-            Error::NonFinite { .. } | Error::Numerical { .. } => self.diverged("the optimizer"),
+            Error::NonFinite { .. } | Error::Numerical { .. } => {
+                self.diverged("a square of the gradient")
+            }
             other => other,
         })?;
         self.step += 1;

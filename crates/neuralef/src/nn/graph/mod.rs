@@ -247,19 +247,19 @@ impl Graph {
         let [transformed, segment] = tiled.fold([0u64, 0], |[all, most], [weight, segment]| {
             [all.saturating_add(weight), most.max(segment)]
         });
-        // Forward, backward, and the sums of a gradient in each segment of a batch, whose first is the
-        // gradient itself.
+        // Forward, backward, and the sums of a gradient in each segment of a batch.
         let segments = units.saturating_mul(most_segments(units));
         let working = transformed
             .saturating_mul(units.saturating_mul(2).saturating_add(segments))
-            .saturating_add(segment.saturating_mul(segments))
-            .saturating_add(parameters.saturating_mul(segments - units.min(segments)));
+            .saturating_add(segment.saturating_mul(segments));
         NetworkSize {
             jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
             parameters: parameters.saturating_mul(units),
             hidden: hidden.saturating_mul(units),
             activations: self.activations().saturating_mul(units),
             working,
+            segments: most_segments(units),
+            block: 1,
         }
     }
 

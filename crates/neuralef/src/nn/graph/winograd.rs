@@ -68,7 +68,7 @@ pub(super) fn pays(kernel: [usize; 2], from: Image, to: Image) -> bool {
         && to.height.min(to.width) >= SIDE
 }
 
-/// At most the numbers that a segment works with, for so many channels in and out.
+/// At most the numbers of a group of tiles that a segment works with, for so many channels in and out.
 pub(super) fn working(channels: usize) -> usize {
     // Strides are whole vectors, of at most 16 numbers.
     POINTS * (GROUP * (channels + 32) + 2 * APART)

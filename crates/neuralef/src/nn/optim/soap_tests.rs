@@ -25,6 +25,18 @@ fn wide(values: &[f32], size: (usize, usize)) -> Mat64 {
     Mat64::from_shape_vec(size, values.iter().map(|v| f64::from(*v)).collect()).unwrap()
 }
 
+/// Zeros for a weight of n inputs and m outputs.
+fn one_weight(n: usize, m: usize) -> Parameters {
+    let layout = TensorLayout {
+        name: "weight".into(),
+        shape: vec![n, m],
+        offset: 0,
+        role: Role::Weight { fan_in: n },
+        flat: false,
+    };
+    Parameters::zeros(vec![vec![layout]])
+}
+
 #[test]
 fn layers_are_weights_with_their_biases() {
     let found = places(&network(NETWORK, 36, 4).layouts()[0], 2048);
@@ -98,14 +110,7 @@ fn the_rule_is_its_formula_in_double_precision() {
 #[test]
 fn weak_and_empty_directions_keep_the_basis_orthogonal_and_the_rule_its_formula() {
     let (n, m) = (40, 3);
-    let layout = TensorLayout {
-        name: "weight".into(),
-        shape: vec![n, m],
-        offset: 0,
-        role: Role::Weight { fan_in: n },
-        flat: false,
-    };
-    let start = Parameters::zeros(vec![vec![layout]]);
+    let start = one_weight(n, m);
     // beta1 = 0: the mean is the gradient.
     let spec: OptimizerSpec = "soap(beta1=0, beta2=0.9, eps=1e-3, frequency=3)".parse().unwrap();
     // The first gradient is zero, or one like the others.
@@ -158,15 +163,8 @@ fn inputs_that_are_far_from_orthogonal_are_no_obstacle() {
         column *= 10f64.powf(-0.5 * j as f64);
     }
     let solution = uniform((n, m));
-    let layout = TensorLayout {
-        name: "weight".into(),
-        shape: vec![n, m],
-        offset: 0,
-        role: Role::Weight { fan_in: n },
-        flat: false,
-    };
     let mut error = |text: &str| {
-        let mut weights = Parameters::zeros(vec![vec![layout.clone()]]);
+        let mut weights = one_weight(n, m);
         let spec: OptimizerSpec = text.parse().unwrap();
         let mut optimizer = spec.build(&weights);
         let off = |weights: &Parameters| wide(&weights.units()[0], (n, m)) - &solution;

@@ -112,6 +112,8 @@ impl Architecture for TangentsOf {
             hidden: count,
             activations: inputs as u64,
             working: held(trunk.parameters).saturating_mul(trunk.parameters),
+            segments: 1,
+            block: 1,
             jacobian: functions.saturating_mul(functions).saturating_mul(trunk.parameters),
         }
     }

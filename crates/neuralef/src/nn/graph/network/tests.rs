@@ -189,44 +189,39 @@ fn gradients_agree_with_finite_differences_layer_by_layer() {
         network.forward(x.view(), Some(&mut tape)).unwrap();
         let mut gradient = network.parameters().zeros_like();
         network.vjp(&tape, cotangent.view(), &mut gradient).unwrap();
-        // One direction for each tensor of each unit, so that no layer hides behind another one: that of
-        // the gradient, along which it is largest; any where it is nothing (a bias before a norm).
+        // Two directions for each tensor of each unit, so that no layer hides behind another one: that of
+        // the gradient, along which wrong sizes show best, and any, along which missing entries do.
+        let size: f64 = cotangent.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         for (u, layouts) in network.parameters().layouts().iter().enumerate() {
             for tensor in layouts {
-                let (size, at) = (tensor.size(), tensor.range());
-                let mut direction = network.parameters().zeros_like();
-                let along_it = &gradient.units()[u][at.clone()];
+                let at = tensor.range();
+                let own = &gradient.units()[u][at.clone()];
                 let dot = |a: &[f32], b: &[f32]| -> f64 {
                     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
                 };
                 let norm = |v: &[f32]| dot(v, v).sqrt();
-                let length = norm(along_it);
-                let flat = length < 1e-4 * norm(cotangent.as_slice().unwrap());
-                let values: Vec<f32> = match flat {
-                    true => draw(size, 5),
-                    false => along_it.iter().map(|g| (f64::from(*g) / length) as f32).collect(),
-                };
-                direction.units_mut()[u][at.clone()].copy_from_slice(&values);
-                let by = &direction.units()[u][at.clone()];
-                let slope = dot(by, &gradient.units()[u][at.clone()]);
-                let h = 4e-3 / norm(by).max(1e-3);
-                let values: Vec<f64> = [-2.0, -1.0, 1.0, 2.0]
-                    .map(|t| {
+                for by in [own.to_vec(), draw(tensor.size(), 5)] {
+                    // Nothing depends on a bias before a norm.
+                    let length = norm(&by).max(1e-4 * size);
+                    let by: Vec<f32> = by.iter().map(|v| (f64::from(*v) / length) as f32).collect();
+                    let mut direction = network.parameters().zeros_like();
+                    direction.units_mut()[u][at.clone()].copy_from_slice(&by);
+                    let slope = dot(&by, own);
+                    let h = 4e-3;
+                    let values = [-2.0, -1.0, 1.0, 2.0].map(|t| {
                         objective(&along(&network, &direction, (t * h) as f32), &x, &cotangent)
-                    })
-                    .to_vec();
-                // The five-point rule: its error is h⁴; what is left is rounding in the forward pass.
-                let found =
-                    (values[0] - 8.0 * values[1] + 8.0 * values[2] - values[3]) / (12.0 * h);
-                let scale = norm(by) * norm(&gradient.units()[u][at]);
-                let size: f64 = cotangent.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                let rounding = 1.5e-6 * size / h;
-                let tolerance = 2e-3 * scale.max(1e-3 * size * norm(by)) + rounding;
-                assert!(
-                    (slope - found).abs() < tolerance,
-                    "{name}, {}: {slope} is not {found} within {tolerance}",
-                    tensor.name
-                );
+                    });
+                    // The five-point rule: its error is h⁴; what is left is rounding in the forward pass.
+                    let found =
+                        (values[0] - 8.0 * values[1] + 8.0 * values[2] - values[3]) / (12.0 * h);
+                    let rounding = 1.5e-6 * size / h;
+                    let tolerance = 2e-3 * norm(own).max(1e-3 * size) + rounding;
+                    assert!(
+                        (slope - found).abs() < tolerance,
+                        "{name}, {}: {slope} is not {found} within {tolerance}",
+                        tensor.name
+                    );
+                }
             }
         }
     }
