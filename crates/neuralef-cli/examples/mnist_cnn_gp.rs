@@ -10,8 +10,8 @@
 //! Images are scaled to [−1, 1]. Φ are the outputs of S random networks with weights N(0, 2/fan_in)
 //! and biases N(0, 0.01), the same for all seeds: the kernel. Seeds are those of the eigenfunction
 //! networks, their batches and the landmarks. `--features` keeps Φ (and an interrupted sampling) for
-//! the next run. `--components` leaves one k; `--random` are other networks of Φ (with a DIR of their own), `--raw`, `--optimizer` and
-//! `--steps` another (a). Logistic regression sees projections scaled to unit norm. Components are nested:
+//! the next run. `--components` leaves one k; `--random` are other networks of Φ (with a DIR of their
+//! own), `--raw`, `--optimizer` and `--steps` another (a). Logistic regression sees projections scaled to unit norm. Components are nested:
 //! rows b and d are one fit with the most components, of which the first k are taken. Rows:
 //!
 //! | row | is |
@@ -149,6 +149,8 @@ fn main() -> Result<()> {
     for (k, steps, optimizer) in setting.ks {
         if args.value("components", *k)? == *k {
             let optimizer = args.text("optimizer").unwrap_or(optimizer);
+            // Faults are told before anything is computed.
+            optimizer.parse::<OptimizerSpec>()?;
             ks.push((*k, args.value("steps", *steps)?, optimizer));
         }
     }
@@ -162,8 +164,6 @@ fn main() -> Result<()> {
         ));
     }
     setting.ks = &ks;
-    // Before anything is computed.
-    ks.iter().try_for_each(|(_, _, optimizer)| optimizer.parse::<OptimizerSpec>().map(|_| ()))?;
     setting.random = args.text("random").unwrap_or(setting.random);
     setting.raw = args.text("raw").unwrap_or(setting.raw);
     setting.raw.parse::<NetworkSpec>()?;

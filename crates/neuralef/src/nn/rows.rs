@@ -10,15 +10,15 @@ use crate::matrix::{Mat, MatRef};
 const TASKS: usize = 8;
 
 /// The most segments of a batch for a network of `units`.
-pub(super) fn most_segments(units: u64) -> u64 {
-    (TASKS as u64).div_ceil(units.max(1))
+pub(super) fn most_segments(units: usize) -> usize {
+    TASKS.div_ceil(units.max(1))
 }
 
 /// Cuts a batch of `rows` for a network of `units` into segments of whole blocks of `block` rows, the
 /// same for every unit and for any number of threads.
 pub(super) fn segments(rows: usize, units: usize, block: usize) -> Vec<Range<usize>> {
     let blocks = rows.div_ceil(block).max(1);
-    let count = TASKS.div_ceil(units).min(blocks);
+    let count = most_segments(units).min(blocks);
     let length = blocks.div_ceil(count) * block;
     (0..count)
         .map(|s| (s * length).min(rows)..((s + 1) * length).min(rows))

@@ -149,6 +149,7 @@ pub(super) fn dense_size(
     hidden: &[usize],
     functions: usize,
 ) -> NetworkSize {
+    let segments = most_segments(units) as u64;
     let (units, mut inner) = (units as u64, inputs as u64);
     let (mut parameters, mut activations) = (0u64, 0u64);
     for outer in hidden.iter().chain([&heads]).map(|w| *w as u64) {
@@ -165,7 +166,7 @@ pub(super) fn dense_size(
         hidden,
         activations: activations.saturating_mul(units),
         working: 0,
-        segments: most_segments(units),
+        segments,
         block: BLOCK as u64,
     }
 }

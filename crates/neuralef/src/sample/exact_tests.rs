@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, s};
 
-use super::tests::{closed_form, one_convolution, points, small_images, spec};
+use super::tests::{closed_form, one_convolution, points, spec};
 use super::*;
 use crate::error::Error;
 use crate::matrix::{Mat, Mat64};
@@ -136,8 +136,7 @@ fn wide_networks_have_the_infinite_kernel() {
 #[test]
 fn the_mean_over_networks_of_one_convolution_is_the_infinite_kernel() {
     let law = WeightLaw { weight_var: vec![1.5, 0.8], bias_var: vec![0.3, 0.1] };
-    for (text, kernel) in one_convolution("erf") {
-        let x = small_images(&text);
+    for (text, kernel, x) in one_convolution("erf") {
         let draws = draws(&text, &x, &law, 4000);
         let want = closed_form(&format!("cntk({kernel})"), x.view());
         assert_mean(&draws, &want, 0.02, &text);

@@ -126,32 +126,27 @@ fn convolutional_networks_have_the_kernel_of_their_layers() {
 }
 
 /// Networks of one convolution, whose kernel is that of infinitely many channels at any number of them,
-/// and the text of the kernel but for its name.
-pub(super) fn one_convolution(activation: &str) -> Vec<(String, String)> {
+/// the text of the kernel but for its name, and some images.
+pub(super) fn one_convolution(activation: &str) -> Vec<(String, String, Mat)> {
     let mut all = Vec::new();
-    for (image, kernel, stride, padding, pool, readout) in [
-        ("[5, 5, 1]", 3, 1, "same", 2, "flatten"),
-        ("[6, 4, 2]", 3, 2, "valid", 1, "flatten"),
-        ("[4, 5, 2]", 2, 1, "valid", 1, "average"),
+    for ([h, w, c], kernel, stride, padding, pool, readout) in [
+        ([5, 5, 1], 3, 1, "same", 2, "flatten"),
+        ([6, 4, 2], 3, 2, "valid", 1, "flatten"),
+        ([4, 5, 2], 2, 1, "valid", 1, "average"),
     ] {
         let network = format!(
-            "convnet(image={image}, channels=[4], kernel={kernel}, stride={stride}, padding={padding}, \
+            "convnet(image=[{h}, {w}, {c}], channels=[4], kernel={kernel}, stride={stride}, padding={padding}, \
              pool={pool}, pool_kind=average, readout={readout}, activation={activation})"
         );
         let kernel = format!(
-            "image={image}, kernel=[{kernel}], stride={stride}, padding={padding}, pool={pool}, \
+            "image=[{h}, {w}, {c}], kernel=[{kernel}], stride={stride}, padding={padding}, pool={pool}, \
              readout={readout}, activation={activation}, weight_var=[1.5, 0.8], bias_var=[0.3, 0.1]"
         );
-        all.push((network, kernel));
+        let x =
+            Mat::from_shape_fn((3, h * w * c), |(i, j)| ((i * h * w * c + j) as f32 * 0.71).sin());
+        all.push((network, kernel, x));
     }
     all
-}
-
-/// As many rows as the convolutions of [`one_convolution`] have pixels.
-pub(super) fn small_images(network: &str) -> Mat {
-    let pixels = [("[5, 5, 1]", 25), ("[6, 4, 2]", 48), ("[4, 5, 2]", 40)];
-    let pixels = pixels.iter().find(|(image, _)| network.contains(image)).unwrap().1;
-    Mat::from_shape_fn((3, pixels), |(i, j)| ((i * pixels + j) as f32 * 0.71).sin())
 }
 
 #[test]
@@ -160,8 +155,7 @@ fn convolutions_at_many_places_have_the_kernel_of_their_layers() {
     let law = WeightLaw { weight_var: vec![1.5, 0.8], bias_var: vec![0.3, 0.1] };
     let sampling = Sampling { samples: 20_000, ..Sampling::default() };
     for activation in ["relu", "erf"] {
-        for (number, (text, kernel)) in one_convolution(activation).into_iter().enumerate() {
-            let x = small_images(&text);
+        for (number, (text, kernel, x)) in one_convolution(activation).into_iter().enumerate() {
             let path = dir.path().join(format!("{activation}{number}"));
             let phi = of(&text, &x, &law, &sampling, &path).unwrap();
             let want = closed_form(&format!("cnn_gp({kernel})"), x.view());

@@ -236,6 +236,7 @@ impl Graph {
 
     /// What `units` networks of this graph would hold, for `functions` functions in all.
     pub(crate) fn size(&self, units: usize, functions: usize) -> NetworkSize {
+        let segments = most_segments(units) as u64;
         let (units, functions) = (units as u64, functions as u64);
         let (tensors, _) = self.layouts();
         let parameters = tensors.last().map_or(0, |t| t.range().end as u64);
@@ -248,17 +249,17 @@ impl Graph {
             [all.saturating_add(weight), most.max(segment)]
         });
         // Forward, backward, and the sums of a gradient in each segment of a batch.
-        let segments = units.saturating_mul(most_segments(units));
+        let tasks = units.saturating_mul(segments);
         let working = transformed
-            .saturating_mul(units.saturating_mul(2).saturating_add(segments))
-            .saturating_add(segment.saturating_mul(segments));
+            .saturating_mul(units.saturating_mul(2).saturating_add(tasks))
+            .saturating_add(segment.saturating_mul(tasks));
         NetworkSize {
             jacobian: functions.saturating_mul(functions).saturating_mul(parameters),
             parameters: parameters.saturating_mul(units),
             hidden: hidden.saturating_mul(units),
             activations: self.activations().saturating_mul(units),
             working,
-            segments: most_segments(units),
+            segments,
             block: 1,
         }
     }

@@ -10,9 +10,9 @@
 
 use serde_json::Value as Json;
 
+use super::tests::tiled;
 use super::*;
 use crate::nn::activation::Activation;
-use crate::nn::graph::plan::Kernel;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut, Value};
 use crate::nn::weights::Layout;
 use crate::nn::{MOMENTUM, NetworkSpec, TensorLayout};
@@ -213,12 +213,8 @@ fn points(network: &dyn Network, case: &Json) -> Mat {
 fn the_case_of_tiles_is_computed_by_tiles() {
     let image = Image { height: 32, width: 32, channels: 1 };
     let network = Layered::new(layers("tiles", image).unwrap(), 1, Order::Chw);
-    let tiled = |images: usize| {
-        let of = |kernel: &&Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
-        network.plan.kernels.iter().filter(of).count()
-    };
     // The gradient by the 3 × 3 weight is by tiles from four images on, and a segment has one.
-    assert_eq!((tiled(1), tiled(4)), (1, 2));
+    assert_eq!((tiled(&network, 1), tiled(&network, 4)), (1, 2));
 }
 
 #[test]

@@ -227,6 +227,12 @@ fn gradients_agree_with_finite_differences_layer_by_layer() {
     }
 }
 
+/// Convolutions whose gradient over this many images is found by tiles.
+pub(super) fn tiled(network: &Layered, images: usize) -> usize {
+    let of = |kernel: &&Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
+    network.plan.kernels.iter().filter(of).count()
+}
+
 #[test]
 fn gradients_over_tiles_are_sums_of_plain_ones() {
     let (_, graph) = cases().pop().unwrap();
@@ -237,11 +243,7 @@ fn gradients_over_tiles_are_sums_of_plain_ones() {
             (rows(rows_in_all, network.inputs(), 1), rows(rows_in_all, 2 * units, 2));
         // Some blocks for each segment, and enough tiles; five rows are too few for them.
         let least = network.segments(rows_in_all).iter().map(Range::len).min().unwrap();
-        let tiled = |images: usize| {
-            let of = |kernel: &Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
-            network.plan.kernels.iter().filter(|kernel| of(kernel)).count()
-        };
-        assert_eq!((tiled(least), tiled(5)), (2, 0));
+        assert_eq!((tiled(&network, least), tiled(&network, 5)), (2, 0));
         assert!(network.plan.frozen[0].images < least);
         let gradient = |range: Range<usize>| {
             let mut tape = Tape::default();
