@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use neuralef::Archive;
+use neuralef::persist::Archive;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(archive) = Archive::from_bytes(bytes) {

@@ -8,7 +8,7 @@ fuzz_target!(|bytes: &[u8]| {
     if std::fs::write(&path, bytes).is_err() {
         return;
     }
-    let Ok(network) = neuralef::read_onnx(&path) else { return };
+    let Ok(network) = neuralef::nn::read_onnx(&path) else { return };
     let d = network.inputs();
     if d <= 1024 && network.hidden_width() <= 4096 {
         let x = ndarray::Array2::from_shape_fn((2, d), |(i, j)| (i + j) as f32 * 0.25);

@@ -1,6 +1,8 @@
 //! Small questions that need no fit.
 
-use neuralef::{FitSpec, KernelSpec, METHODS, Mat64, OBJECTIVES};
+use neuralef::method::METHODS;
+use neuralef::objective::OBJECTIVES;
+use neuralef::{FitSpec, KernelSpec, Mat64};
 use numpy::PyArray2;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -40,7 +42,8 @@ pub(crate) fn training_points(json: &str, n: usize) -> PyResult<usize> {
 /// meaning)]).
 #[pyfunction]
 pub(crate) fn catalogue() -> PyResult<String> {
-    serde_json::to_string(&neuralef::catalogue()).map_err(|e| PyValueError::new_err(e.to_string()))
+    serde_json::to_string(&neuralef::spec::catalogue())
+        .map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
 /// κ(X, Y), n × m. What depends on data is worked out from X.

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ndarray::{Array1, ArrayView2, Axis};
-use neuralef::{Error, Kernel, Mat64, Mat64Mut, MatMut, MatRef, PrecomputedKernel};
+use neuralef::kernel::PrecomputedKernel;
+use neuralef::matrix::{Mat64Mut, MatMut};
+use neuralef::{Error, Kernel, Mat64, MatRef};
 use numpy::{PyArray1, PyArrayMethods as _, ToPyArray as _};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use neuralef::Observer;
 use neuralef::bayes::{Criterion, LaplaceSpec, PREDICTIVES, Predictive, Targets};
-use neuralef::{Control, Event, Observer, Standardizer, TrainedNetwork};
+use neuralef::data::Standardizer;
+use neuralef::nn::TrainedNetwork;
+use neuralef::train::{Control, Event};
 use numpy::{PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, ToPyArray as _};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;

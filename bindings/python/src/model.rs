@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use neuralef::{Dataset, Fit, KernelSource, Observer};
+use neuralef::fit::KernelSource;
+use neuralef::{Dataset, Fit, Observer};
 use numpy::{PyArray1, PyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

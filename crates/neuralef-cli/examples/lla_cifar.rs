@@ -29,7 +29,10 @@ use neuralef::calibration::{
     Assessment, Bins, Detection, Reliability, TemperatureScaling, assess, detect, reliability,
     softmax,
 };
-use neuralef::{Dataset, Error, Mat, Mat64, Result, Silent, Standardizer, TrainedNetwork};
+use neuralef::data::Standardizer;
+use neuralef::nn::TrainedNetwork;
+use neuralef::train::Silent;
+use neuralef::{Dataset, Error, Mat, Mat64, Result};
 use neuralef_cli::figure;
 
 mod support;

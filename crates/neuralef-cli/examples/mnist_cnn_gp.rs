@@ -38,11 +38,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ndarray::{Axis, s};
+use neuralef::fit::{ReadoutKind, Steps};
+use neuralef::method::Nystrom;
+use neuralef::nn::OptimizerSpec;
+use neuralef::operator::FeatureOperator;
 use neuralef::probe::{LogisticRegression, unit_norm_rows};
 use neuralef::sample::{Sampling, WeightLaw, nngp};
+use neuralef::train::Silent;
 use neuralef::{
-    Dataset, Error, FeatureMap, FeatureOperator, Fit, FitSpec, KernelSpec, Mat, Mat64, NetworkSpec,
-    Nystrom, OptimizerSpec, ReadoutKind, Result, Silent, Steps,
+    Dataset, Error, FeatureMap, Fit, FitSpec, KernelSpec, Mat, Mat64, NetworkSpec, Result,
 };
 
 use support::{Args, Scale, Table, point_clouds};

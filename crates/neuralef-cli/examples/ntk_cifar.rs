@@ -25,12 +25,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{Axis, s};
+use neuralef::fit::{OutputForm, Steps};
+use neuralef::matrix::{Mat64Mut, MatMut};
+use neuralef::method::Nystrom;
+use neuralef::nn::{read_weights, write_weights};
+use neuralef::operator::FeatureOperator;
 use neuralef::probe::KMeans;
 use neuralef::sample::{Derivative, Sampling, Tangents, exact_ntk, ntk};
+use neuralef::train::Silent;
 use neuralef::{
-    Dataset, Error, FeatureMap, FeatureOperator, Fit, FitSpec, Kernel, Mat, Mat64, Mat64Mut,
-    MatMut, MatRef, Model, Network, NetworkSpec, Nystrom, OutputForm, Result, Silent, Steps,
-    metrics, read_weights, write_weights,
+    Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, Mat, Mat64, MatRef, Model, Network,
+    NetworkSpec, Result, metrics,
 };
 
 mod support;

@@ -15,8 +15,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use neuralef::data::Density;
 use neuralef::score::{SpectralStein, SteinOptions, relative_error};
-use neuralef::{Dataset, Density, Error, FitSpec, KernelSpec, Mat, Mat64, Model, Result, fit};
+use neuralef::{Dataset, Error, FitSpec, KernelSpec, Mat, Mat64, Model, Result, fit};
 
 mod support;
 use support::{Args, Scale, Table};

@@ -33,10 +33,10 @@ use neuralef::bayes::trajectory::{
 };
 use neuralef::bayes::{Predictive, Targets};
 use neuralef::calibration::{Bins, Reliability, assess, reliability, softmax};
-use neuralef::{
-    Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, OutputForm, Result, Silent, Steps,
-    read_weights, write_weights,
-};
+use neuralef::fit::{OutputForm, Steps};
+use neuralef::nn::{read_weights, write_weights};
+use neuralef::train::Silent;
+use neuralef::{Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, Result};
 
 mod support;
 use support::{Args, Scale, Table, reliability_diagrams};

@@ -10,7 +10,8 @@
 use std::path::PathBuf;
 
 use neuralef::compare::Contender;
-use neuralef::{Dataset, FitSpec, Model, Steps, fit};
+use neuralef::fit::Steps;
+use neuralef::{Dataset, FitSpec, Model, fit};
 use neuralef_cli::figure::{Body, Colouring, Scatter, Series, Spectrum, panel};
 
 /// Eigenfunctions, and the coordinates that are drawn.

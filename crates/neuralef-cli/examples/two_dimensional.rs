@@ -33,11 +33,14 @@ use std::time::Instant;
 
 use ndarray::{Axis, s};
 use neuralef::compare::{Contender, Spread};
+use neuralef::data::Standardizer;
+use neuralef::fit::Steps;
+use neuralef::method::{Nystrom, landmarks};
 use neuralef::probe::LogisticRegression;
 use neuralef::sample::{Sampling, WeightLaw, nngp};
+use neuralef::train::Silent;
 use neuralef::{
-    Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, KernelSpec, Mat, Mat64, Nystrom, Result,
-    Silent, Standardizer, Steps, landmarks, metrics,
+    Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, KernelSpec, Mat, Mat64, Result, metrics,
 };
 
 mod support;

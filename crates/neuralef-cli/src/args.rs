@@ -106,7 +106,7 @@ pub(crate) struct FitArgs {
     /// Eigenfunctions of several outputs: `joint`, any functions; `factorized`, scalar function times
     /// vector, cheaper, exact for κ(x, x') = k(x, x')·B [default: joint].
     #[arg(long, value_name = "FORM")]
-    pub output_form: Option<neuralef::OutputForm>,
+    pub output_form: Option<neuralef::fit::OutputForm>,
     /// How many eigenfunctions [default: 10].
     #[arg(short = 'k', long, value_name = "K", allow_negative_numbers = true)]
     pub n_components: Option<usize>,
@@ -131,7 +131,7 @@ pub(crate) struct FitArgs {
     pub schedule: Option<String>,
     /// Training steps, or `auto`: train only while held-out residuals improve [default: auto].
     #[arg(long, allow_negative_numbers = true)]
-    pub steps: Option<neuralef::Steps>,
+    pub steps: Option<neuralef::fit::Steps>,
     /// The most steps that `auto` takes [default: 5000].
     #[arg(long, value_name = "STEPS")]
     pub max_steps: Option<u64>,
@@ -147,7 +147,7 @@ pub(crate) struct FitArgs {
     pub clip_norm: Option<f64>,
     /// How eigenfunctions are read out: none, ritz or galerkin [default: galerkin].
     #[arg(long)]
-    pub readout: Option<neuralef::ReadoutKind>,
+    pub readout: Option<neuralef::fit::ReadoutKind>,
     /// The most training points that a readout streams [default: 16384].
     #[arg(long, value_name = "N")]
     pub readout_points: Option<usize>,
@@ -435,7 +435,7 @@ pub(crate) struct SamplingArgs {
     pub samples: usize,
     /// Element type of the file: f32 or f16.
     #[arg(long, default_value = "f32")]
-    pub dtype: neuralef::Dtype,
+    pub dtype: neuralef::data::Dtype,
     /// The .npy file to write, (N·outputs) × S, the outputs of a point in consecutive rows. FILE.json
     /// beside it says what it holds; while unfinished it is FILE.partial, and the same command goes
     /// on with it.

@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use neuralef::{Control, Event, Observer};
+use neuralef::Observer;
+use neuralef::train::{Control, Event};
 use serde_json::json;
 
 use crate::args::Progress;

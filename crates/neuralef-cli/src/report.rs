@@ -1,7 +1,7 @@
 //! Text for people: tables of eigenpairs and what a model is.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use neuralef::{ModelInfo, PairCertificate};
+use neuralef::fit::{ModelInfo, PairCertificate};
 
 /// A table with right-aligned columns.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {

@@ -1,7 +1,8 @@
 //! One training step of a network without its kernel: forward, L2 normalisation, backward, Adam.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use neuralef::{Error, Mat, NetworkSpec, OptimizerSpec, Tape, clip, l2_normalise};
+use neuralef::nn::{OptimizerSpec, Tape, clip, l2_normalise};
+use neuralef::{Error, Mat, NetworkSpec};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -13,11 +13,10 @@ use ndarray::Axis;
 use neuralef::closed_form::{
     BrownianUniform, KnownSpectrum, PolynomialUniform, Quadrature, RbfGaussian,
 };
+use neuralef::fit::{ReadoutKind, Steps};
+use neuralef::method::Nystrom;
 use neuralef::metrics::{DEFAULT_GAP, compare};
-use neuralef::{
-    Dataset, FeatureMap, Fit, FitSpec, KernelSpec, Mat, Mat64, Model, Nystrom, ReadoutKind, Result,
-    Steps,
-};
+use neuralef::{Dataset, FeatureMap, Fit, FitSpec, KernelSpec, Mat, Mat64, Model, Result};
 
 /// Eigenpairs asked for.
 const K: usize = 10;

@@ -9,11 +9,11 @@
 //! cargo run --release -p neuralef --example digits [-- SEED]
 //! ```
 
+use neuralef::fit::{ReadoutKind, Steps};
+use neuralef::matrix::Mat64Ref;
+use neuralef::method::Nystrom;
 use neuralef::metrics::{DEFAULT_GAP, compare};
-use neuralef::{
-    Dataset, FeatureMap, Fit, FitSpec, KernelSpec, Mat64, Mat64Ref, Nystrom, ReadoutKind, Result,
-    Steps,
-};
+use neuralef::{Dataset, FeatureMap, Fit, FitSpec, KernelSpec, Mat64, Result};
 
 const K: usize = 10;
 const BEYOND: usize = 5;

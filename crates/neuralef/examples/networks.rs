@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use neuralef::{Mat, NetworkSpec, OptimizerSpec, Tape, l2_normalise};
+use neuralef::nn::{OptimizerSpec, Tape, l2_normalise};
+use neuralef::{Mat, NetworkSpec};
 
 /// The ensemble of the paper's MNIST experiment.
 const CONVNET: &str = "convnet(channels=[32, 64, 128], kernel=5, pool=[2, 2, 1], readout=average)";

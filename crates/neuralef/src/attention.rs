@@ -14,10 +14,10 @@
 use ndarray::{Axis, s};
 use rayon::prelude::*;
 
-use crate::approx::gaussian_frequencies;
 use crate::error::{Error, Result};
 use crate::linalg::{expect_finite_f32, matmul_f32};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::method::gaussian_frequencies;
 use crate::simd::{Fuse, Op, Real, dispatch};
 
 /// Queries of exact attention evaluated together.

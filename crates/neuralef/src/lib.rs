@@ -25,72 +25,50 @@
 //! ```
 //!
 //! [`Fit`] adds observers, checkpoints and validation data; [`FitSpec`] holds every setting, and
-//! [`catalogue`] lists every kernel, network, objective, optimiser and method with its parameters.
+//! [`catalogue`](spec::catalogue) lists every kernel, network, objective, optimiser and method with its parameters.
 
-mod approx;
 pub mod attention;
 pub mod bayes;
 pub mod calibration;
-mod catalogue;
 pub mod closed_form;
 pub mod compare;
-mod data;
+pub mod data;
 mod error;
-mod evaluate;
-mod fit;
-mod kernel;
+mod features;
+pub mod fit;
+pub mod kernel;
 mod linalg;
-mod matrix;
+pub mod matrix;
+pub mod method;
 pub mod metrics;
-mod model;
-mod nn;
-mod objective;
-mod operator;
+pub mod nn;
+pub mod objective;
+mod observer;
+pub mod operator;
 mod optimize;
-mod persist;
+pub mod persist;
 pub mod probe;
+mod readout;
 mod rng;
 pub mod sample;
 pub mod score;
 mod simd;
-mod spec;
+pub mod spec;
 #[cfg(test)]
 mod test_kernels;
+pub mod train;
 
-pub use approx::{
-    Eigenfunctions, FeatureMap, Fitted, METHODS, Method, MethodRecord, Nystrom, Precision, Run,
-    Timings, landmarks,
-};
-pub use catalogue::{Item, Parameter, Section, catalogue};
-pub use data::{
-    Dataset, Density, Dtype, NpyWriter, SYNTHETIC, Standardizer, Synthetic, synthesize, write_csv,
-    write_npy,
-};
+pub use data::Dataset;
 pub use error::{Error, Result};
-pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
-pub use fit::{
-    Certificate, Checkpoint, CheckpointHeader, Control, Event, FitSpec, KernelSource, Observer,
-    OutputForm, PairCertificate, Problem, ReadoutKind, ReadoutRecord, Silent, Split, Steps,
-};
-pub use kernel::{Exponential, KERNELS, Kernel, KernelSpec, Law, PrecomputedKernel, SpectralTerm};
-pub use matrix::{Mat, Mat64, Mat64Mut, Mat64Ref, MatMut, MatRef};
-pub use model::{Fit, Model, ModelInfo, fit};
-pub use nn::{
-    Architecture, L2Batch, LayerInfo, LayerMoments, MOMENTUM, NETWORKS, Network, NetworkFile,
-    NetworkSize, NetworkSpec, OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, Parameters,
-    Role, RunningScale, SCHEDULES, Schedule, Stage, Tape, TensorLayout, TrainedNetwork,
-    WeightLayer, clip, l2_normalise, read_onnx, read_weights, write_weights,
-};
-pub use objective::{
-    EigenGamePca, Estimator, MuEigenGame, NestedLora, Nesting, NeuralEf, OBJECTIVES, Objective,
-    ObjectiveState, Outputs, Spin, Step, Variant,
-};
-pub use operator::{
-    Batch, Diagonal, ExplicitOperator, FeatureEigenpairs, FeatureOperator, Image, KernelOperator,
-    MatrixValued, PrecomputedOperator, Tick,
-};
-pub use persist::{Archive, AtomicFile};
-pub use spec::args::{Args, Entry, Registry};
+pub use features::FeatureMap;
+pub use fit::{Fit, FitSpec, Model, fit};
+pub use kernel::{Kernel, KernelSpec};
+pub use matrix::{Mat, Mat64, MatRef};
+pub use method::Method;
+pub use nn::{Network, NetworkSpec, Optimizer};
+pub use objective::Objective;
+pub use observer::Observer;
+pub use operator::KernelOperator;
 
 /// The README's example, so that it cannot rot.
 #[cfg(doctest)]

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use neuralef::compare::{Comparison, Subject, Target};
-use neuralef::{Control, Dataset, Event, FitSpec, Silent, Steps};
+use neuralef::fit::Steps;
+use neuralef::train::{Control, Event, Silent};
+use neuralef::{Dataset, FitSpec};
 
 fn comparison(subject: Subject, contenders: &[&str]) -> Comparison<'static> {
     let base = FitSpec {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use neuralef::bayes::{Laplace, LaplaceSpec, Predictive, Targets, fit_laplace};
 use neuralef::calibration::assess;
-use neuralef::{
-    Dataset, FitSpec, Mat, NetworkSpec, Nystrom, Silent, TrainedNetwork, fit, metrics, read_onnx,
-    read_weights, write_weights,
-};
+use neuralef::method::Nystrom;
+use neuralef::nn::{TrainedNetwork, read_onnx, read_weights, write_weights};
+use neuralef::train::Silent;
+use neuralef::{Dataset, FitSpec, Mat, NetworkSpec, fit, metrics};
 
 fn file(name: &str) -> String {
     let folder =

@@ -5,10 +5,9 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use neuralef::{
-    Checkpoint, Control, Dataset, Error, EvaluateOptions, Event, Fit, FitSpec, Model, ReadoutKind,
-    Steps, fit,
-};
+use neuralef::fit::{EvaluateOptions, ReadoutKind, Steps};
+use neuralef::train::{Checkpoint, Control, Event};
+use neuralef::{Dataset, Error, Fit, FitSpec, Model, fit};
 
 fn spec(kernel: &str, k: usize, steps: u64) -> FitSpec {
     FitSpec {
@@ -212,7 +211,7 @@ fn a_gram_matrix_keeps_the_pairs_its_kernel_has() {
         (-0.5 * (f64::from(x[[i, 0]]) - f64::from(x[[j, 0]])).powi(2)).exp() as f32
     });
     let path = folder.path().join("gram.npy");
-    neuralef::write_npy(&path, gram.view()).unwrap();
+    neuralef::data::write_npy(&path, gram.view()).unwrap();
     let by_kernel = fit(&data, &spec("rbf(lengthscale=1)", 9, 0)).unwrap();
     let spec = FitSpec { kernel: None, gram: Some(path), ..spec("rbf", 9, 0) };
     let by_gram = fit(&data, &spec).unwrap();
@@ -230,7 +229,7 @@ fn the_certificate_of_few_landmarks_shows_their_error() {
             let mut spec = FitSpec::new("rbf(lengthscale=2)", 4).unwrap();
             spec.method = format!("nystrom(landmarks={landmarks}, selection={selection})");
             let model = fit(&data, &spec).unwrap();
-            let square = |p: &neuralef::PairCertificate| p.residual.powi(2);
+            let square = |p: &neuralef::fit::PairCertificate| p.residual.powi(2);
             model.certificate().pairs.iter().map(square).sum::<f64>().sqrt()
         };
         let (few, many) = (rms(50), rms(800));

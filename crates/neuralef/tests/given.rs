@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ndarray::{Array2, s};
-use neuralef::{
-    Dataset, Error, Fit, FitSpec, Kernel, KernelSource, KernelSpec, Mat64, Mat64Mut, MatMut,
-    MatRef, Model, PrecomputedKernel, ReadoutKind, Steps,
-};
+use neuralef::fit::{KernelSource, ReadoutKind, Steps};
+use neuralef::kernel::PrecomputedKernel;
+use neuralef::matrix::{Mat64Mut, MatMut};
+use neuralef::{Dataset, Error, Fit, FitSpec, Kernel, KernelSpec, Mat64, MatRef, Model};
 
 fn spec(method: &str, k: usize) -> FitSpec {
     FitSpec {

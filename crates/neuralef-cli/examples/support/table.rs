@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use neuralef::{AtomicFile, Error, Result};
+use neuralef::persist::AtomicFile;
+use neuralef::{Error, Result};
 
 /// A table that grows. With a directory, NAME.md and NAME.csv in it hold the rows there are so far,
 /// so that a run that is stopped leaves what it has measured.

@@ -242,10 +242,10 @@ pub(crate) struct TrajectoryArgs {
     pub eigen_network: Option<String>,
     /// Training steps of the eigenfunctions, or `auto`.
     #[arg(long, value_name = "STEPS", default_value = "auto")]
-    pub eigen_steps: neuralef::Steps,
+    pub eigen_steps: neuralef::fit::Steps,
     /// Eigenfunctions of several outputs: joint or factorized.
     #[arg(long, value_name = "FORM", default_value = "joint")]
-    pub output_form: neuralef::OutputForm,
+    pub output_form: neuralef::fit::OutputForm,
     /// From logits with a covariance to probabilities: probit, monte_carlo(samples=..) or
     /// laplace_bridge.
     #[arg(long, value_name = "NAME", default_value = "monte_carlo")]

@@ -1,7 +1,8 @@
 //! `neuralef eval`: how good a model is on given points.
 
 use anyhow::Result;
-use neuralef::{Dataset, EvaluateOptions, Evaluation, Model};
+use neuralef::fit::{EvaluateOptions, Evaluation};
+use neuralef::{Dataset, Model};
 
 use super::expect_width;
 use crate::args::EvalArgs;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use neuralef::{Checkpoint, Dataset, Fit, FitSpec, Model, Timings};
+use neuralef::method::Timings;
+use neuralef::train::Checkpoint;
+use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 
 use crate::args::FitArgs;

@@ -1,8 +1,9 @@
 //! `neuralef inspect`: what a model file holds.
 
 use anyhow::Result;
+use neuralef::Model;
 use neuralef::bayes::{Laplace, LaplaceInfo, Likelihood};
-use neuralef::{Archive, Model};
+use neuralef::persist::Archive;
 
 use crate::args::InspectArgs;
 use crate::output::say;

@@ -9,9 +9,10 @@ use neuralef::bayes::{
     Tuning, fit_laplace,
 };
 use neuralef::calibration::{Bins, Reliability, assess, detect, reliability};
-use neuralef::{
-    Control, Dataset, Error, Event, Mat64, Observer as _, Standardizer, TrainedNetwork,
-};
+use neuralef::data::Standardizer;
+use neuralef::nn::TrainedNetwork;
+use neuralef::train::{Control, Event};
+use neuralef::{Dataset, Error, Mat64, Observer as _};
 use serde_json::{Value, json};
 
 use super::expect_columns;

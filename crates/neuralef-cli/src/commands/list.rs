@@ -1,7 +1,8 @@
 //! `neuralef list`: every name that can be written in a spec, with its parameters.
 
 use anyhow::Result;
-use neuralef::{Error, catalogue};
+use neuralef::Error;
+use neuralef::spec::catalogue;
 use serde_json::json;
 
 use crate::args::ListArgs;

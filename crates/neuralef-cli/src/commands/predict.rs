@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use neuralef::bayes::{Laplace, Likelihood};
-use neuralef::{Dataset, Error, NpyWriter};
+use neuralef::data::NpyWriter;
+use neuralef::{Dataset, Error};
 use serde_json::json;
 
 use super::expect_columns;

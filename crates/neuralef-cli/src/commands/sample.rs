@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use neuralef::nn::read_weights;
 use neuralef::sample::{Sampled, Sampling, Tangents, WeightLaw, nngp, ntk};
-use neuralef::{Dataset, Network, NetworkSpec, read_weights};
+use neuralef::{Dataset, Network, NetworkSpec};
 
 use crate::MEMORY;
 use crate::args::{SampleCommand, SampleNngpArgs, SampleNtkArgs, SamplingArgs};

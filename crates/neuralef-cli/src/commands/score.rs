@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use neuralef::data::{Density, NpyWriter};
 use neuralef::score::{SpectralStein, SteinOptions};
-use neuralef::{Dataset, Density, KernelSpec, Model, NpyWriter};
+use neuralef::{Dataset, KernelSpec, Model};
 use serde_json::{Value, json};
 
 use super::{expect_columns, expect_width};

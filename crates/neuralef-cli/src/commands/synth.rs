@@ -1,7 +1,7 @@
 //! `neuralef synth`: writes a synthetic data set.
 
 use anyhow::Result;
-use neuralef::{NpyWriter, synthesize};
+use neuralef::data::{NpyWriter, synthesize};
 use serde_json::json;
 
 use crate::args::SynthArgs;

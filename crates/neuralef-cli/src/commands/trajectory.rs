@@ -8,9 +8,9 @@ use neuralef::bayes::trajectory::{
     MeanSoftmax, StatesWriter, Training, Trajectory, centred_features, covariances, logits,
 };
 use neuralef::calibration::{assess, softmax};
-use neuralef::{
-    Dataset, Error, Fit, FitSpec, Mat64, Mat64Ref, Model, NetworkSpec, read_weights, write_weights,
-};
+use neuralef::matrix::Mat64Ref;
+use neuralef::nn::{read_weights, write_weights};
+use neuralef::{Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec};
 use serde_json::{Value, json};
 
 use super::expect_columns;

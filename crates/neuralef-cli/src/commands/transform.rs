@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use neuralef::{Dataset, Mat, Model, NpyWriter};
+use neuralef::data::NpyWriter;
+use neuralef::{Dataset, Mat, Model};
 use serde_json::json;
 
 use super::expect_width;

@@ -1,6 +1,6 @@
 //! Model files that are truncated, foreign or hostile: refused, with the file named.
 
-use neuralef::Archive;
+use neuralef::persist::Archive;
 use serde_json::{Value, json};
 
 use crate::common::{Folder, TINY};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ndarray::Array2;
 use ndarray_npy::{read_npy, write_npy};
-use neuralef::Archive;
+use neuralef::persist::Archive;
 use serde_json::Value;
 
 /// Options of a fit that takes a fraction of a second.

@@ -1,7 +1,8 @@
 //! Posteriors of trained networks at the command line.
 
 use ndarray::{Array2, Axis};
-use neuralef::{NetworkSpec, write_weights};
+use neuralef::NetworkSpec;
+use neuralef::nn::write_weights;
 use serde_json::Value;
 
 use crate::common::{Folder, numbers, points};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ndarray::Array2;
 
 use super::{KnownSpectrum, check_points, interval, positive};
-use crate::approx::{FeatureMap, Nystrom};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
 use crate::kernel::Kernel;
 use crate::linalg::matmul_f64;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::method::Nystrom;
 
 /// Largest number of nodes accepted: the rule and the eigenproblem take n × n matrices.
 const MAX_NODES: usize = 4096;

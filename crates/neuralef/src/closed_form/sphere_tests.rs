@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::closed_form::PeriodicUniform;
+use crate::data::synthesize;
 use crate::matrix::Mat;
-use crate::synthesize;
 
 fn sample(n: usize, d: usize, seed: u64) -> Mat {
     let set = synthesize(&format!("sphere(n={n}, d={d}, seed={seed})"), 0).unwrap();
@@ -156,7 +156,7 @@ fn a_large_sample_has_these_eigenpairs() {
         let kernel = kernel.resolve(None, 0).unwrap();
         let known = SphereDotProduct::rbf(d, 1.0).unwrap();
         let k = 1 + d;
-        let fitted = crate::Nystrom::fit(kernel, x.clone(), k).unwrap();
+        let fitted = crate::method::Nystrom::fit(kernel, x.clone(), k).unwrap();
         let found = crate::FeatureMap::eigenvalues(&fitted).unwrap().to_vec();
         let (want, psi) =
             (known.eigenvalues(k).unwrap(), known.eigenfunctions(x.view(), k).unwrap());

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::approx::{FeatureMap, Nystrom};
 use crate::closed_form::{Case, case};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, FitSpec, Observer, Steps};
+use crate::features::FeatureMap;
+use crate::fit::{FitSpec, Steps};
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64};
+use crate::method::Nystrom;
+use crate::observer::{Control, Event, Observer};
 
 mod contender;
 mod summary;

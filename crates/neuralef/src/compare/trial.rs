@@ -7,14 +7,15 @@ use ndarray::{Axis, s};
 use serde::Serialize;
 
 use super::{MemoryMeter, Pairs};
-use crate::approx::Timings;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, FitSpec, Observer};
+use crate::fit::FitSpec;
+use crate::fit::{Fit, Model};
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::method::Timings;
 use crate::metrics;
-use crate::model::{Fit, Model};
+use crate::observer::{Control, Event, Observer};
 
 /// Points on either side of the pairs of the Gram error, at most.
 const GRAM_POINTS: usize = 1024;

@@ -4,13 +4,13 @@ use ndarray::{Array1, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Problem, every};
-use super::readout::relative_residuals;
-use crate::approx::FeatureMap;
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::metrics;
-use crate::operator::{Batch, Image, rows_of_points};
+use crate::operator::{AppliedOperator, Batch, rows_of_points};
+use crate::readout::relative_residuals;
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
@@ -86,7 +86,7 @@ pub(crate) fn certify(
     let c = problem.operator.outputs();
     let (m, n) = (psi.nrows() / c, train_psi.nrows() / c);
 
-    let image = problem.operator.image(train, train_psi.clone())?;
+    let image = problem.operator.applied(train, train_psi.clone())?;
     let residuals = relative_residuals(&psi, &images(&*image, &held_out)?, eigenvalues, m);
     // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ.
     let rows: Vec<usize> = train.iter().flat_map(|b| b.indices.iter().copied()).collect();
@@ -197,7 +197,7 @@ fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
     stack(&parts)
 }
 
-fn images(image: &dyn Image, points: &[Batch]) -> Result<Mat64> {
+fn images(image: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> {
     stack(&points.iter().map(|b| image.at(b)).collect::<Result<Vec<_>>>()?)
 }
 
@@ -242,7 +242,7 @@ fn population_residuals(
     for g in 0..groups {
         let rows = member(g);
         let indices: Vec<usize> = rows.iter().map(|&r| problem.certificate[r]).collect();
-        let image = problem.operator.image(
+        let image = problem.operator.applied(
             &[problem.batch(&indices)?],
             psi.select(Axis(0), &rows_of_points(&rows, outputs)),
         )?;

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::budget::Load;
-use super::outputs::Layout;
 use super::source::KernelSource;
 use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
@@ -16,6 +14,8 @@ use crate::objective::OBJECTIVES;
 use crate::operator::{
     BLOCK, Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
 };
+use crate::readout::budget::Load;
+use crate::readout::outputs::Layout;
 use crate::rng;
 
 /// The most held-out points that choose a truncation, and again that a certificate looks at.

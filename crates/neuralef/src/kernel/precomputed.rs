@@ -6,11 +6,12 @@ use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
 /// A kernel whose points carry their own values: point x is the row (κ(x, x₁), …, κ(x, x_N), i), with i
 /// the number of x among the N training points x₁ … x_N, from 0, or −1 for any other point. One of two
-/// points must be a training point. With [`KernelSource::Kernel`](crate::KernelSource::Kernel) and
+/// points must be a training point. With [`KernelSource::Kernel`](crate::fit::KernelSource::Kernel) and
 /// training points in order, `nystrom` and `kernel_pca` serve Gram matrices.
 ///
 /// ```
-/// use neuralef::{Kernel, PrecomputedKernel};
+/// use neuralef::Kernel;
+/// use neuralef::kernel::PrecomputedKernel;
 ///
 /// let kernel = PrecomputedKernel::new(2);
 /// let train = ndarray::array![[1.0, 0.5, 0.0], [0.5, 2.0, 1.0]];

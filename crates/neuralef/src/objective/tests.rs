@@ -5,11 +5,11 @@ use rand::RngExt as _;
 use super::{OBJECTIVES, Outputs};
 use crate::data::Dataset;
 use crate::error::Error;
-use crate::fit::learner::Learner;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{NetworkSpec, OptimizerSpec};
 use crate::operator::{Batch, ExplicitOperator, KernelOperator, PrecomputedOperator};
+use crate::train::learner::Learner;
 
 pub(super) fn random(rows: usize, columns: usize, seed: u64) -> Mat64 {
     let mut rng = crate::rng::stream(seed, "test", 0);
@@ -410,12 +410,16 @@ fn operators_are_not_asked_where_nobody_looks() {
             &self,
             _: &Batch,
             _: crate::MatRef<'_>,
-            _: crate::Diagonal,
-            _: crate::MatMut<'_>,
+            _: crate::operator::Diagonal,
+            _: crate::matrix::MatMut<'_>,
         ) -> crate::Result<()> {
             Err(Error::parameter("operator", "no call", "one"))
         }
-        fn image<'a>(&'a self, _: &[Batch], _: Mat64) -> crate::Result<Box<dyn crate::Image + 'a>> {
+        fn applied<'a>(
+            &'a self,
+            _: &[Batch],
+            _: Mat64,
+        ) -> crate::Result<Box<dyn crate::operator::AppliedOperator + 'a>> {
             Err(Error::parameter("operator", "no call", "one"))
         }
         fn diag(&self, _: &Batch) -> crate::Result<Vec<f64>> {

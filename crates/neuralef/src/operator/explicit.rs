@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, s};
 use rayon::prelude::*;
 
-use super::{BLOCK, Batch, Diagonal, Image, KernelOperator, Tick, finish_batch};
+use super::{AppliedOperator, BLOCK, Batch, Diagonal, KernelOperator, Tick, finish_batch};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::linalg;
@@ -56,9 +56,13 @@ impl KernelOperator for ExplicitOperator {
         })
     }
 
-    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
+    fn applied<'a>(
+        &'a self,
+        sample: &[Batch],
+        values: Mat64,
+    ) -> Result<Box<dyn AppliedOperator + 'a>> {
         let x = stack(sample, &values)?;
-        Ok(Box::new(ExplicitImage { kernel: &*self.kernel, x, values }))
+        Ok(Box::new(AppliedKernel { kernel: &*self.kernel, x, values }))
     }
 
     fn quadratic_form(
@@ -110,13 +114,13 @@ impl KernelOperator for ExplicitOperator {
     }
 }
 
-struct ExplicitImage<'a> {
+struct AppliedKernel<'a> {
     kernel: &'a dyn Kernel,
     x: Mat,
     values: Mat64,
 }
 
-impl Image for ExplicitImage<'_> {
+impl AppliedOperator for AppliedKernel<'_> {
     fn at(&self, points: &Batch) -> Result<Mat64> {
         let (n, r) = self.values.dim();
         let mut out = Mat64::zeros((points.x.nrows(), r));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{ArrayView1, Axis, aview1, s};
 
 use super::matrix_valued::{Part, add_block, output_product, rows_of_points, symmetrise};
-use super::{Batch, Diagonal, Image, KernelOperator, MatrixValued, Tick, finish_batch};
+use super::{AppliedOperator, Batch, Diagonal, KernelOperator, MatrixValued, Tick, finish_batch};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -189,7 +189,11 @@ impl KernelOperator for FeatureOperator {
         Ok(())
     }
 
-    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
+    fn applied<'a>(
+        &'a self,
+        sample: &[Batch],
+        values: Mat64,
+    ) -> Result<Box<dyn AppliedOperator + 'a>> {
         let n: usize = sample.iter().map(|b| b.indices.len()).sum();
         if n * self.outputs() != values.nrows() || n == 0 {
             let got = format!("{} × {}", values.nrows(), values.ncols());
@@ -211,7 +215,7 @@ impl KernelOperator for FeatureOperator {
         }
         let mut weights = weights.unwrap_or_default();
         weights /= (n * self.samples()) as f64;
-        Ok(Box::new(FeatureImage { operator: self, weights }))
+        Ok(Box::new(AppliedFeatures { operator: self, weights }))
     }
 
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
@@ -333,12 +337,12 @@ fn combine(phi: Mat64Ref<'_>, direction: ArrayView1<'_, f64>) -> Mat64 {
     out
 }
 
-struct FeatureImage<'a> {
+struct AppliedFeatures<'a> {
     operator: &'a FeatureOperator,
     weights: Mat64,
 }
 
-impl Image for FeatureImage<'_> {
+impl AppliedOperator for AppliedFeatures<'_> {
     fn at(&self, points: &Batch) -> Result<Mat64> {
         let c = self.operator.outputs();
         let at_a_time = self.operator.points_at_a_time();

@@ -71,7 +71,7 @@ fn check(operator: &dyn KernelOperator, gram: &Mat64, c: usize, error: f64) {
     let of_sample = rows_of_points(&sample, c);
     let values = random(of_sample.len(), 4, 6);
     let blocks = [batch(&sample[..9]), batch(&sample[9..])];
-    let image = operator.image(&blocks, values.clone()).unwrap();
+    let image = operator.applied(&blocks, values.clone()).unwrap();
     let across = gram.select(Axis(0), &rows).select(Axis(1), &of_sample);
     close(&image.at(&batch(&points)).unwrap(), &(across.dot(&values) / n), 10.0 * error);
     let own = gram.select(Axis(0), &of_sample).select(Axis(1), &of_sample);
@@ -83,7 +83,7 @@ fn check(operator: &dyn KernelOperator, gram: &Mat64, c: usize, error: f64) {
         let want = local.slice(s![p * c..(p + 1) * c, p * c..(p + 1) * c]).diag().sum();
         assert!((value - want).abs() < 10.0 * error, "{value} {want}");
     }
-    assert!(operator.image(&blocks, random(3, 4, 6)).is_err());
+    assert!(operator.applied(&blocks, random(3, 4, 6)).is_err());
 }
 
 #[test]

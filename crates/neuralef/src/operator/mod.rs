@@ -81,21 +81,25 @@ pub trait KernelOperator: Send + Sync {
     ///
     /// # Errors
     /// Shape errors and what the kernel or its storage reports.
-    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>>;
+    fn applied<'a>(
+        &'a self,
+        sample: &[Batch],
+        values: Mat64,
+    ) -> Result<Box<dyn AppliedOperator + 'a>>;
 
     /// BᵀT̂B/(nC) for the empirical operator T̂ of `sample` and values B at its n points (n·C × r,
     /// double precision), symmetrised: what a Rayleigh–Ritz readout decomposes. `tick` is told (blocks
     /// done, blocks in all), and ends the work by an error.
     ///
     /// # Errors
-    /// As [`image`](KernelOperator::image), and what `tick` returns.
+    /// As [`applied`](KernelOperator::applied), and what `tick` returns.
     fn quadratic_form(
         &self,
         sample: &[Batch],
         values: &Mat64,
         tick: &mut Tick<'_>,
     ) -> Result<Mat64> {
-        let image = self.image(sample, values.clone())?;
+        let image = self.applied(sample, values.clone())?;
         let mut sum = Mat64::zeros((values.ncols(), values.ncols()));
         let mut row = 0;
         for (done, batch) in sample.iter().enumerate() {
@@ -115,7 +119,7 @@ pub trait KernelOperator: Send + Sync {
     /// As [`apply`](KernelOperator::apply).
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>>;
 
-    /// Relative rounding error of the kernel values that [`image`](KernelOperator::image) sees:
+    /// Relative rounding error of the kernel values that [`applied`](KernelOperator::applied) sees:
     /// eigenvalues below this level of the largest are noise.
     fn unit_roundoff(&self) -> f64 {
         f64::EPSILON
@@ -145,8 +149,8 @@ fn expect_points(sample: &[Batch], n: usize) -> Result<()> {
     Err(Error::shape("functions at the sample", format!("{points} × r"), format!("{n} × r")))
 }
 
-/// The function T̂v of a fixed sample and fixed values v: see [`KernelOperator::image`].
-pub trait Image: Send + Sync {
+/// The function T̂v of a fixed sample and fixed values v: see [`KernelOperator::applied`].
+pub trait AppliedOperator: Send + Sync {
     /// Its values at `points`, n·C × r.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Axis, s};
 
 use super::matrix_valued::{Part, add_block, output_product, rows_of_points, symmetrise};
-use super::{Batch, Diagonal, Image, KernelOperator, MatrixValued, Tick, finish_batch};
+use super::{AppliedOperator, Batch, Diagonal, KernelOperator, MatrixValued, Tick, finish_batch};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -125,14 +125,18 @@ impl KernelOperator for PrecomputedOperator {
         Ok(())
     }
 
-    fn image<'a>(&'a self, sample: &[Batch], values: Mat64) -> Result<Box<dyn Image + 'a>> {
+    fn applied<'a>(
+        &'a self,
+        sample: &[Batch],
+        values: Mat64,
+    ) -> Result<Box<dyn AppliedOperator + 'a>> {
         let columns: Vec<usize> = sample.iter().flat_map(|b| b.indices.iter().copied()).collect();
         let rows = columns.len() * self.outputs();
         if rows != values.nrows() || columns.is_empty() {
             let got = format!("{} × {}", values.nrows(), values.ncols());
             return Err(Error::shape("values of the image", format!("{rows} × r"), got));
         }
-        Ok(Box::new(PrecomputedImage { operator: self, columns, values }))
+        Ok(Box::new(AppliedGram { operator: self, columns, values }))
     }
 
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
@@ -211,13 +215,13 @@ impl MatrixValued for PrecomputedOperator {
     }
 }
 
-struct PrecomputedImage<'a> {
+struct AppliedGram<'a> {
     operator: &'a PrecomputedOperator,
     columns: Vec<usize>,
     values: Mat64,
 }
 
-impl Image for PrecomputedImage<'_> {
+impl AppliedOperator for AppliedGram<'_> {
     fn at(&self, points: &Batch) -> Result<Mat64> {
         let c = self.operator.outputs();
         let mut out = Mat64::zeros((points.indices.len() * c, self.values.ncols()));

@@ -74,7 +74,7 @@ fn check(operator: &dyn KernelOperator, x: &Mat, dense: &Mat64) {
         assert!(form[(at.1, at.0)] == *a, "not symmetric");
     }
     let (first, second) = sample.split_at(33);
-    let image = operator.image(&[batch(x, first), batch(x, second)], values.clone()).unwrap();
+    let image = operator.applied(&[batch(x, first), batch(x, second)], values.clone()).unwrap();
     let rows = dense.select(Axis(0), &indices).select(Axis(1), &sample);
     let expected = rows.dot(&values) / sample.len() as f64;
     let tolerance = 20.0 * operator.unit_roundoff() * scale;
@@ -175,7 +175,7 @@ fn wrong_shapes_are_refused() {
     let mut out = Mat::zeros((3, 1));
     let wrong = random(3, 1, 1);
     assert!(operator.apply(&points, wrong.view(), Diagonal::Keep, out.view_mut()).is_err());
-    assert!(operator.image(&[points], Mat64::zeros((3, 1))).is_err());
+    assert!(operator.applied(&[points], Mat64::zeros((3, 1))).is_err());
 }
 
 #[test]

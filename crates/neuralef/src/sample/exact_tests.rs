@@ -78,7 +78,7 @@ fn products_of_jacobians_by_finite_differences() {
             .flatten()
             .flat_map(|t| {
                 let square = match t.role {
-                    crate::Role::Weight { fan_in } => 2.5 / fan_in as f64,
+                    crate::nn::Role::Weight { fan_in } => 2.5 / fan_in as f64,
                     _ => 0.3,
                 };
                 vec![square; t.shape.iter().product()]
@@ -178,7 +178,7 @@ fn several_outputs_convolutions_and_frozen_norms() {
             let error = exact_ntk(&*network, images.view(), None, None, MIB).unwrap_err();
             assert!(error.to_string().contains("freeze it first"), "{error}");
             // Statistics of a training step, so that they are not 0 and 1.
-            let mut tape = crate::Tape::default();
+            let mut tape = crate::nn::Tape::default();
             network.forward(images.view(), Some(&mut tape)).unwrap();
             network.settle(&tape, MOMENTUM);
             network.freeze(true);

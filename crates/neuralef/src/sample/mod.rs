@@ -3,7 +3,7 @@
 //! [`nngp`] takes the outputs of S random networks, [`ntk`] the derivatives of one network along S
 //! random directions. Both stream Φ to a `.npy` file ([`FeatureStore`]) that a killed run continues,
 //! and never hold more of it than the memory budget. [`exact_ntk`] gives the tangent kernel itself for
-//! small sets. A [`FeatureOperator`](crate::FeatureOperator) over the file serves a fit.
+//! small sets. A [`FeatureOperator`](crate::operator::FeatureOperator) over the file serves a fit.
 //!
 //! Φ is (N·C) × S, row-major: S numbers for each (point, output), the C outputs of a point in
 //! consecutive rows. A point's features have the same bits whatever points are sampled with it and
@@ -17,7 +17,7 @@
 //! let networks = "mlp(hidden=[64], activation=erf)".parse()?;
 //! let sampling = sample::Sampling { samples: 200, ..Default::default() };
 //! let law = sample::WeightLaw::new(2.0, 1.0);
-//! let phi = sample::nngp(&networks, &data, &law, &sampling, &path, &mut neuralef::Silent)?;
+//! let phi = sample::nngp(&networks, &data, &law, &sampling, &path, &mut neuralef::train::Silent)?;
 //! assert_eq!((phi.points, phi.outputs, phi.samples), (100, 1, 200));
 //! let phi = phi.open()?; // 100 × 200
 //! # assert_eq!((phi.len(), phi.width()), (100, 200));

@@ -10,9 +10,9 @@ use super::WeightLaw;
 use super::stream::{Sampled, Sampler, Sampling, share, stream};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::Observer;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, NetworkSpec};
+use crate::observer::Observer;
 
 /// Networks that are evaluated together, at most.
 const GROUP: usize = 64;

@@ -14,10 +14,10 @@ use super::digest;
 use super::stream::{Sampled, Sampler, Sampling, share, stream};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::Observer;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, Parameters, TensorLayout, expect_frozen, finite_jacobians, outputs_of};
+use crate::observer::Observer;
 use crate::rng;
 use crate::spec::args::{Entry, Registry};
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::ntk::default_epsilon;
 use super::tests::{all, assert_kernel, dataset, points, spec};
 use super::*;
-use crate::Dtype;
+use crate::data::Dtype;
 use crate::error::Error;
-use crate::fit::{Control, Event, Silent};
 use crate::matrix::Mat;
 use crate::nn::Network;
+use crate::observer::{Control, Event, Silent};
 
 fn run(
     network: &mut dyn Network,

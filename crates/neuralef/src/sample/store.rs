@@ -67,7 +67,8 @@ pub struct FeatureLayout {
 ///
 /// ```
 /// use neuralef::sample::{FeatureLayout, FeatureStore, Fill};
-/// use neuralef::{Dtype, Mat};
+/// use neuralef::Mat;
+/// use neuralef::data::Dtype;
 /// # let dir = tempfile::tempdir().map_err(|e| neuralef::Error::io("temporary", e))?;
 /// # let path = dir.path().join("phi.npy");
 /// let layout = FeatureLayout { rows: 3, columns: 2, dtype: Dtype::F16, fill: Fill::Rows };

@@ -4,8 +4,9 @@ use ndarray::s;
 use serde_json::json;
 
 use super::*;
+use crate::Dataset;
+use crate::data::NpyWriter;
 use crate::matrix::Mat;
-use crate::{Dataset, NpyWriter};
 
 const ROWS: usize = 23;
 const COLUMNS: usize = 11;

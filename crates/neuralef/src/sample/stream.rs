@@ -17,8 +17,8 @@ use super::digest;
 use super::store::{FeatureLayout, FeatureStore, Fill};
 use crate::data::{Dataset, Dtype};
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, Observer};
 use crate::matrix::{Mat, MatRef};
+use crate::observer::{Control, Event, Observer};
 
 /// Points of the first block of a run.
 const FIRST: usize = 64;

@@ -5,11 +5,13 @@ use std::path::Path;
 use ndarray::{Axis, array};
 
 use super::*;
+use crate::data::Dtype;
 use crate::error::Error;
-use crate::fit::{Control, Event, Silent};
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::nn::NetworkSpec;
-use crate::{Batch, Dataset, Diagonal, Dtype, FeatureOperator, KernelOperator as _, KernelSpec};
+use crate::observer::{Control, Event, Silent};
+use crate::operator::{Batch, Diagonal, FeatureOperator};
+use crate::{Dataset, KernelOperator as _, KernelSpec};
 
 pub(super) fn spec(text: &str) -> NetworkSpec {
     text.parse().unwrap()

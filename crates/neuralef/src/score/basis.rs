@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::approx::{FeatureMap as _, Nystrom};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap as _;
+use crate::fit::Model;
 use crate::matrix::{Mat64, MatRef};
-use crate::model::Model;
+use crate::method::Nystrom;
 
 /// Eigenfunctions with gradients.
 pub(super) enum Basis {

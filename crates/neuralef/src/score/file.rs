@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::basis::Basis;
 use super::{SpectralStein, SteinRecord};
-use crate::approx::{FeatureMap as _, load_nystrom};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap as _;
+use crate::fit::Model;
 use crate::kernel::KernelSpec;
-use crate::model::Model;
+use crate::method::load_nystrom;
 use crate::persist::Archive;
 
 /// Kind of archive that the file of an estimator is.

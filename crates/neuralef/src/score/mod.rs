@@ -16,7 +16,8 @@
 //!
 //! ```
 //! use neuralef::score::{SpectralStein, SteinOptions};
-//! use neuralef::{Dataset, Density, KernelSpec};
+//! use neuralef::{Dataset, KernelSpec};
+//! use neuralef::data::Density;
 //!
 //! let samples = Dataset::open("banana(n=500)", 0)?;
 //! let x = samples.range(0..500)?;
@@ -36,13 +37,13 @@ use std::sync::Arc;
 use ndarray::s;
 use serde::{Deserialize, Serialize};
 
-use crate::approx::Nystrom;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::fit::Model;
 use crate::kernel::Kernel;
 use crate::linalg::{expect_finite_f64, matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
-use crate::model::Model;
+use crate::method::Nystrom;
 
 mod basis;
 mod file;

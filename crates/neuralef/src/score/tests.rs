@@ -6,11 +6,11 @@ use ndarray::{Array1, Axis, s};
 
 use super::*;
 use crate::data::{Density, synthesize};
+use crate::fit::Fit;
 use crate::fit::{FitSpec, ReadoutKind, Steps};
 use crate::kernel::KernelSpec;
 use crate::linalg::eigh;
 use crate::matrix::Mat;
-use crate::model::Fit;
 use crate::nn::NetworkSpec;
 use crate::persist::Archive;
 

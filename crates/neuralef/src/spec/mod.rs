@@ -1,4 +1,8 @@
 //! Specs: how users say what they want, in text. The same forms serve CLI, TOML and Python.
 
 pub(crate) mod args;
+mod catalogue;
 pub(crate) mod text;
+
+pub use args::{Args, Entry, Registry, Sample};
+pub use catalogue::{Item, Parameter, Section, catalogue};

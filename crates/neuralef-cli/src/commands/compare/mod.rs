@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use neuralef::compare::{Comparison, MemoryMeter, Report, Subject, Target};
-use neuralef::{AtomicFile, Dataset, FitSpec, Steps};
+use neuralef::fit::Steps;
+use neuralef::persist::AtomicFile;
+use neuralef::{Dataset, FitSpec};
 
 use crate::MEMORY;
 use crate::args::CompareArgs;

@@ -10,10 +10,10 @@ use super::likelihood::weighted;
 use crate::bayes::predictive::products;
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, Observer};
 use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
 use crate::nn::{Network, jacobian_blocks};
+use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 
 /// Points whose features are held at a time.

@@ -10,9 +10,9 @@ use super::likelihood::without;
 use super::source::Source;
 use super::wide::{InParameters, WIDTH};
 use crate::error::Result;
-use crate::fit::Observer;
 use crate::matrix::Mat64;
 use crate::nn::{Network, expect_one};
+use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
 

@@ -8,12 +8,12 @@ use rand::Rng as _;
 
 use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task, tell};
 use super::source::Source;
-use crate::approx::landmarks;
 use crate::error::{Error, Result};
-use crate::fit::{Event, Observer};
 use crate::linalg::{self, eigh_bytes, top_eigh};
 use crate::matrix::{Mat, Mat64};
+use crate::method::landmarks;
 use crate::nn::{Network, expect_one, jacobian_blocks};
+use crate::observer::{Event, Observer};
 use crate::persist::Archive;
 use crate::rng;
 use crate::spec::args::{Args, Entry};

@@ -11,9 +11,9 @@ use super::source::SourceSpec;
 use super::{Laplace, LaplaceInfo, LaplaceSeconds, expect_positive, seconds};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
-use crate::fit::{Event, Observer};
 use crate::matrix::Mat64;
 use crate::nn::{Network, TrainedNetwork};
+use crate::observer::{Event, Observer};
 
 /// What a Laplace approximation is asked to be.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,10 +7,10 @@ use super::likelihood::without;
 use super::source::Source;
 use super::wide::{InParameters, Layer};
 use crate::error::Result;
-use crate::fit::Observer;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{LayerMoments, Network, expect_one};
+use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
 

@@ -7,10 +7,10 @@ use ndarray::{Array1, Axis, s};
 use super::curvature::{Block, Curvature, FeatureSpace, InFeatures, Sums, Task};
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::fit::Observer;
 use crate::linalg::{eigh, eigh_bytes, matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref};
 use crate::nn::{Network, Role};
+use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};
 

@@ -7,9 +7,9 @@ use ndarray::Array3;
 use super::curvature::{Block, Curvature, Sums, Task};
 use super::source::Source;
 use crate::error::Result;
-use crate::fit::Observer;
 use crate::matrix::Mat64;
 use crate::nn::Network;
+use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
 

@@ -21,7 +21,9 @@
 //!
 //! ```no_run
 //! use neuralef::bayes::{LaplaceSpec, Predictive, Targets};
-//! use neuralef::{Dataset, Silent, TrainedNetwork};
+//! use neuralef::Dataset;
+//! use neuralef::nn::TrainedNetwork;
+//! use neuralef::train::Silent;
 //!
 //! let network = TrainedNetwork::open("classifier.onnx", None)?;
 //! let train = Dataset::open("train.npy", 0)?;

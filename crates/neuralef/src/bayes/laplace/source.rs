@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::curvature::{Curvature, Sums, Task};
 use super::{diagonal, directions, eigenfunctions, kronecker, last_layer, map};
 use crate::error::{Error, Result};
-use crate::fit::Observer;
 use crate::nn::{Network, expect_one};
+use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Registry;
 

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use ndarray::{Array1, Array3, Axis, s};
 
 use super::{Laplace, LaplaceSpec, Targets};
+use crate::Dataset;
 use crate::calibration::softmax;
 use crate::linalg::tests::random;
 use crate::linalg::{cholesky_jittered, eigh};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, TrainedNetwork, jacobians, write_weights};
-use crate::{Dataset, Silent};
+use crate::train::Silent;
 
 const SOURCES: [&str; 9] = [
     "neuralef(components=3, points=40, samples=200)",
@@ -274,7 +275,7 @@ fn kfac_of_normalisation() {
     let case = convolutional(12);
     let (gram, laplace) = (case.gauss_newton(12), case.fit("kfac"));
     for tensor in &case.network.parameters().layouts()[0] {
-        if matches!(tensor.role, crate::Role::Scale | crate::Role::Shift) {
+        if matches!(tensor.role, crate::nn::Role::Scale | crate::nn::Role::Shift) {
             let truth = gram.diag().slice(s![tensor.range()]).to_owned();
             let scale = truth.fold(0.0f64, |m, v| m.max(*v));
             let found = &laplace.curvatures()[tensor.range()];
@@ -363,7 +364,7 @@ fn folded_eigenfunctions_are_those_of_the_model() {
         outputs: 3,
         n_components: 4,
         network: text.parse().unwrap(),
-        steps: crate::Steps::Exactly(0),
+        steps: crate::fit::Steps::Exactly(0),
         ..Default::default()
     };
     let model = crate::fit(&data, &spec).unwrap();

@@ -22,12 +22,13 @@
 //! Eigenfunctions are joint, one function with C outputs, normalised by E Σ_c ψ_c² = 1: the readout
 //! makes them orthonormal in that sense whatever normalisation the training had, so that normalising
 //! each class by itself, as the paper trains, leaves the result alone.
-//! [`OutputForm::Factorized`](crate::OutputForm) has scalar functions times vectors of outputs.
+//! [`OutputForm::Factorized`](crate::fit::OutputForm) has scalar functions times vectors of outputs.
 //!
 //! ```
 //! use neuralef::bayes::trajectory::{StatesWriter, Training, centred_features, predict};
 //! use neuralef::bayes::{Predictive, Targets};
-//! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec, Silent};
+//! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec};
+//! use neuralef::train::Silent;
 //! # let dir = tempfile::tempdir().map_err(|e| neuralef::Error::io("temporary", e))?;
 //! # let (states, phi) = (dir.path().join("states.npy"), dir.path().join("phi.npy"));
 //!
@@ -56,8 +57,8 @@ use serde::Serialize;
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, Observer};
 use crate::nn::{Network, Parameters};
+use crate::observer::{Control, Event, Observer};
 
 mod augment;
 mod loss;

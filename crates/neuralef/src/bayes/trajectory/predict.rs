@@ -7,8 +7,8 @@ use crate::bayes::predictive::products;
 use crate::calibration::softmax;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::fit::Model;
 use crate::matrix::{Mat64, MatRef};
-use crate::model::Model;
 use crate::nn::Network;
 
 /// Points evaluated together.

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::data::{Dataset, Dtype, NpyWriter};
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, Observer};
 use crate::matrix::{Mat, MatRef};
 use crate::nn::Network;
+use crate::observer::{Control, Event, Observer};
 use crate::sample::{FeatureLayout, FeatureStore, Fill, Sampled, digest_of};
 
 use super::predict::for_blocks;

@@ -9,9 +9,10 @@ use rand::seq::SliceRandom as _;
 use super::loss::loss;
 use super::*;
 use crate::bayes::Targets;
-use crate::fit::{FitSpec, Silent, Steps};
+use crate::fit::{FitSpec, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::NetworkSpec;
+use crate::observer::Silent;
 use crate::{Fit, Model, rng};
 
 fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
@@ -149,7 +150,7 @@ fn refreshed_statistics_are_those_of_the_data() {
     }
     // The whole at once: training mode and inference agree but for the unbiased variance, 96/95.
     refresh(&mut *network, &data, 100, 0).unwrap();
-    let mut tape = crate::Tape::default();
+    let mut tape = crate::nn::Tape::default();
     let training = network.forward(x.view(), Some(&mut tape)).unwrap();
     let inferred = network.forward(x.view(), None).unwrap();
     for (a, b) in training.iter().zip(&inferred) {

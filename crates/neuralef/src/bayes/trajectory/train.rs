@@ -14,8 +14,8 @@ use super::{Trajectory, TrajectoryRecord};
 use crate::bayes::Targets;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, Observer};
 use crate::nn::{MOMENTUM, Network, Optimizer, OptimizerSpec, Parameters, Schedule, Tape, clip};
+use crate::observer::{Control, Event, Observer};
 use crate::rng;
 
 /// How a network is trained, and how states are taken from the end of its training.

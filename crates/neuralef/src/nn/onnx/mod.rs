@@ -59,7 +59,7 @@ pub(super) const ONNX: &[Parameter] = &[
 /// size: at most 2¹⁴ nodes and 2²⁶ values for a row are accepted.
 ///
 /// ```no_run
-/// let network = neuralef::read_onnx("resnet20.onnx")?;
+/// let network = neuralef::nn::read_onnx("resnet20.onnx")?;
 /// let logits = network.forward(neuralef::Mat::zeros((1, 3072)).view(), None)?;
 /// # Ok::<(), neuralef::Error>(())
 /// ```

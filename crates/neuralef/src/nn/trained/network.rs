@@ -33,7 +33,7 @@ const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
 /// is still the same.
 ///
 /// ```no_run
-/// use neuralef::TrainedNetwork;
+/// use neuralef::nn::TrainedNetwork;
 ///
 /// let onnx = TrainedNetwork::open("resnet20.onnx", None)?;
 /// let weights = TrainedNetwork::open("resnet20.safetensors", Some("shared_resnet(depth=20)"))?;

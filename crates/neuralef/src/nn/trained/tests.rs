@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::fit::{ReadoutKind, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, Tape, rows_of_outputs, write_weights};
 use crate::sample::exact_ntk;
-use crate::{
-    Checkpoint, Control, Dataset, Event, Fit, FitSpec, Model, ReadoutKind, Steps, linalg, rng,
-};
+use crate::train::{Checkpoint, Control, Event};
+use crate::{Dataset, Fit, FitSpec, Model, linalg, rng};
 
 const TRUNK: &str = "shared_convnet(channels=[4, 6], kernel=3, pool=[2, 1])";
 

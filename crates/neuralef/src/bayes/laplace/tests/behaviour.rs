@@ -3,12 +3,14 @@
 use ndarray::s;
 
 use super::{Case, SOURCES, convolutional};
+use crate::Error;
 use crate::bayes::Predictive;
 use crate::bayes::laplace::{Criterion, Laplace, LaplaceSpec, SourceSpec, Targets};
+use crate::data::Standardizer;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
 use crate::persist::Archive;
-use crate::{Control, Error, Event, Silent, Standardizer};
+use crate::train::{Control, Event, Silent};
 
 /// Nothing in the file of a posterior makes reading it panic, or take memory that the file has not.
 #[test]

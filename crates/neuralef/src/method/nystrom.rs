@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
-use super::FeatureMap;
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
 use crate::kernel::Kernel;
 use crate::linalg::{
     PartialEigen, canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64,

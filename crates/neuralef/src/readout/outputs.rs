@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat64, Mat64Ref};
 
-use super::{FitSpec, OutputForm, ReadoutKind};
+use crate::fit::{FitSpec, OutputForm, ReadoutKind};
 
 /// What a basis has to do with the outputs of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

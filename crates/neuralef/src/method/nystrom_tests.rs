@@ -1,8 +1,8 @@
 //! Nyström against the dense decomposition, its own other precision, and closed forms.
 
 use super::*;
-use crate::approx::landmarks;
 use crate::linalg::eigh;
+use crate::method::landmarks;
 use crate::test_kernels::{Formula, polynomial, rbf};
 use rand::Rng as _;
 

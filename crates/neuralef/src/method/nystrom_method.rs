@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::landmarks::{self, Landmarks};
-use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
+use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
 use crate::kernel::Kernel;
 use crate::persist::Archive;

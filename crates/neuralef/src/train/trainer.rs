@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::learner::Learner;
-use super::observer::{Control, Event, Observer};
-use super::problem::Problem;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
+use crate::fit::Problem;
 use crate::nn::Parameters;
 use crate::objective::OBJECTIVES;
+use crate::observer::{Control, Event, Observer};
 use crate::operator::Batch;
 use crate::rng;
 

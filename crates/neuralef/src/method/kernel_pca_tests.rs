@@ -162,12 +162,12 @@ fn models_and_texts_read_back_and_bad_requests_are_named() {
     model.save(&path).unwrap();
     assert_eq!(psi(&Model::load(&path).unwrap(), &data), psi(&model, &data));
     for text in ["kernel_pca(solver=auto)", "kernel_pca(solver=matrix_free)"] {
-        assert_eq!(crate::METHODS.build_text(text).unwrap().text(), text);
+        assert_eq!(crate::method::METHODS.build_text(text).unwrap().text(), text);
     }
-    let error = crate::METHODS.build_text("kernel_pca(solver=matrixfree)").unwrap_err();
+    let error = crate::method::METHODS.build_text("kernel_pca(solver=matrixfree)").unwrap_err();
     assert!(error.to_string().contains("did you mean `matrix_free`"), "{error}");
     let gram = folder.path().join("gram.npy");
-    crate::write_npy(&gram, crate::Mat::eye(300).view()).unwrap();
+    crate::data::write_npy(&gram, crate::Mat::eye(300).view()).unwrap();
     let spec = FitSpec { kernel: None, gram: Some(gram), ..spec("rbf", 2, "kernel_pca") };
     assert!(matches!(fit(&data, &spec), Err(Error::Unsupported { .. })));
 }

@@ -9,15 +9,17 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::nystrom_method::{few_directions, load};
-use super::{EXTENDS, FeatureMap, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
+use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
-use crate::fit::{Control, Event, FitSpec, Observer, Problem};
+use crate::features::FeatureMap;
+use crate::fit::{FitSpec, Problem};
 use crate::kernel::Kernel;
 use crate::linalg::{
     PartialEigen, eigh_bytes, expect_finite_f64, is_partial, matmul_f64, norm2, partial_bytes,
     top_eigh, top_eigh_operator,
 };
 use crate::matrix::MatRef;
+use crate::observer::{Control, Event, Observer};
 use crate::operator::{SymmetricGram, symmetric_gram};
 use crate::persist::Archive;
 use crate::spec::args::{Args, Entry};

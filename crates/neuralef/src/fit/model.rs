@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::approx::{FeatureMap, METHODS, MethodRecord, Run, Timings, timed};
+use super::{Certificate, FitSpec, KernelSource, Problem, certify, certify_features, gram_error};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
-use crate::fit::checkpoint::Inputs;
-use crate::fit::{
-    Certificate, Checkpoint, Event, FitSpec, KernelSource, Observer, Problem, Silent, certify,
-    certify_features, gram_error,
-};
+use crate::features::FeatureMap;
 use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
+use crate::method::{METHODS, MethodRecord, Run, Timings, timed};
+use crate::observer::{Event, Observer, Silent};
 use crate::persist::Archive;
+use crate::train::Checkpoint;
+use crate::train::checkpoint::Inputs;
 
 /// Kind of archive that a model file is.
 const KIND: &str = "model";

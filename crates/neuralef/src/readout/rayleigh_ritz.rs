@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::outputs::{Assembly, Layout};
 use super::product;
-use super::spec::ReadoutKind;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
+use crate::fit::ReadoutKind;
 use crate::linalg::{self, Whitening};
 use crate::matrix::{Mat64, MatRef};
 use crate::nn::{Network, rows_of_outputs};
 use crate::objective::Outputs;
-use crate::operator::{Batch, Image, KernelOperator, Tick};
+use crate::operator::{AppliedOperator, Batch, KernelOperator, Tick};
 
 /// Truncations tried, relative to the largest eigenvalue of C: 10⁻¹ … 10⁻¹⁴.
 const DECADES: std::ops::RangeInclusive<i32> = 1..=14;
@@ -193,7 +193,7 @@ fn raw(
     let covariance = covariance(basis, sample)?;
     let weights = raw_weights(&covariance, wanted.outputs)?;
     let values = project(basis, sample.train, &weights)?;
-    let image = sample.operator.image(sample.train, values.clone())?;
+    let image = sample.operator.applied(sample.train, values.clone())?;
     let found = match wanted.outputs {
         Outputs::Scaled => covariance.diag().to_vec(),
         _ => sample.operator.quadratic_form(sample.train, &values, tick)?.diag().to_vec(),
@@ -350,7 +350,7 @@ fn rayleigh_ritz(
     let (whitening, whiten) = whitened(basis, sample, usize::MAX)?;
     let values = project(basis, sample.train, &whiten)?;
     let galerkin = sample.operator.quadratic_form(sample.train, &values, tick)?;
-    let image = sample.operator.image(sample.train, values.clone())?;
+    let image = sample.operator.applied(sample.train, values.clone())?;
     let held_out = HeldOut::new(basis, sample, &whiten, &*image)?;
     drop(image);
 
@@ -405,7 +405,7 @@ impl HeldOut {
         basis: &Basis<'_>,
         sample: &Sample<'_>,
         weights: &Mat64,
-        image: &dyn Image,
+        image: &dyn AppliedOperator,
     ) -> Result<Self> {
         let values = project(basis, sample.selection, weights)?;
         Ok(HeldOut { values, images: images(image, sample.selection)? })
@@ -420,7 +420,7 @@ impl HeldOut {
 }
 
 /// An image at `points`, all of them.
-pub(super) fn images(image: &dyn Image, points: &[Batch]) -> Result<Mat64> {
+pub(super) fn images(image: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> {
     let parts: Vec<Mat64> = points.iter().map(|b| image.at(b)).collect::<Result<_>>()?;
     let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
     ndarray::concatenate(Axis(0), &views)

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::approx::METHODS;
 use crate::bayes::trajectory::AUGMENTATIONS;
 use crate::bayes::{PREDICTIVES, SOURCES};
 use crate::compare::{CONTENDERS, Contender};
 use crate::data::SYNTHETIC;
 use crate::kernel::KERNELS;
+use crate::method::METHODS;
 use crate::nn::{NETWORKS, OPTIMIZERS, SCHEDULES};
 use crate::objective::OBJECTIVES;
 use crate::spec::args::Registry;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Axis, arr2, s};
 
-use super::{FitSpec, OutputForm, ReadoutKind, Steps};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::fit::{Fit, Model};
+use crate::fit::{FitSpec, OutputForm, ReadoutKind, Steps};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64};
-use crate::model::{Fit, Model};
+use crate::observer::{Control, Event};
 use crate::persist::Archive;
-use crate::{Checkpoint, Control, Event};
+use crate::train::Checkpoint;
 
 const C: usize = 3;
 /// Rounding of stored features: entries of Φ within 2⁻²⁴, so κ within 2·2⁻²⁴ of the products of
@@ -79,7 +80,7 @@ impl Ground {
     fn new(data: Dataset, phi: Mat) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phi.npy");
-        crate::write_npy(&path, phi.view()).unwrap();
+        crate::data::write_npy(&path, phi.view()).unwrap();
         Ground { _folder: folder, path, data, phi }
     }
 
@@ -287,7 +288,7 @@ fn a_gram_matrix_of_points_and_outputs_serves_as_features_do() {
     let (phi, folder) = (ground.phi.mapv(f64::from), tempfile::tempdir().unwrap());
     let gram = (phi.dot(&phi.t()) / phi.ncols() as f64).mapv(|v| v as f32);
     let path = folder.path().join("gram.npy");
-    crate::write_npy(&path, gram.view()).unwrap();
+    crate::data::write_npy(&path, gram.view()).unwrap();
     for form in [OutputForm::Joint, OutputForm::Factorized] {
         let by_features = ground.fit(5, form);
         let spec = FitSpec { features: None, gram: Some(path.clone()), ..ground.spec(5, form) };

@@ -18,7 +18,7 @@ const BLOCK: usize = 4096;
 pub struct Landmarks {
     /// Row numbers, all different.
     pub indices: Vec<usize>,
-    /// Weights, positive, summing to 1: for [`Nystrom::fit_weighted`](crate::Nystrom::fit_weighted).
+    /// Weights, positive, summing to 1: for [`Nystrom::fit_weighted`](crate::method::Nystrom::fit_weighted).
     pub weights: Vec<f64>,
 }
 

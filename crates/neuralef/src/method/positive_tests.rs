@@ -127,8 +127,8 @@ fn models_read_back_to_the_bit_and_hostile_parts_are_refused() {
         let again = Model::load(dir.path().join("m")).unwrap();
         let x = points(20, 3, 0.7);
         assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
-        let shown = crate::METHODS.build_text(method).unwrap().text();
-        assert_eq!(crate::METHODS.build_text(&shown).unwrap().text(), shown);
+        let shown = crate::method::METHODS.build_text(method).unwrap().text();
+        assert_eq!(crate::method::METHODS.build_text(&shown).unwrap().text(), shown);
     }
     let parts = |n: [f64; 4]| PositiveFeatures::from_parts(Mat64::ones((2, 3)), vec![0.0; 2], n);
     assert!(parts([3.0, 1.0, 0.0, 0.0]).is_ok());

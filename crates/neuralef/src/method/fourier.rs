@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use super::frequencies::{self, Sampling};
 use super::reduced::{self, Reduced};
-use super::{FeatureMap, Fitted, Method, Run};
+use super::{Fitted, Method, Run};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
 use crate::kernel::{Kernel, SpectralTerm};
 use crate::linalg::{expect_finite_f32, matmul_f32, matmul_f64};

@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::FitSpec;
 use super::auto::AutoState;
-use super::train::Trainer;
+use super::trainer::Trainer;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::fit::FitSpec;
 use crate::nn::Parameters;
 use crate::persist::Archive;
 

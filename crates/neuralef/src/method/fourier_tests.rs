@@ -230,10 +230,11 @@ fn models_without_eigenvalues_work_end_to_end() {
     assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
     assert_eq!(again.info(), model.info());
     let data = Dataset::from_array("x", x).unwrap();
-    let found = again.evaluate(&data, &crate::EvaluateOptions::default()).unwrap();
+    let found = again.evaluate(&data, &crate::fit::EvaluateOptions::default()).unwrap();
     assert!(found.residuals.is_empty() && found.orthonormality.is_none());
     assert!((0.02..0.12).contains(&found.gram_error.unwrap()), "{found:?}");
-    let options = crate::EvaluateOptions { reference: Some(data.clone()), ..Default::default() };
+    let options =
+        crate::fit::EvaluateOptions { reference: Some(data.clone()), ..Default::default() };
     assert!(matches!(again.evaluate(&data, &options), Err(Error::Unsupported { .. })));
 }
 

@@ -25,13 +25,13 @@ use std::borrow::Cow;
 use ndarray::{Axis, s};
 
 use super::outputs::{Assembly, Layout};
-use super::readout::{
+use super::rayleigh_ritz::{
     Basis, Candidate, Readout, ReadoutRecord, Sample, Solved, Wanted, candidates, choose,
     covariance, images, orient, project, raw_weights, relative_residuals, rounding, score,
     whitened,
 };
-use super::spec::ReadoutKind;
 use crate::error::{Error, Result};
+use crate::fit::ReadoutKind;
 use crate::linalg;
 use crate::matrix::Mat64;
 use crate::operator::{MatrixValued, Tick};
@@ -225,7 +225,7 @@ fn scores(
             c.assembly.values(values.slice(s![.., ..c.rank]), c.vectors.view())
         };
         let parts: Vec<Mat64> = group.iter().map(|c| psi(c, values.0)).collect::<Result<_>>()?;
-        let image = operator.image(sample.train, side_by_side(&parts)?.into_owned())?;
+        let image = operator.applied(sample.train, side_by_side(&parts)?.into_owned())?;
         drop(parts);
         let t_psi = images(&*image, sample.selection)?;
         let mut column = 0;

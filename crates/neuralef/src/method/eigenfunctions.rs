@@ -5,17 +5,17 @@ use std::sync::Arc;
 use ndarray::{Axis, s};
 use rayon::prelude::*;
 
-use super::FeatureMap;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
-use crate::fit::checkpoint::{get_parameters, put_parameters};
-use crate::fit::outputs::{Assembly, Layout};
-use crate::fit::readout::{Basis, width};
+use crate::features::FeatureMap;
 use crate::fit::{FitSpec, ReadoutKind};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
 use crate::nn::{Network, Parameters, Stage};
 use crate::persist::Archive;
+use crate::readout::outputs::{Assembly, Layout};
+use crate::readout::{Basis, width};
+use crate::train::checkpoint::{get_parameters, put_parameters};
 
 /// Points evaluated at a time by one thread.
 const ROWS: usize = 256;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use ndarray::{Axis, s};
 use serde::Serialize;
 
-use crate::approx::{FeatureMap, Nystrom};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::relative_residuals;
+use crate::features::FeatureMap;
+use crate::fit::Model;
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::method::Nystrom;
 use crate::metrics::{self, Comparison, Orthonormality};
-use crate::model::Model;
 use crate::operator::{Batch, ExplicitOperator, KernelOperator};
+use crate::readout::relative_residuals;
 use crate::rng;
 
 /// Points that the operator of the residuals is made of, at most.
@@ -100,7 +101,7 @@ impl Model {
         let psi = self.eigenfunctions(raw.view())?;
         let mu = self.eigenvalues();
         let operator = ExplicitOperator::new(Arc::clone(&kernel));
-        let t_psi = operator.image(std::slice::from_ref(&batch), psi.clone())?.at(&batch)?;
+        let t_psi = operator.applied(std::slice::from_ref(&batch), psi.clone())?.at(&batch)?;
 
         let roots = ndarray::Array1::from_iter(mu.iter().map(|m| m.max(0.0).sqrt()));
         let phi = |rows: Range<usize>| Ok(&psi.slice(s![rows, ..]) * &roots);

@@ -8,13 +8,17 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::fit::checkpoint::Inputs;
-use crate::fit::{Checkpoint, Control, Event, FitSpec, Observer, Problem, ReadoutRecord};
+use crate::features::FeatureMap;
+use crate::fit::{FitSpec, Problem};
 use crate::kernel::Kernel;
-use crate::matrix::{Mat, Mat64, MatRef};
+use crate::matrix::Mat64;
 use crate::nn::Parameters;
+use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
+use crate::readout::ReadoutRecord;
 use crate::spec::args::Registry;
+use crate::train::Checkpoint;
+use crate::train::checkpoint::Inputs;
 
 mod eigenfunctions;
 mod fourier;
@@ -44,75 +48,6 @@ pub static METHODS: Registry<Box<dyn Method>> = Registry {
         positive::ENTRY,
     ],
 };
-
-/// A fitted map φ with φ(x)ᵀφ(x') ≈ κ(x, x').
-///
-/// Rows are independent: the features of a point have the same bits whatever else is in the batch.
-pub trait FeatureMap: Send + Sync {
-    /// d, the width of x.
-    fn inputs(&self) -> usize;
-
-    /// k, the number of features.
-    fn components(&self) -> usize;
-
-    /// C, the number of outputs of the kernel.
-    fn outputs(&self) -> usize {
-        1
-    }
-
-    /// Features φ(x), n × k; n·C × k with the C outputs of a point in consecutive rows, so that
-    /// φ_c(x)ᵀφ_c'(x') ≈ κ_cc'(x, x'). For eigenfunction methods φ_j = √μ_j ψ_j.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when x is not n × d.
-    fn transform(&self, x: MatRef<'_>) -> Result<Mat>;
-
-    /// V, k × P, and k constants, when φ(x) = J(x)Vᵀ + constants are derivatives of a trained network
-    /// along directions in its P parameters.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape).
-    fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
-        Ok(None)
-    }
-
-    /// Eigenvalues μ of the integral operator, descending, when the method has them.
-    fn eigenvalues(&self) -> Option<&[f64]>;
-
-    /// Eigenfunctions ψ(x), n × k (n·C × k), in double precision, when the method has them.
-    ///
-    /// # Errors
-    /// As [`transform`](FeatureMap::transform), and
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for methods without eigenvalues.
-    fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64>;
-
-    /// Gradients of eigenfunctions, n·d × k: ∂ψ_j/∂x_c at point i in row i·d + c.
-    ///
-    /// # Errors
-    /// As [`eigenfunctions`](FeatureMap::eigenfunctions), and
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for maps without gradients.
-    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
-        let _ = x;
-        Err(Error::Unsupported {
-            what: "gradients of the eigenfunctions of this model".into(),
-            reason:
-                "dense eigenfunction networks, and Nyström and kernel PCA with smooth kernels, \
-                     have them"
-                    .into(),
-        })
-    }
-
-    /// The parameters of the networks, when there are some: where another fit can start.
-    fn parameters(&self) -> Option<&Parameters> {
-        None
-    }
-
-    /// Puts everything [`Method::load`] needs into `archive`.
-    ///
-    /// # Errors
-    /// What the archive reports.
-    fn save(&self, archive: &mut Archive) -> Result<()>;
-}
 
 /// A way to approximate a kernel: turns a problem into a fitted map.
 pub trait Method: Send + Sync + Debug {

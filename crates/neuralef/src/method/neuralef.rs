@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Eigenfunctions, FeatureMap, Fitted, Method, MethodRecord, Run, timed};
+use super::{Eigenfunctions, Fitted, Method, MethodRecord, Run, timed};
 use crate::error::{Error, Result};
-use crate::fit::auto::AutoState;
+use crate::features::FeatureMap;
 use crate::fit::problem::every;
-use crate::fit::readout::{self, Basis, Readout, Sample, Wanted};
-use crate::fit::train::Trainer;
-use crate::fit::{Checkpoint, Control, Event, FitSpec, Problem, Steps, checkpoint};
+use crate::fit::{FitSpec, Problem, Steps};
 use crate::kernel::Kernel;
 use crate::nn::Parameters;
+use crate::observer::{Control, Event};
 use crate::operator::Batch;
 use crate::persist::Archive;
+use crate::readout::{self, Basis, Readout, Sample, Wanted};
 use crate::spec::args::{Args, Entry};
+use crate::train::auto::AutoState;
+use crate::train::trainer::Trainer;
+use crate::train::{Checkpoint, checkpoint};
 
 /// Registry entry: `neuralef`. Its parts (network, objective, readout, …) are the spec's.
 pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {

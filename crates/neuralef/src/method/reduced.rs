@@ -3,15 +3,17 @@
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
-use super::{FeatureMap, Fitted, MethodRecord, Run, begin, timed};
+use super::{Fitted, MethodRecord, Run, begin, timed};
 use crate::error::{Error, Result};
+use crate::features::FeatureMap;
+use crate::fit::Problem;
 use crate::fit::problem::every;
-use crate::fit::{Control, Event, Problem};
 use crate::kernel::Kernel;
 use crate::linalg::{
     canonical_signs, expect_finite_f64, matmul_f64, norm2, top_eigh, tr_matmul_f64,
 };
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::observer::{Control, Event};
 use crate::operator::{BLOCK, Tick};
 use crate::persist::Archive;
 use crate::spec::args::Args;
