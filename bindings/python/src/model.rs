@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use neuralef::fit::KernelSource;
+use neuralef::operator::{MatrixSource, OperatorSpec};
 use neuralef::{Dataset, Fit, Observer};
 use numpy::{PyArray1, PyArray2};
 use pyo3::exceptions::PyValueError;
@@ -141,6 +141,9 @@ impl Model {
     }
 }
 
+/// What is wrong with more than one kernel.
+const ONE_OPERATOR: &str = "kernel: expected one of kernel, gram and features";
+
 /// Fits a spec (JSON) to `x`. Returns the model and where the time went (JSON).
 ///
 /// `kernel` is an object with `gram` and `diag`, or the number N for points that are rows of
@@ -166,20 +169,21 @@ pub(crate) fn fit(
     let part = |name: &str, x: Option<Single<'_>>| -> PyResult<Option<Dataset>> {
         x.map(|x| dataset(name, &x)).transpose()
     };
-    let source = match (kernel, part("gram", gram)?, part("features", features)?) {
-        (Some(kernel), None, None) => Some(KernelSource::Kernel(kernel)),
-        (None, Some(gram), None) => Some(KernelSource::Gram(gram)),
-        (None, None, Some(features)) => Some(KernelSource::Features(features)),
+    let operator = match (kernel, part("gram", gram)?, part("features", features)?) {
+        (Some(kernel), None, None) => Some(OperatorSpec::OwnKernel(kernel)),
+        (None, Some(gram), None) => Some(OperatorSpec::Gram(MatrixSource::Data(gram))),
+        (None, None, Some(features)) => Some(OperatorSpec::Features(MatrixSource::Data(features))),
         (None, None, None) => None,
-        _ => {
-            return Err(PyValueError::new_err("kernel: expected one of kernel, gram and features"));
-        }
+        _ => return Err(PyValueError::new_err(ONE_OPERATOR)),
     };
+    if operator.is_some() && spec.operator.is_some() {
+        return Err(PyValueError::new_err(ONE_OPERATOR));
+    }
     let start = start.map(|model| model.get().share());
     let work = move |observer: &mut dyn Observer| {
         let mut fit = Fit::new(spec).observer(observer);
-        if let Some(source) = source {
-            fit = fit.source(source);
+        if let Some(operator) = operator {
+            fit = fit.operator(operator);
         }
         if let Some(start) = &start {
             fit = fit.start_from(start);

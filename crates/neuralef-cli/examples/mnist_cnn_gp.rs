@@ -41,7 +41,7 @@ use ndarray::{Axis, s};
 use neuralef::fit::{ReadoutKind, Steps};
 use neuralef::method::Nystrom;
 use neuralef::nn::OptimizerSpec;
-use neuralef::operator::FeatureOperator;
+use neuralef::operator::{FeatureOperator, OperatorSpec};
 use neuralef::probe::{LogisticRegression, unit_norm_rows};
 use neuralef::sample::{Sampling, WeightLaw, nngp};
 use neuralef::train::Silent;
@@ -282,7 +282,7 @@ fn run(
     let data = Dataset::from_array("mnist", images.train.clone())?;
     let fit = |network: &str, optimizer: &str, readout: ReadoutKind, steps: Steps, k: usize| {
         let spec = FitSpec {
-            features: Some(kernel.path.clone()),
+            operator: Some(OperatorSpec::features(&kernel.path)),
             network: network.parse()?,
             readout,
             steps,

@@ -29,7 +29,7 @@ use neuralef::fit::{OutputForm, Steps};
 use neuralef::matrix::{Mat64Mut, MatMut};
 use neuralef::method::Nystrom;
 use neuralef::nn::{read_weights, write_weights};
-use neuralef::operator::FeatureOperator;
+use neuralef::operator::{FeatureOperator, OperatorSpec};
 use neuralef::probe::KMeans;
 use neuralef::sample::{Derivative, Sampling, Tangents, exact_ntk, ntk};
 use neuralef::train::Silent;
@@ -169,7 +169,7 @@ impl Run<'_> {
         spec: FitSpec,
     ) -> Result<Model> {
         let spec = FitSpec {
-            features: Some(features.to_path_buf()),
+            operator: Some(OperatorSpec::features(features)),
             n_components: k,
             network: network.parse()?,
             optimizer: "adam(lr=1e-3)".parse()?,

@@ -141,7 +141,7 @@ impl Setting {
         let one =
             outcome(data, test, || SpectralStein::nonparametric(kernel.clone(), data, &options))?;
         let other = outcome(data, test, || {
-            let spec = FitSpec { kernel: Some(kernel.text().parse()?), ..self.spec.clone() };
+            let spec = FitSpec { operator: Some(kernel.text().parse()?), ..self.spec.clone() };
             let model: Arc<Model> = fit(data, &spec)?.into();
             SpectralStein::parametric(model, data, &options)
         })?;

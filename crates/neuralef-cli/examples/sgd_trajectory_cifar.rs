@@ -35,6 +35,7 @@ use neuralef::bayes::{Predictive, Targets};
 use neuralef::calibration::{Bins, Reliability, assess, reliability, softmax};
 use neuralef::fit::{OutputForm, Steps};
 use neuralef::nn::{read_weights, write_weights};
+use neuralef::operator::OperatorSpec;
 use neuralef::train::Silent;
 use neuralef::{Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, Result};
 
@@ -306,7 +307,7 @@ impl Run<'_> {
         steps: u64,
     ) -> Result<Model> {
         let spec = FitSpec {
-            features: Some(phi.to_path_buf()),
+            operator: Some(OperatorSpec::features(phi)),
             outputs: CLASSES,
             output_form: form,
             n_components: self.setting.k,

@@ -36,6 +36,7 @@ use neuralef::compare::{Contender, Spread};
 use neuralef::data::Standardizer;
 use neuralef::fit::Steps;
 use neuralef::method::{Nystrom, landmarks};
+use neuralef::operator::OperatorSpec;
 use neuralef::probe::LogisticRegression;
 use neuralef::sample::{Sampling, WeightLaw, nngp};
 use neuralef::train::Silent;
@@ -216,7 +217,7 @@ fn run(
     let kernel: KernelSpec =
         format!("nngp(depth=2, activation={activation}, weight_var=2, bias_var=1)").parse()?;
     let closed = Operator {
-        base: FitSpec { kernel: Some(kernel.clone()), ..base.clone() },
+        base: FitSpec { operator: Some(kernel.clone().into()), ..base.clone() },
         kernel: kernel.resolve(None, seed)?,
         scale: 1.0,
         train: draw.train.x.clone(),
@@ -233,7 +234,10 @@ fn run(
     };
     let phi = sampled("fit.npy", &draw.train.data.chain(&draw.validation.data)?)?;
     let random = Operator {
-        base: FitSpec { features: Some(folder.path().join("fit.npy")), ..base },
+        base: FitSpec {
+            operator: Some(OperatorSpec::features(folder.path().join("fit.npy"))),
+            ..base
+        },
         kernel: "linear".parse::<KernelSpec>()?.resolve(None, seed)?,
         scale: 1.0 / setting.samples as f64,
         train: phi.range(0..setting.train)?,

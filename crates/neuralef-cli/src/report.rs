@@ -83,10 +83,9 @@ fn plain(text: &str) -> String {
 }
 
 pub(crate) fn kernel(info: &ModelInfo) -> String {
-    match (&info.kernel, &info.spec.gram, &info.spec.features) {
-        (Some(text), _, _) => text.clone(),
-        (_, Some(path), _) => format!("Gram matrix {}", path.display()),
-        (_, _, Some(path)) => format!("features {}", path.display()),
+    match (&info.kernel, &info.spec.operator) {
+        (Some(text), _) => text.clone(),
+        (None, Some(operator)) if operator.file().is_some() => operator.to_string(),
         _ => "unknown".into(),
     }
 }

@@ -27,10 +27,8 @@ fn main() -> Result<()> {
     let x = digits.rows(&split.certificate)?;
 
     // The kernel that every fit resolves to, from the training points.
-    let kernel = base
-        .kernel
-        .clone()
-        .unwrap_or("rbf".parse::<KernelSpec>()?)
+    let kernel = "rbf(lengthscale=median)"
+        .parse::<KernelSpec>()?
         .resolve(Some(digits.rows(&split.train)?.view()), seed)?;
     let all = digits.range(0..digits.len())?;
     let truth = Nystrom::fit(kernel.clone(), all, K + BEYOND)?;

@@ -150,7 +150,7 @@ fn a_kernel_that_leaves_single_precision_is_a_result_not_the_end() {
     x[[50, 0]] = 10.5;
     let data = Dataset::from_array("outlier", x).unwrap();
     let mut wanted = comparison(Subject::Data(data), &["kernel_pca", "positive"]);
-    wanted.base.kernel = Some("softmax(gamma=1)".parse().unwrap());
+    wanted.base.operator = Some("softmax(gamma=1)".parse().unwrap());
     wanted.seeds = 8;
     let report = wanted.run(&mut Silent).unwrap();
     assert_eq!(report.trials.len(), 16);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 use neuralef::fit::{EvaluateOptions, ReadoutKind, Steps};
+use neuralef::operator::OperatorSpec;
 use neuralef::train::{Checkpoint, Control, Event};
 use neuralef::{Dataset, Error, Fit, FitSpec, Model, fit};
 
@@ -213,7 +214,7 @@ fn a_gram_matrix_keeps_the_pairs_its_kernel_has() {
     let path = folder.path().join("gram.npy");
     neuralef::data::write_npy(&path, gram.view()).unwrap();
     let by_kernel = fit(&data, &spec("rbf(lengthscale=1)", 9, 0)).unwrap();
-    let spec = FitSpec { kernel: None, gram: Some(path), ..spec("rbf", 9, 0) };
+    let spec = FitSpec { operator: Some(OperatorSpec::gram(path)), ..spec("rbf", 9, 0) };
     let by_gram = fit(&data, &spec).unwrap();
     assert_eq!(by_gram.n_components(), 9, "{:?}", by_gram.info().warnings);
     for (a, b) in by_gram.eigenvalues().iter().zip(by_kernel.eigenvalues()) {
@@ -488,7 +489,7 @@ fn impossible_requests_are_refused_by_name() {
     refused(&|s| s.n_components = 101, "n_components");
     refused(&|s| s.n_components = 0, "n_components");
     refused(&|s| s.memory_budget = 0, "memory budget");
-    refused(&|s| s.kernel = Some("brownian".parse().unwrap()), "brownian");
+    refused(&|s| s.operator = Some("brownian".parse().unwrap()), "brownian");
     refused(&|s| s.method = "nistrom".into(), "nystrom");
     refused(&|s| s.objective = "neuralef(estimator=x)".into(), "estimator");
 }

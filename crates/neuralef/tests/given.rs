@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ndarray::{Array2, s};
-use neuralef::fit::{KernelSource, ReadoutKind, Steps};
+use neuralef::fit::{ReadoutKind, Steps};
 use neuralef::kernel::PrecomputedKernel;
 use neuralef::matrix::{Mat64Mut, MatMut};
+use neuralef::operator::{MatrixSource, OperatorSpec};
 use neuralef::{Dataset, Error, Fit, FitSpec, Kernel, KernelSpec, Mat64, MatRef, Model};
 
 fn spec(method: &str, k: usize) -> FitSpec {
@@ -22,8 +23,9 @@ fn points() -> Dataset {
     Dataset::open("gaussian(n=120, d=2)", 1).unwrap()
 }
 
-fn run(spec: &FitSpec, source: KernelSource) -> neuralef::Result<Model> {
-    Fit::new(spec.clone()).source(source).run(&points()).map(|(model, _)| model)
+fn run(spec: &FitSpec, operator: OperatorSpec) -> neuralef::Result<Model> {
+    let spec = FitSpec { operator: Some(operator), ..spec.clone() };
+    Fit::new(spec).run(&points()).map(|(model, _)| model)
 }
 
 /// exp(−|x − y|²) by hand: a kernel that no registry knows.
@@ -65,9 +67,10 @@ fn close(a: &[f64], b: &[f64], share: f64) {
 #[test]
 fn a_kernel_at_hand_gives_what_the_named_one_gives() {
     for method in ["neuralef", "nystrom(landmarks=60)", "kernel_pca"] {
-        let named = FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec(method, 4) };
+        let named = FitSpec { operator: Some("rbf(gamma=1)".parse().unwrap()), ..spec(method, 4) };
         let expected = Fit::new(named).run(&points()).unwrap().0;
-        let found = run(&spec(method, 4), KernelSource::Kernel(std::sync::Arc::new(Own))).unwrap();
+        let found =
+            run(&spec(method, 4), OperatorSpec::OwnKernel(std::sync::Arc::new(Own))).unwrap();
         close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
         assert_eq!(found.info().kernel, None);
         let data = points();
@@ -80,18 +83,18 @@ fn a_kernel_at_hand_gives_what_the_named_one_gives() {
 fn files_of_such_models_want_the_kernel_back_where_new_points_need_it() {
     let x = points().range(0..7).unwrap();
     let own = || -> std::sync::Arc<dyn Kernel> { std::sync::Arc::new(Own) };
-    let model = run(&spec("kernel_pca", 4), KernelSource::Kernel(own())).unwrap();
+    let model = run(&spec("kernel_pca", 4), own().into()).unwrap();
     let bytes = model.to_bytes().unwrap();
     let message = Model::from_bytes(&bytes).err().unwrap().to_string();
     assert!(message.contains("needs the kernel"), "{message}");
     let again = Model::from_bytes_with(&bytes, own()).unwrap();
     assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
     // Networks do not need it, and a kernel too many is an error.
-    let model = run(&spec("neuralef", 4), KernelSource::Kernel(own())).unwrap();
+    let model = run(&spec("neuralef", 4), own().into()).unwrap();
     let again = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
     assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
     assert!(matches!(again.kernel(), Err(Error::Unsupported { .. })));
-    let named = FitSpec { kernel: Some("rbf".parse().unwrap()), ..spec("kernel_pca", 4) };
+    let named = FitSpec { operator: Some("rbf".parse().unwrap()), ..spec("kernel_pca", 4) };
     let bytes = Fit::new(named).run(&points()).unwrap().0.to_bytes().unwrap();
     let error = Model::from_bytes_with(&bytes, own()).err().unwrap();
     assert!(matches!(error, Error::InvalidParameter { .. }), "{error}");
@@ -103,20 +106,26 @@ fn gram_matrices_and_features_at_hand_are_those_of_files() {
     let kernel = "rbf(gamma=1)".parse::<KernelSpec>().unwrap().resolve(None, 0).unwrap();
     let mut gram = Array2::zeros((120, 120));
     kernel.gram_f32(x.view(), x.view(), gram.view_mut()).unwrap();
-    let expected =
-        Fit::new(FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec("neuralef", 4) });
+    let expected = Fit::new(FitSpec {
+        operator: Some("rbf(gamma=1)".parse().unwrap()),
+        ..spec("neuralef", 4)
+    });
     let expected = expected.run(&points()).unwrap().0;
     let data = Dataset::from_array("gram", gram).unwrap();
-    let found = run(&spec("neuralef", 4), KernelSource::Gram(data)).unwrap();
+    let found = run(&spec("neuralef", 4), OperatorSpec::Gram(MatrixSource::Data(data))).unwrap();
     close(found.eigenvalues(), expected.eigenvalues(), 1e-5);
     // XXᵀ/2 as features.
-    let linear = FitSpec { kernel: Some("0.5*linear".parse().unwrap()), ..spec("neuralef", 2) };
+    let linear = FitSpec { operator: Some("0.5*linear".parse().unwrap()), ..spec("neuralef", 2) };
     let expected = Fit::new(linear).run(&points()).unwrap().0;
     let data = Dataset::from_array("features", x).unwrap();
-    let found = run(&spec("neuralef", 2), KernelSource::Features(data.clone())).unwrap();
+    let found = run(&spec("neuralef", 2), OperatorSpec::Features(MatrixSource::Data(data.clone())))
+        .unwrap();
     close(found.eigenvalues(), expected.eigenvalues(), 1e-5);
-    let both = FitSpec { kernel: Some("rbf".parse().unwrap()), ..spec("neuralef", 2) };
-    let error = run(&both, KernelSource::Features(data)).err().unwrap().to_string();
+    // A slot holds one of them; files with more are refused, and so is a fit of nothing.
+    let both = r#"{"kernel": "rbf", "features": "features.npy"}"#;
+    let error = serde_json::from_str::<FitSpec>(both).unwrap_err().to_string();
+    assert!(error.contains("exactly one of"), "{error}");
+    let error = Fit::new(spec("neuralef", 2)).run(&points()).err().unwrap().to_string();
     assert!(error.contains("exactly one of"), "{error}");
 }
 
@@ -134,11 +143,11 @@ fn precomputed_values_serve_methods_that_extend_eigenvectors() {
     let train = Dataset::from_array("values", values(x, true)).unwrap();
     for method in ["kernel_pca", "nystrom(landmarks=100)"] {
         let spec = FitSpec { validation_fraction: 0.0, ..spec(method, 4) };
-        let kernel = KernelSource::Kernel(std::sync::Arc::new(PrecomputedKernel::new(100)));
-        let found = Fit::new(spec.clone()).source(kernel).run(&train).unwrap().0;
-        let kernel = KernelSource::Kernel(std::sync::Arc::new(Own));
+        let kernel = OperatorSpec::OwnKernel(std::sync::Arc::new(PrecomputedKernel::new(100)));
+        let found = Fit::new(spec.clone()).operator(kernel).run(&train).unwrap().0;
+        let kernel = OperatorSpec::OwnKernel(std::sync::Arc::new(Own));
         let plain = Dataset::from_array("x", x.to_owned()).unwrap();
-        let expected = Fit::new(spec).source(kernel).run(&plain).unwrap().0;
+        let expected = Fit::new(spec).operator(kernel).run(&plain).unwrap().0;
         close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
         let a = found.transform(values(new, false).view()).unwrap();
         let b = expected.transform(new).unwrap();
@@ -157,7 +166,7 @@ fn precomputed_values_serve_methods_that_extend_eigenvectors() {
 #[test]
 fn a_fit_starts_from_the_networks_of_another() {
     let trained = FitSpec {
-        kernel: Some("rbf(gamma=1)".parse().unwrap()),
+        operator: Some("rbf(gamma=1)".parse().unwrap()),
         steps: Steps::Exactly(100),
         readout: ReadoutKind::None,
         ..spec("neuralef", 3)
@@ -180,7 +189,7 @@ fn a_fit_starts_from_the_networks_of_another() {
 #[test]
 fn nothing_held_out_uses_all_points_where_nothing_is_chosen() {
     let all = FitSpec {
-        kernel: Some("rbf(gamma=1)".parse().unwrap()),
+        operator: Some("rbf(gamma=1)".parse().unwrap()),
         validation_fraction: 0.0,
         ..spec("kernel_pca", 3)
     };
@@ -197,7 +206,7 @@ fn nothing_held_out_uses_all_points_where_nothing_is_chosen() {
 #[test]
 fn four_points_are_enough_and_their_file_can_be_read() {
     let data = Dataset::open("gaussian(n=4, d=2)", 1).unwrap();
-    let few = FitSpec { kernel: Some("rbf(gamma=1)".parse().unwrap()), ..spec("neuralef", 2) };
+    let few = FitSpec { operator: Some("rbf(gamma=1)".parse().unwrap()), ..spec("neuralef", 2) };
     let model = Fit::new(few).run(&data).unwrap().0;
     assert_eq!(model.certificate().held_out_points, 1);
     let again = Model::from_bytes(&model.to_bytes().unwrap()).unwrap();
@@ -208,7 +217,7 @@ fn four_points_are_enough_and_their_file_can_be_read() {
 fn automatic_training_goes_on_longer_for_a_smaller_tolerance() {
     let auto = |tolerance: f64| {
         let spec = FitSpec {
-            kernel: Some("rbf(gamma=1)".parse().unwrap()),
+            operator: Some("rbf(gamma=1)".parse().unwrap()),
             steps: Steps::Auto,
             max_steps: 4000,
             readout: ReadoutKind::None,

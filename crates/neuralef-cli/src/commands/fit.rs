@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use neuralef::method::Timings;
+use neuralef::operator::OperatorSpec;
 use neuralef::train::Checkpoint;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
@@ -46,14 +47,15 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
     };
     let spec = fit.spec();
     let points = [Some(&location), validation.as_ref()].into_iter().flatten().map(|l| file(l));
-    let files = [&spec.gram, &spec.features, &args.config].into_iter().flatten();
+    let matrix = spec.operator.as_ref().and_then(OperatorSpec::file);
+    let files = [matrix, args.config.as_deref()].into_iter().flatten();
     distinct(
         &[
             ("--output", Some(args.output.as_path())),
             ("--plot", figure.as_deref()),
             ("the checkpoint", Some(&checkpoint)),
         ],
-        points.chain(files.map(PathBuf::as_path)),
+        points.chain(files),
     )?;
     let seed = fit.spec().seed;
     let data = Dataset::open(&location, seed)?;
@@ -91,16 +93,12 @@ fn spec(args: &FitArgs) -> Result<FitSpec> {
         Some(path) => read_config(path)?,
         None => FitSpec::default(),
     };
-    if args.kernel.is_some() || args.gram.is_some() || args.features.is_some() {
-        (spec.kernel, spec.gram, spec.features) = (None, None, None);
-    }
-    if let Some(text) = &args.kernel {
-        spec.kernel = Some(text.parse()?);
-    }
-    set(&mut spec.gram, args.gram.clone().map(Some));
-    set(&mut spec.features, args.features.clone().map(Some));
-    if spec.kernel.is_none() && spec.gram.is_none() && spec.features.is_none() {
-        spec.kernel = Some(KERNEL.parse()?);
+    let kernel = args.kernel.as_deref().map(str::parse).transpose()?;
+    let named = OperatorSpec::one_of(kernel, args.gram.clone(), args.features.clone())?;
+    if let Some(operator) = named.or_else(|| spec.operator.take()) {
+        spec.operator = Some(operator);
+    } else {
+        spec.operator = Some(KERNEL.parse()?);
     }
     set(&mut spec.outputs, args.outputs);
     set(&mut spec.output_form, args.output_form);

@@ -226,7 +226,7 @@ fn fit(
 ) -> Result<Model> {
     centred_features(states, data.len(), outputs, &places.phi, args.memory_budget, display)?;
     let spec = FitSpec {
-        features: Some(places.phi.clone()),
+        operator: Some(neuralef::operator::OperatorSpec::features(&places.phi)),
         outputs,
         output_form: args.output_form,
         n_components: args.n_components,

@@ -13,6 +13,7 @@ use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64};
 use crate::method::Nystrom;
 use crate::observer::{Control, Event, Observer};
+use crate::operator::OperatorSpec;
 
 mod contender;
 mod summary;
@@ -285,7 +286,7 @@ impl Comparison<'_> {
                     for n in points {
                         let case = case(name)?;
                         let mut base = self.base.clone();
-                        base.kernel = Some(case.kernel.parse()?);
+                        base.operator = Some(case.kernel.parse()?);
                         base.n_components = case.k;
                         let name = case.name.to_string();
                         problems.push(Problem { name, base, case: Some((case, *n)) });
@@ -343,7 +344,7 @@ fn case_ground(case: &Case, n: usize, seed: u64) -> Result<(Ground, Option<Curve
 
 /// A data set split into points to fit and test points, with the eigenpairs of its Gram matrix.
 fn data_ground(data: &Dataset, base: &FitSpec, seed: u64) -> Result<Ground> {
-    let Some(kernel) = &base.kernel else {
+    let Some(kernel) = base.operator.as_ref().and_then(OperatorSpec::kernel_text) else {
         return Err(Error::parameter("kernel", "a kernel: comparisons evaluate it", "none"));
     };
     let (rest, test) = data.split(TEST_SHARE, seed)?;

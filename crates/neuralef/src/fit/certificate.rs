@@ -80,7 +80,7 @@ pub(crate) fn certify(
     train: &[Batch],
     points: usize,
 ) -> Result<Certificate> {
-    let held_out = problem.blocks(&problem.certificate)?;
+    let held_out = problem.blocks(&problem.split.certificate)?;
     let psi = values(eigenfunctions, &held_out)?;
     let train_psi = values(eigenfunctions, train)?;
     let c = problem.operator.outputs();
@@ -161,7 +161,7 @@ pub(crate) fn certify_features(
         captured_trace: captured / trace,
         trace: trace / rows.len() as f64,
         orthonormality_error: 0.0,
-        held_out_points: problem.certificate.len(),
+        held_out_points: problem.split.certificate.len(),
         training_points: rows.len(),
         gram_error: None,
         eigenvalue_points: 0,
@@ -179,11 +179,11 @@ pub(crate) fn gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Opti
     let bytes = 24 * map.components() as u64;
     let budget = problem.spec.memory_budget.saturating_mul(1 << 20);
     let affordable = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX);
-    let half = (problem.certificate.len() / 2).min(affordable.max(1));
+    let half = (problem.split.certificate.len() / 2).min(affordable.max(1));
     if half == 0 {
         return Ok(None);
     }
-    let x = problem.batch(&problem.certificate)?.x;
+    let x = problem.batch(&problem.split.certificate)?.x;
     let (first, second) = (x.slice(s![..half, ..]), x.slice(s![x.nrows() - half.., ..]));
     let mut gram = Mat64::zeros((half, half));
     kernel.gram(first, second, gram.view_mut())?;
@@ -236,12 +236,12 @@ fn population_residuals(
         // Nothing is known; a file holds finite numbers.
         return Ok(vec![(0.0, f64::MAX); k]);
     }
-    let all = problem.batch(&problem.certificate)?;
+    let all = problem.batch(&problem.split.certificate)?;
     let member = |g: usize| (g..m).step_by(groups).collect::<Vec<_>>();
     let mut deviations = Vec::with_capacity(groups);
     for g in 0..groups {
         let rows = member(g);
-        let indices: Vec<usize> = rows.iter().map(|&r| problem.certificate[r]).collect();
+        let indices: Vec<usize> = rows.iter().map(|&r| problem.split.certificate[r]).collect();
         let image = problem.operator.applied(
             &[problem.batch(&indices)?],
             psi.select(Axis(0), &rows_of_points(&rows, outputs)),

@@ -4,7 +4,6 @@ mod certificate;
 mod evaluate;
 mod model;
 pub(crate) mod problem;
-mod source;
 mod spec;
 
 pub use crate::readout::ReadoutRecord;
@@ -13,5 +12,4 @@ pub(crate) use certificate::{certify, certify_features, gram_error};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use problem::{Problem, Split};
-pub use source::KernelSource;
 pub use spec::{FitSpec, OutputForm, ReadoutKind, Steps};

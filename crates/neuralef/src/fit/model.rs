@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, FitSpec, KernelSource, Problem, certify, certify_features, gram_error};
+use super::{Certificate, FitSpec, Problem, certify, certify_features, gram_error};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -14,6 +14,7 @@ use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::method::{METHODS, MethodRecord, Run, Timings, timed};
 use crate::observer::{Event, Observer, Silent};
+use crate::operator::OperatorSpec;
 use crate::persist::Archive;
 use crate::train::Checkpoint;
 use crate::train::checkpoint::Inputs;
@@ -208,7 +209,8 @@ impl Model {
         Model::from_archive(&Archive::from_bytes(bytes)?, None)
     }
 
-    /// Reads a model file with the kernel that its program handed over as [`KernelSource::Kernel`].
+    /// Reads a model file with the kernel that its program handed over as
+    /// [`OperatorSpec::OwnKernel`].
     ///
     /// # Errors
     /// As [`load`](Model::load), and [`Error::InvalidParameter`] for a file that holds its kernel.
@@ -282,7 +284,6 @@ pub struct Fit<'a> {
     checkpoint: Option<PathBuf>,
     checkpoint_every: u64,
     resume: Option<Checkpoint>,
-    given: Option<KernelSource>,
     start: Option<&'a Model>,
 }
 
@@ -296,7 +297,6 @@ impl<'a> Fit<'a> {
             checkpoint: None,
             checkpoint_every: 500,
             resume: None,
-            given: None,
             start: None,
         }
     }
@@ -319,9 +319,10 @@ impl<'a> Fit<'a> {
         self
     }
 
-    /// The kernel, Gram matrix or features, at hand instead of named by the spec, which then has none.
-    pub fn source(mut self, source: KernelSource) -> Self {
-        self.given = Some(source);
+    /// What is decomposed, instead of what the spec says: for a checkpoint of a run whose kernel, Gram
+    /// matrix, features or operator were in the hands of the program.
+    pub fn operator(mut self, operator: impl Into<OperatorSpec>) -> Self {
+        self.spec.operator = Some(operator.into());
         self
     }
 
@@ -361,8 +362,7 @@ impl<'a> Fit<'a> {
         let mut silent = Silent;
         let observer = self.observer.unwrap_or(&mut silent);
         let method = METHODS.build_text(&self.spec.method)?;
-        let problem =
-            Problem::new(data, self.validation.as_ref(), self.given.as_ref(), &self.spec)?;
+        let problem = Problem::new(data, self.validation.as_ref(), &self.spec)?;
         let start = match self.start {
             Some(model) => Some(model.map.parameters().ok_or_else(|| Error::Unsupported {
                 what: format!("starting from a model of method = {}", model.info.spec.method),
@@ -403,9 +403,10 @@ impl<'a> Fit<'a> {
         for message in &warnings {
             run.observer.observe(&Event::Warning { message });
         }
+        let named = problem.spec.operator.as_ref().is_some_and(OperatorSpec::is_named);
         let info = ModelInfo {
             spec: problem.spec.clone(),
-            kernel: problem.kernel.as_ref().filter(|_| self.given.is_none()).map(|k| k.text()),
+            kernel: problem.kernel.as_ref().filter(|_| named).map(|k| k.text()),
             data: data.name().to_string(),
             n_samples: data.len(),
             n_features: data.width(),
@@ -416,7 +417,7 @@ impl<'a> Fit<'a> {
         };
         let mut timings = run.timings;
         timings.total_seconds = started.elapsed().as_secs_f64();
-        let (standardizer, kernel) = (problem.standardizer, problem.kernel);
+        let (standardizer, kernel) = (problem.points.into_standardizer(), problem.kernel);
         Ok((Model { info, standardizer, map: fitted.map, kernel }, timings))
     }
 }

@@ -4,16 +4,13 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::source::KernelSource;
 use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::matrix::Mat;
 use crate::objective::OBJECTIVES;
-use crate::operator::{
-    BLOCK, Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
-};
+use crate::operator::spec::expected_one;
+use crate::operator::{Batch, KernelOperator, Points, ResolvedOperator, Sampler};
 use crate::readout::budget::Load;
 use crate::readout::outputs::Layout;
 use crate::rng;
@@ -27,16 +24,10 @@ const LEAST: usize = 4;
 /// Points that data-dependent kernel parameters and scalings are worked out from.
 const SAMPLE: usize = 20_000;
 
-/// The data, split, and the kernel operator on them.
+/// What a [`Method`](crate::Method) approximates: the points and their split, and the operator on them.
 pub struct Problem {
-    pub(crate) data: Dataset,
-    pub(crate) standardizer: Option<Standardizer>,
-    /// Rows to learn from, ascending.
-    pub(crate) train: Vec<usize>,
-    /// Held-out rows that choose truncations and the number of steps, ascending.
-    pub(crate) selection: Vec<usize>,
-    /// Held-out rows that only the certificate sees, ascending.
-    pub(crate) certificate: Vec<usize>,
+    pub(crate) points: Points,
+    pub(crate) split: Split,
     pub(crate) operator: Arc<dyn KernelOperator>,
     /// What networks learn: the operator, or that of tr κ for networks with one output.
     pub(crate) training_operator: Arc<dyn KernelOperator>,
@@ -56,52 +47,44 @@ impl Problem {
     pub(crate) fn new(
         data: &Dataset,
         validation: Option<&Dataset>,
-        given: Option<&KernelSource>,
         spec: &FitSpec,
     ) -> Result<Self> {
-        spec.check_with(given.is_some())?;
+        spec.check()?;
         let whole = validation.map_or_else(|| Ok(data.clone()), |v| data.chain(v))?;
         // A bad value in a file that is read on demand should not depend on luck to be found.
         whole.check_finite()?;
-        let (n, data) = (whole.len(), &whole);
         let (mut warnings, mut training_warnings) = (Vec::new(), Vec::new());
-        if n < LEAST {
-            let expected = format!("at least {LEAST} points");
-            return Err(Error::parameter("data", expected, n));
-        }
-        let Split { train, selection, certificate } = match validation {
-            Some(held_out) if held_out.len() < HELD_OUT_LEAST => {
-                let expected = format!("at least {HELD_OUT_LEAST} points");
-                return Err(Error::parameter("validation", expected, held_out.len()));
-            }
-            Some(held_out) => Split::at(n - held_out.len(), n),
-            None => spec.split(n),
-        };
+        let split = split_of(whole.len(), validation, spec)?;
         if validation.is_none() && spec.validation_fraction == 0.0 {
             warnings.push(
                 "no points are held out: residuals are measured on the points of the fit".into(),
             );
-        } else if certificate.len() < HELD_OUT_LEAST / 2 {
+        } else if split.certificate.len() < HELD_OUT_LEAST / 2 {
             warnings.push(format!(
                 "the certificate is coarse: it has {} held-out points",
-                certificate.len()
+                split.certificate.len()
             ));
         }
         let mut spec = spec.clone();
-        if spec.batch_size > train.len() {
+        if spec.batch_size > split.train.len() {
             training_warnings.push(format!(
                 "batch_size reduced from {} to the number of training points, {}",
                 spec.batch_size,
-                train.len()
+                split.train.len()
             ));
-            spec.batch_size = train.len();
+            spec.batch_size = split.train.len();
         }
-        let sample = data.subset(every(&train, SAMPLE))?;
+        let sample = whole.subset(every(&split.train, SAMPLE))?;
         let standardizer = match spec.standardize {
             true => Some(Standardizer::per_feature(&sample, None)?),
             false => None,
         };
-        let (operator, kernel) = operator(data, &sample, standardizer.as_ref(), given, &spec)?;
+        let (sample, points) =
+            (Points::new(sample, standardizer.clone()), Points::new(whole, standardizer));
+        let Some(operator) = &spec.operator else { return Err(expected_one(0)) };
+        let rows = || Ok(sample.batch(&(0..sample.len()).collect::<Vec<_>>())?.x);
+        let resolved = operator.resolve(points.data(), rows, spec.outputs, spec.seed)?;
+        let ResolvedOperator { operator, kernel } = resolved;
         if kernel.as_ref().is_some_and(|k| !k.is_positive_semidefinite()) {
             warnings.push(
                 "the kernel is indefinite: its negative eigenvalues are not found, and features \
@@ -114,11 +97,8 @@ impl Problem {
             _ => Arc::clone(&operator),
         };
         Ok(Problem {
-            data: data.clone(),
-            standardizer,
-            train,
-            selection,
-            certificate,
+            points,
+            split,
             operator,
             training_operator,
             kernel,
@@ -128,10 +108,50 @@ impl Problem {
         })
     }
 
+    /// What the fit was asked to do; `batch_size` is at most the number of training points.
+    pub fn spec(&self) -> &FitSpec {
+        &self.spec
+    }
+
+    /// All points, held-out ones included.
+    pub fn points(&self) -> &Points {
+        &self.points
+    }
+
+    /// Which of them learn, choose and certify.
+    pub fn split(&self) -> &Split {
+        &self.split
+    }
+
+    /// The operator whose eigenpairs are wanted.
+    pub fn operator(&self) -> &dyn KernelOperator {
+        &*self.operator
+    }
+
+    /// The kernel with its parameters resolved; none where only a Gram matrix, features or an operator are
+    /// known.
+    pub fn kernel(&self) -> Option<&Arc<dyn Kernel>> {
+        self.kernel.as_ref()
+    }
+
+    /// The kernel, for a method called `method` that cannot do without it because of `why`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where only a Gram matrix, features or an operator are known.
+    pub fn expect_kernel(&self, method: &str, why: &str) -> Result<&Arc<dyn Kernel>> {
+        self.kernel.as_ref().ok_or_else(|| Error::Unsupported {
+            what: format!("method = {method} with a Gram matrix or features"),
+            reason: format!("{why}; method = neuralef serves here"),
+        })
+    }
+
     /// Fails when more eigenpairs are asked for than there are training points: for methods of
     /// eigenpairs. Random features may be more than points.
-    pub(crate) fn expect_points_for_components(&self) -> Result<()> {
-        let (k, n, train) = (self.spec.n_components, self.data.len(), self.train.len());
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming `n_components`.
+    pub fn expect_points_for_components(&self) -> Result<()> {
+        let (k, n, train) = (self.spec.n_components, self.points.len(), self.split.train.len());
         let c = self.operator.outputs();
         let times = if c > 1 { format!(" times {c} outputs") } else { String::new() };
         let expected = if k > n.saturating_mul(c) {
@@ -148,7 +168,9 @@ impl Problem {
 
     /// Fails when nothing is held out: for methods that choose by held-out points.
     pub(crate) fn expect_held_out(&self) -> Result<()> {
-        if self.train.last() < self.selection.first() || self.spec.validation_fraction > 0.0 {
+        if self.split.train.last() < self.split.selection.first()
+            || self.spec.validation_fraction > 0.0
+        {
             return Ok(());
         }
         let expected = "a number above 0 for a readout, which is chosen on held-out points";
@@ -159,7 +181,8 @@ impl Problem {
     pub(crate) fn affordable_training(&self) -> Result<()> {
         self.expect_training(0)?;
         let spec = &self.spec;
-        let size = spec.network.size(self.data.width(), spec.n_components, spec.network_outputs());
+        let size =
+            spec.network.size(self.points.width(), spec.n_components, spec.network_outputs());
         let basis = match spec.readout {
             ReadoutKind::Galerkin => size.hidden.saturating_add(1),
             _ => spec.n_components as u64,
@@ -177,7 +200,7 @@ impl Problem {
         const PAIR: u64 = 32;
         let spec = &self.spec;
         let k = spec.n_components;
-        let size = spec.network.size(self.data.width(), k, spec.network_outputs());
+        let size = spec.network.size(self.points.width(), k, spec.network_outputs());
         let objective = OBJECTIVES.build_text(&spec.objective)?;
         // What a step adds, the moving average (half of it), and two copies of that in a checkpoint.
         let jacobian = if objective.needs_jacobian() { size.jacobian } else { 0 };
@@ -212,8 +235,8 @@ impl Problem {
     pub(crate) fn readout_load(&self, basis: usize) -> Load<'_> {
         Load {
             functions: basis,
-            inputs: self.data.width(),
-            held_out: self.selection.len(),
+            inputs: self.points.width(),
+            held_out: self.split.selection.len(),
             components: self.spec.n_components,
             layout: self.layout(),
             operator: &*self.operator,
@@ -225,26 +248,37 @@ impl Problem {
         Layout::of(&self.spec)
     }
 
+    /// What training draws its batches by.
+    pub(crate) fn sampler(&self) -> Box<dyn Sampler + '_> {
+        self.training_operator.sampler(&self.points, &self.split.train, self.spec.seed)
+    }
+
     /// The points `indices`, as the kernel sees them.
-    pub(crate) fn batch(&self, indices: &[usize]) -> Result<Batch> {
-        let x = self.data.rows(indices)?;
-        let x = self.standardizer.as_ref().map_or_else(|| Ok(x.clone()), |s| s.apply(x.view()))?;
-        Ok(Batch { indices: indices.to_vec(), x })
+    ///
+    /// # Errors
+    /// As [`Points::batch`].
+    pub fn batch(&self, indices: &[usize]) -> Result<Batch> {
+        self.points.batch(indices)
     }
 
     /// The points `indices` in blocks.
-    pub(crate) fn blocks(&self, indices: &[usize]) -> Result<Vec<Batch>> {
-        indices.chunks(BLOCK).map(|chunk| self.batch(chunk)).collect()
+    ///
+    /// # Errors
+    /// As [`Points::batch`].
+    pub fn blocks(&self, indices: &[usize]) -> Result<Vec<Batch>> {
+        self.points.blocks(indices)
     }
 
     /// Up to `most` training rows, all if they are few enough, else a random sample; ascending.
-    pub(crate) fn training_sample(&self, most: usize) -> Vec<usize> {
-        if self.train.len() <= most {
-            return self.train.clone();
+    ///
+    /// The sample depends on the seed of the fit alone.
+    pub fn training_sample(&self, most: usize) -> Vec<usize> {
+        if self.split.train.len() <= most {
+            return self.split.train.clone();
         }
         let mut rng = rng::stream(self.spec.seed, "readout", 0);
-        let picked = rand::seq::index::sample(&mut rng, self.train.len(), most);
-        let mut rows: Vec<usize> = picked.iter().map(|i| self.train[i]).collect();
+        let picked = rand::seq::index::sample(&mut rng, self.split.train.len(), most);
+        let mut rows: Vec<usize> = picked.iter().map(|i| self.split.train[i]).collect();
         rows.sort_unstable();
         rows
     }
@@ -252,63 +286,23 @@ impl Problem {
     /// A scaling of the inputs for networks: centred features, one scale for all of them, so that
     /// the geometry a kernel sees stays what it is.
     pub(crate) fn conditioner(&self) -> Result<Standardizer> {
-        let x = self.batch(&every(&self.train, SAMPLE))?.x;
+        let x = self.batch(&every(&self.split.train, SAMPLE))?.x;
         Standardizer::isotropic(&Dataset::from_array("training sample", x)?, None)
     }
 }
 
-/// The operator to decompose, and the kernel where it has one.
-type Source = (Arc<dyn KernelOperator>, Option<Arc<dyn Kernel>>);
-
-fn operator(
-    data: &Dataset,
-    sample: &Dataset,
-    standardizer: Option<&Standardizer>,
-    given: Option<&KernelSource>,
-    spec: &FitSpec,
-) -> Result<Source> {
-    let matching = |what: &str, rows: usize| {
-        if data.len().checked_mul(spec.outputs) == Some(rows) {
-            return Ok(());
+fn split_of(n: usize, validation: Option<&Dataset>, spec: &FitSpec) -> Result<Split> {
+    if n < LEAST {
+        return Err(Error::parameter("data", format!("at least {LEAST} points"), n));
+    }
+    match validation {
+        Some(held_out) if held_out.len() < HELD_OUT_LEAST => {
+            let expected = format!("at least {HELD_OUT_LEAST} points");
+            Err(Error::parameter("validation", expected, held_out.len()))
         }
-        let each = match spec.outputs {
-            1 => "one row".to_string(),
-            c => format!("{c} rows"),
-        };
-        Err(Error::shape(what, format!("{each} for each of {} points", data.len()), rows))
-    };
-    let open = |path: &std::path::Path| Dataset::open(&path.to_string_lossy(), spec.seed);
-    let source = match (given, &spec.gram, &spec.features) {
-        (Some(given), _, _) => given.clone(),
-        (None, Some(path), _) => KernelSource::Gram(open(path)?),
-        (None, None, Some(path)) => KernelSource::Features(open(path)?),
-        (None, None, None) => {
-            let Some(text) = &spec.kernel else {
-                return Err(Error::parameter("kernel", "a kernel", "none"));
-            };
-            let rows: Mat = sample.range(0..sample.len())?;
-            let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
-            KernelSource::Kernel(text.resolve(Some(rows.view()), spec.seed)?)
-        }
-    };
-    let kernel = match source {
-        KernelSource::Gram(gram) => {
-            matching("gram", gram.len())?;
-            gram.check_finite()?;
-            return Ok((Arc::new(PrecomputedOperator::new(gram, spec.outputs)?), None));
-        }
-        KernelSource::Features(features) => {
-            matching("features", features.len())?;
-            features.check_finite()?;
-            return Ok((Arc::new(FeatureOperator::new(features, spec.outputs)?), None));
-        }
-        KernelSource::Kernel(kernel) => kernel,
-    };
-    let rows: Mat = sample.range(0..sample.len())?;
-    let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
-    // Domain errors (a negative time for brownian, say) should come before any work is done.
-    kernel.diag(rows.view())?;
-    Ok((Arc::new(ExplicitOperator::new(Arc::clone(&kernel))), Some(kernel)))
+        Some(held_out) => Ok(Split::at(n - held_out.len(), n)),
+        None => Ok(spec.split(n)),
+    }
 }
 
 /// Which rows of the data serve what in a fit, each ascending and disjoint from the others; with

@@ -1,15 +1,15 @@
 //! What a fit is asked to do: the one struct that the command line, TOML files and Python all produce.
 
-use std::path::PathBuf;
 use std::{fmt, str::FromStr};
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::kernel::KernelSpec;
 use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
 use crate::objective::OBJECTIVES;
+use crate::operator::OperatorSpec;
+use crate::operator::spec::expected_one;
 
 /// Everything that determines a fit, apart from the data. Every field has a default but the kernel
 /// (or the Gram matrix or features that stand for it).
@@ -24,12 +24,10 @@ use crate::objective::OBJECTIVES;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FitSpec {
-    /// The kernel, as text.
-    pub kernel: Option<KernelSpec>,
-    /// A precomputed N·C × N·C Gram matrix (.npy) instead of a kernel, C as in `outputs`.
-    pub gram: Option<PathBuf>,
-    /// Features Φ, N·C × S (.npy), whose inner products /S are the kernel, instead of a kernel.
-    pub features: Option<PathBuf>,
+    /// What is decomposed; in files the text `kernel`, the path `gram` (.npy, N·C × N·C, C as in
+    /// `outputs`), or the path `features` (.npy, N·C × S, whose inner products /S are the kernel).
+    #[serde(flatten, with = "crate::operator::spec::fields")]
+    pub operator: Option<OperatorSpec>,
     /// C, the number of outputs of the kernel: κ(x, x') is C × C, and a Gram matrix or features have
     /// C consecutive rows for each point. 1 for kernels in text form.
     pub outputs: usize,
@@ -75,9 +73,7 @@ pub struct FitSpec {
 impl Default for FitSpec {
     fn default() -> Self {
         FitSpec {
-            kernel: None,
-            gram: None,
-            features: None,
+            operator: None,
             outputs: 1,
             output_form: OutputForm::Joint,
             n_components: 10,
@@ -107,7 +103,7 @@ impl FitSpec {
     /// # Errors
     /// When the kernel text does not parse.
     pub fn new(kernel: &str, n_components: usize) -> Result<Self> {
-        Ok(FitSpec { kernel: Some(kernel.parse()?), n_components, ..FitSpec::default() })
+        Ok(FitSpec { operator: Some(kernel.parse()?), n_components, ..FitSpec::default() })
     }
 
     /// Checks every range that can be checked without data.
@@ -116,25 +112,9 @@ impl FitSpec {
     /// [`Error::InvalidParameter`] for the first field out of range; [`Error::Parse`] and
     /// [`Error::UnknownName`] for methods and objectives.
     pub fn check(&self) -> Result<()> {
-        self.check_with(false)
-    }
-
-    /// As [`check`](FitSpec::check), for a program that hands over the kernel when `given`.
-    pub(crate) fn check_with(&self, given: bool) -> Result<()> {
-        let sources = [self.kernel.is_some(), self.gram.is_some(), self.features.is_some()];
-        let got = sources.iter().filter(|s| **s).count() + usize::from(given);
-        if got != 1 {
-            let expected = "exactly one of kernel, gram and features";
-            return Err(Error::parameter("kernel", expected, format!("{got} of them")));
-        }
+        let Some(operator) = &self.operator else { return Err(expected_one(0)) };
         at_least("outputs", 1, self.outputs)?;
-        if self.outputs > 1 && self.kernel.is_some() {
-            return Err(Error::parameter(
-                "outputs",
-                "1 for a kernel in text form (matrix-valued kernels come as features or a Gram matrix)",
-                self.outputs,
-            ));
-        }
+        operator.check(self.outputs)?;
         OBJECTIVES.build_text(&self.objective)?;
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;
@@ -348,7 +328,6 @@ mod tests {
         named(|s| s.tolerance = 1.0, "tolerance");
         named(|s| s.outputs = 0, "outputs");
         named(|s| s.outputs = 3, "outputs");
-        named(|s| s.kernel = None, "kernel");
-        named(|s| s.gram = Some("g.npy".into()), "kernel");
+        named(|s| s.operator = None, "kernel");
     }
 }

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::nystrom_method::{few_directions, load};
-use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
+use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, timed};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
@@ -103,9 +103,10 @@ fn mebibytes(bytes: u64) -> u64 {
 
 impl Method for KernelPca {
     fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
-        let kernel = begin("kernel_pca", EXTENDS, "kernel_pca", problem, run)?;
+        let kernel = problem.expect_kernel("kernel_pca", EXTENDS)?;
+        run.begin("kernel_pca", "kernel_pca")?;
         problem.expect_points_for_components()?;
-        let (n, components) = (problem.train.len(), problem.spec.n_components);
+        let (n, components) = (problem.split.train.len(), problem.spec.n_components);
         let budget_mib = problem.spec.memory_budget;
         let (plan, bytes) = self.plan(n, components, budget_mib);
         if mebibytes(bytes) > budget_mib {
@@ -117,7 +118,7 @@ impl Method for KernelPca {
         }
         let watch = Watch { observer: RefCell::new(&mut *run.observer), done: Cell::new(0) };
         let map = timed(&mut run.timings.readout_seconds, || {
-            let x = problem.batch(&problem.train)?.x;
+            let x = problem.batch(&problem.split.train)?.x;
             let (found, size) = solve(plan, &**kernel, x.view(), components, &watch)?;
             let roots = vec![(n as f64).sqrt().recip(); n];
             Nystrom::from_eigenpairs(kernel.clone(), x, &roots, &found, size)
@@ -127,7 +128,7 @@ impl Method for KernelPca {
             record.warnings.push(few_directions(map.components(), components));
         }
         // All of them, however many: for their operator the pairs are exact, and it should show.
-        let sample = problem.train.clone();
+        let sample = problem.split.train.clone();
         Ok(Fitted { map: Box::new(map), sample, points: n, record })
     }
 

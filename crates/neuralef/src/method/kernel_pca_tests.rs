@@ -3,6 +3,7 @@
 use super::*;
 use crate::closed_form::{KnownSpectrum as _, RbfGaussian};
 use crate::metrics::{compare_eigenfunctions, cosines};
+use crate::operator::OperatorSpec;
 use crate::{Dataset, Fit, Mat64, Model, fit};
 use crate::{FitSpec, KernelSpec};
 
@@ -168,6 +169,6 @@ fn models_and_texts_read_back_and_bad_requests_are_named() {
     assert!(error.to_string().contains("did you mean `matrix_free`"), "{error}");
     let gram = folder.path().join("gram.npy");
     crate::data::write_npy(&gram, crate::Mat::eye(300).view()).unwrap();
-    let spec = FitSpec { kernel: None, gram: Some(gram), ..spec("rbf", 2, "kernel_pca") };
+    let spec = FitSpec { operator: Some(OperatorSpec::gram(gram)), ..spec("rbf", 2, "kernel_pca") };
     assert!(matches!(fit(&data, &spec), Err(Error::Unsupported { .. })));
 }

@@ -103,7 +103,7 @@ pub struct MethodRecord {
     pub warnings: Vec<String>,
 }
 
-/// What surrounds a fit: who watches, where checkpoints go, where the time went.
+/// What surrounds a fit: who watches, where checkpoints go, where the time went. A [`Method`] gets one.
 pub struct Run<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     pub(crate) checkpoint: Option<&'a Path>,
@@ -114,6 +114,47 @@ pub struct Run<'a> {
     /// The data and the spec as the user gave them, for checkpoints.
     pub(crate) inputs: &'a Inputs<'a>,
     pub(crate) timings: Timings,
+}
+
+impl Run<'_> {
+    /// Tells the observer of `event`.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when it wants to stop.
+    pub fn observe(&mut self, event: &Event<'_>) -> Result<()> {
+        match self.observer.observe(event) {
+            Control::Continue => Ok(()),
+            Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
+        }
+    }
+
+    /// Runs `work` and counts its time as that of the readout or eigendecomposition.
+    pub fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let started = Instant::now();
+        let out = work(self);
+        self.timings.readout_seconds += started.elapsed().as_secs_f64();
+        out
+    }
+
+    /// Parameters that networks are to start from, instead of random ones.
+    pub fn start(&self) -> Option<&Parameters> {
+        self.start
+    }
+
+    /// The beginning of a fit of a method called `method` that has no training steps.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where there is something to resume, [`Error::Interrupted`] when the observer
+    /// wants to stop at the phase `phase`.
+    pub fn begin(&mut self, method: &str, phase: &'static str) -> Result<()> {
+        if self.resume.is_some() {
+            return Err(Error::Unsupported {
+                what: format!("resuming method = {method}"),
+                reason: "it has no training steps to resume".into(),
+            });
+        }
+        self.observe(&Event::Phase { name: phase })
+    }
 }
 
 /// Wall time of the parts of a fit, in seconds. Not part of the model file: models are the same
@@ -146,33 +187,6 @@ pub(crate) fn gaussian_frequencies(
 
 /// Why methods that extend eigenvectors by the kernel cannot do without it.
 const EXTENDS: &str = "new points need the kernel itself";
-
-/// The beginning of every fit that does not train: the problem's kernel, which `why` says is needed,
-/// with nothing to resume, and `phase` told to the observer.
-fn begin<'p>(
-    method: &str,
-    why: &str,
-    phase: &'static str,
-    problem: &'p Problem,
-    run: &mut Run<'_>,
-) -> Result<&'p Arc<dyn Kernel>> {
-    let Some(kernel) = &problem.kernel else {
-        return Err(Error::Unsupported {
-            what: format!("method = {method} with a Gram matrix or features"),
-            reason: format!("{why}; method = neuralef serves here"),
-        });
-    };
-    if run.resume.is_some() {
-        return Err(Error::Unsupported {
-            what: format!("resuming method = {method}"),
-            reason: "it has no training steps to resume".into(),
-        });
-    }
-    match run.observer.observe(&Event::Phase { name: phase }) {
-        Control::Continue => Ok(kernel),
-        Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
-    }
-}
 
 /// Runs `work` and adds the time it took to `seconds`.
 pub(crate) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {

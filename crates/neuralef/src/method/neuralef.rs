@@ -119,7 +119,7 @@ impl ReadoutSample {
         let load = problem.readout_load(basis);
         let affordable = load.points(problem.memory())?;
         let rank_limit = load.rank_limit(problem.memory());
-        let wanted = spec.readout_points.min(problem.train.len());
+        let wanted = spec.readout_points.min(problem.split.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
         let mut warnings = Vec::new();
         if rank_limit < basis {
@@ -137,12 +137,12 @@ impl ReadoutSample {
                 spec.memory_budget
             ));
         }
-        if rows.len() < problem.train.len() && affordable >= wanted {
+        if rows.len() < problem.split.train.len() && affordable >= wanted {
             warnings.push(format!(
                 "the readout streams {} of {} training points: eigenvalues have the sampling error \
                  of these; readout_points sets their number",
                 rows.len(),
-                problem.train.len()
+                problem.split.train.len()
             ));
         }
         let train = problem.blocks(&rows)?;
@@ -150,7 +150,7 @@ impl ReadoutSample {
             Steps::Auto if rows.len() > LOOK => Some(problem.blocks(&every(&rows, LOOK))?),
             _ => None,
         };
-        let selection = problem.blocks(&problem.selection)?;
+        let selection = problem.blocks(&problem.split.selection)?;
         Ok(ReadoutSample { rows, train, look, selection, rank_limit, warnings })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::landmarks::{self, Landmarks};
-use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
+use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
@@ -74,9 +74,9 @@ struct NystromMethod {
 impl NystromMethod {
     /// Rows of the data that become landmarks, and their weights.
     fn choose(&self, problem: &Problem) -> Result<(Vec<usize>, Vec<f64>)> {
-        let m = self.landmarks.min(problem.train.len());
+        let m = self.landmarks.min(problem.split.train.len());
         let pool = match self.selection {
-            Selection::Uniform => problem.train.clone(),
+            Selection::Uniform => problem.split.train.clone(),
             Selection::Kmeans => problem.training_sample(CANDIDATES.max(m)),
         };
         if m == pool.len() {
@@ -98,9 +98,10 @@ impl NystromMethod {
 
 impl Method for NystromMethod {
     fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
-        let kernel = begin("nystrom", EXTENDS, "nystrom", problem, run)?;
+        let kernel = problem.expect_kernel("nystrom", EXTENDS)?;
+        run.begin("nystrom", "nystrom")?;
         problem.expect_points_for_components()?;
-        let m = self.landmarks.min(problem.train.len());
+        let m = self.landmarks.min(problem.split.train.len());
         let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
         if needed > problem.spec.memory_budget {
             return Err(Error::MemoryBudget {
@@ -114,7 +115,7 @@ impl Method for NystromMethod {
             let expected = format!("at most the number of landmarks, {m}");
             return Err(Error::parameter("n_components", expected, components));
         }
-        let fitted = timed(&mut run.timings.readout_seconds, || {
+        let fitted = run.timed(|_| {
             let (rows, weights) = self.choose(problem)?;
             let x = problem.batch(&rows)?.x;
             // Points that coincide make fewer landmarks.

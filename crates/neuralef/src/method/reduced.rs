@@ -3,7 +3,7 @@
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
-use super::{Fitted, MethodRecord, Run, begin, timed};
+use super::{Fitted, MethodRecord, Run};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::fit::Problem;
@@ -13,7 +13,7 @@ use crate::linalg::{
     canonical_signs, expect_finite_f64, matmul_f64, norm2, top_eigh, tr_matmul_f64,
 };
 use crate::matrix::{Mat, Mat64, MatRef};
-use crate::observer::{Control, Event};
+use crate::observer::Event;
 use crate::operator::{BLOCK, Tick};
 use crate::persist::Archive;
 use crate::spec::args::Args;
@@ -46,7 +46,8 @@ pub(super) fn fit(
     draw: impl FnOnce(&dyn Kernel, usize, Vec<f32>) -> Result<Box<dyn FeatureMap>>,
 ) -> Result<Fitted> {
     let why = "random features are drawn for a kernel";
-    let kernel = begin(method, why, "random features", problem, run)?;
+    let kernel = problem.expect_kernel(method, why)?;
+    run.begin(method, "random features")?;
     let k = problem.spec.n_components;
     let count = features.unwrap_or(k);
     if features.is_some() {
@@ -70,14 +71,9 @@ pub(super) fn fit(
         }
         return Ok(Fitted { map, sample, points, record });
     }
-    let reduced = timed(&mut run.timings.readout_seconds, || {
-        Reduced::fit(map, problem, &sample, &mut |done, total| match run
-            .observer
-            .observe(&Event::Progress { done, total })
-        {
-            Control::Continue => Ok(()),
-            Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
-        })
+    let reduced = run.timed(|run| {
+        let mut tick = |done, total| run.observe(&Event::Progress { done, total });
+        Reduced::fit(map, problem, &sample, &mut tick)
     })?;
     if reduced.components() < k {
         record.warnings.push(format!(
@@ -92,7 +88,7 @@ pub(super) fn fit(
 /// Fails when the frequencies and one block of features, or the matrices of the reduction, are
 /// beyond the memory budget.
 fn affordable(problem: &Problem, count: usize, reduce: bool) -> Result<()> {
-    let (count, d) = (count as u64, problem.data.width() as u64);
+    let (count, d) = (count as u64, problem.points.width() as u64);
     let drawn = count.saturating_mul(d.saturating_add(4)).saturating_mul(16);
     let rows = if reduce { count.saturating_mul(4).saturating_add(8 * BLOCK as u64) } else { 512 };
     let needed = drawn.saturating_add(count.saturating_mul(rows).saturating_mul(8));
@@ -109,7 +105,7 @@ fn affordable(problem: &Problem, count: usize, reduce: bool) -> Result<()> {
 
 /// The mean of some training points, as the kernel sees them.
 fn centre(problem: &Problem) -> Result<Vec<f32>> {
-    let x = problem.batch(&every(&problem.train, CENTRE))?.x;
+    let x = problem.batch(&every(&problem.split.train, CENTRE))?.x;
     let mean = |c: ndarray::ArrayView1<'_, f32>| {
         (c.iter().map(|v| f64::from(*v)).sum::<f64>() / c.len().max(1) as f64) as f32
     };

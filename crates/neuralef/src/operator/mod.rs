@@ -13,6 +13,8 @@ mod matrix_valued;
 #[cfg(test)]
 mod matrix_valued_tests;
 mod precomputed;
+mod sampler;
+pub(crate) mod spec;
 mod symmetric;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,9 @@ pub use features::FeatureOperator;
 pub use matrix_valued::MatrixValued;
 pub(crate) use matrix_valued::rows_of_points;
 pub use precomputed::PrecomputedOperator;
+pub use sampler::{Points, RowSampler, Sampler};
+pub(crate) use spec::ResolvedOperator;
+pub use spec::{MatrixSource, OperatorSpec};
 pub(crate) use symmetric::{SymmetricGram, symmetric_gram};
 
 /// Points in a streamed block.
@@ -61,6 +66,17 @@ pub trait KernelOperator: Send + Sync {
     /// The operator as one of a matrix-valued kernel, where it is.
     fn matrix_valued(&self) -> Option<&dyn MatrixValued> {
         None
+    }
+
+    /// What training draws its batches by, from `rows` of `points`: [`RowSampler`] unless the units of the
+    /// operator are something else than rows.
+    fn sampler<'a>(
+        &'a self,
+        points: &'a Points,
+        rows: &'a [usize],
+        seed: u64,
+    ) -> Box<dyn Sampler + 'a> {
+        Box::new(RowSampler::new(points, rows, seed))
     }
 
     /// The batch estimate of Tψ: (BC × k) → (BC × k), single precision. This is the training path.

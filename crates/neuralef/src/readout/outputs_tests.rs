@@ -12,6 +12,7 @@ use crate::fit::{FitSpec, OutputForm, ReadoutKind, Steps};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64};
 use crate::observer::{Control, Event};
+use crate::operator::OperatorSpec;
 use crate::persist::Archive;
 use crate::train::Checkpoint;
 
@@ -104,7 +105,7 @@ impl Ground {
 
     fn spec(&self, k: usize, form: OutputForm) -> FitSpec {
         FitSpec {
-            features: Some(self.path.clone()),
+            operator: Some(OperatorSpec::features(&self.path)),
             outputs: C,
             output_form: form,
             n_components: k,
@@ -291,7 +292,7 @@ fn a_gram_matrix_of_points_and_outputs_serves_as_features_do() {
     crate::data::write_npy(&path, gram.view()).unwrap();
     for form in [OutputForm::Joint, OutputForm::Factorized] {
         let by_features = ground.fit(5, form);
-        let spec = FitSpec { features: None, gram: Some(path.clone()), ..ground.spec(5, form) };
+        let spec = FitSpec { operator: Some(OperatorSpec::gram(&path)), ..ground.spec(5, form) };
         let by_gram = crate::fit(&ground.data, &spec).unwrap();
         let trace = by_features.certificate().trace;
         for (a, b) in by_gram.eigenvalues().iter().zip(by_features.eigenvalues()) {
@@ -466,7 +467,7 @@ fn what_does_not_fit_the_outputs_is_named() {
     refused(&|s| s.n_components = 241, "at most the number of points, 80 times 3 outputs");
     refused(&|s| s.n_components = 220, "the number of training points, 72 times 3 outputs");
     refused(
-        &|s| (s.features, s.kernel) = (None, Some("rbf(lengthscale=1)".parse().unwrap())),
+        &|s| s.operator = Some("rbf(lengthscale=1)".parse().unwrap()),
         "outputs: expected 1 for a kernel in text form",
     );
     refused(&|s| s.objective = "eigengame_pca".into(), "eigengame_pca is not supported");

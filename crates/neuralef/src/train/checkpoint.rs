@@ -11,6 +11,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::FitSpec;
 use crate::nn::Parameters;
+use crate::operator::OperatorSpec;
 use crate::persist::Archive;
 
 /// Kind of archive, so that a checkpoint is not taken for a model.
@@ -154,7 +155,7 @@ impl<'a> Inputs<'a> {
         }
         let mut sums = vec![self.data.fingerprint()?];
         sums.extend(self.validation.map(Dataset::fingerprint).transpose()?);
-        for path in [&self.spec.gram, &self.spec.features].into_iter().flatten() {
+        if let Some(path) = self.spec.operator.as_ref().and_then(OperatorSpec::file) {
             let file = Dataset::open(&path.to_string_lossy(), self.spec.seed)?;
             sums.push(file.fingerprint()?);
         }

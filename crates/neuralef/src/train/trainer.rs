@@ -10,8 +10,6 @@ use crate::fit::Problem;
 use crate::nn::Parameters;
 use crate::objective::OBJECTIVES;
 use crate::observer::{Control, Event, Observer};
-use crate::operator::Batch;
-use crate::rng;
 
 /// Decay of the running eigenvalue estimates.
 const EMA: f64 = 0.99;
@@ -46,14 +44,14 @@ impl<'a> Trainer<'a> {
         let objective = OBJECTIVES.build_text(&spec.objective)?;
         let conditioner = match objective.conditions() {
             true if !spec.network.takes_raw_inputs() => problem.conditioner()?,
-            _ => Standardizer::identity(problem.data.width()),
+            _ => Standardizer::identity(problem.points.width()),
         };
         if spec.standardize && spec.network.takes_raw_inputs() {
             let expected = "false with a network that was trained on points as they are";
             return Err(Error::parameter("standardize", expected, true));
         }
         let mut network =
-            spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
+            spec.network.build(problem.points.width(), k, spec.network_outputs(), spec.seed)?;
         let wanted = network.start_points();
         if let Some(start) = start {
             let own = network.parameters_mut();
@@ -120,9 +118,9 @@ impl<'a> Trainer<'a> {
 
     /// One step; returns the loss.
     fn advance(&mut self) -> Result<f64> {
-        let batch = self.draw()?;
-        let z = self.conditioner.apply(batch.x.view())?;
         let spec = &self.problem.spec;
+        let batch = self.problem.sampler().draw(self.step(), spec.batch_size)?;
+        let z = self.conditioner.apply(batch.x.view())?;
         let factor = spec.schedule.factor(self.learner.step, self.total);
         let rate = spec.optimizer.learning_rate() * factor;
         let limit = (spec.clip_norm > 0.0).then_some(spec.clip_norm);
@@ -132,19 +130,5 @@ impl<'a> Trainer<'a> {
             *ema = EMA * *ema + (1.0 - EMA) * value;
         }
         Ok(update.loss)
-    }
-
-    /// The batch of this step: distinct training rows, redrawn alike in a resumed run.
-    fn draw(&self) -> Result<Batch> {
-        let train = &self.problem.train;
-        let mut rng = rng::stream(self.problem.spec.seed, "batch", self.step());
-        let size = self.problem.spec.batch_size.min(train.len());
-        let mut indices: Vec<usize> = rand::seq::index::sample(&mut rng, train.len(), size)
-            .iter()
-            .map(|i| train[i])
-            .collect();
-        // Ascending rows read a memory-mapped file in order; the objective does not mind.
-        indices.sort_unstable();
-        self.problem.batch(&indices)
     }
 }

@@ -109,7 +109,7 @@ fn comparison(args: &CompareArgs) -> Result<Comparison<'static>> {
             Subject::Cases { names, points: args.points.clone() }
         }
         (true, data) => {
-            base.kernel = Some(args.kernel.as_deref().unwrap_or(KERNEL).parse()?);
+            base.operator = Some(args.kernel.as_deref().unwrap_or(KERNEL).parse()?);
             base.n_components = args.n_components.unwrap_or(base.n_components);
             Subject::Data(Dataset::open(data.as_deref().unwrap_or("digits"), args.seed)?)
         }

@@ -13,6 +13,7 @@ use crate::matrix::Mat64;
 use crate::method::landmarks;
 use crate::nn::Network;
 use crate::observer::Observer;
+use crate::operator::OperatorSpec;
 use crate::persist::Archive;
 use crate::sample::{Derivative, Sampling, Tangents, ntk};
 use crate::spec::args::{Args, Entry};
@@ -112,7 +113,7 @@ impl NeuralEf {
             None => Steps::Auto,
         };
         let spec = FitSpec {
-            features: Some(path),
+            operator: Some(OperatorSpec::features(path)),
             outputs: task.outputs,
             output_form: OutputForm::Joint,
             n_components: *components,

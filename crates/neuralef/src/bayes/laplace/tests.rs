@@ -13,6 +13,7 @@ use crate::linalg::tests::random;
 use crate::linalg::{cholesky_jittered, eigh};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, TrainedNetwork, jacobians, write_weights};
+use crate::operator::OperatorSpec;
 use crate::train::Silent;
 
 const SOURCES: [&str; 9] = [
@@ -360,7 +361,7 @@ fn folded_eigenfunctions_are_those_of_the_model() {
     )
     .replace(&format!("\"{}\"", case.architecture), case.architecture);
     let spec = crate::FitSpec {
-        features: Some(phi),
+        operator: Some(OperatorSpec::features(phi)),
         outputs: 3,
         n_components: 4,
         network: text.parse().unwrap(),

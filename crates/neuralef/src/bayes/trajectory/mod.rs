@@ -28,6 +28,7 @@
 //! use neuralef::bayes::trajectory::{StatesWriter, Training, centred_features, predict};
 //! use neuralef::bayes::{Predictive, Targets};
 //! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec};
+//! use neuralef::operator::OperatorSpec;
 //! use neuralef::train::Silent;
 //! # let dir = tempfile::tempdir().map_err(|e| neuralef::Error::io("temporary", e))?;
 //! # let (states, phi) = (dir.path().join("states.npy"), dir.path().join("phi.npy"));
@@ -45,7 +46,7 @@
 //!
 //! let states = Dataset::open(&states.to_string_lossy(), 0)?; // 10 × 400
 //! centred_features(&states, 200, 2, &phi, 256, &mut Silent)?; // 400 × 10
-//! let spec = FitSpec { features: Some(phi), outputs: 2, n_components: 3, ..FitSpec::default() };
+//! let spec = FitSpec { operator: Some(OperatorSpec::features(phi)), outputs: 2, n_components: 3, ..FitSpec::default() };
 //! let (kernel, _) = Fit::new(spec).run(&data)?;
 //! let outputs = predict(trajectory.swa(), &kernel, &data)?;
 //! let p = outputs.probabilities(Predictive::MonteCarlo { samples: 100 }, 0)?;

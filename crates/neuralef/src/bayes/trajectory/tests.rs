@@ -13,6 +13,7 @@ use crate::fit::{FitSpec, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::NetworkSpec;
 use crate::observer::Silent;
+use crate::operator::OperatorSpec;
 use crate::{Fit, Model, rng};
 
 fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
@@ -258,7 +259,7 @@ fn the_kernel_of_linear_classifiers_is_learned_exactly() {
     };
     let sampled = centred("train.npy", &data, "phi.npy");
     let spec = FitSpec {
-        features: Some(sampled.path.clone()),
+        operator: Some(OperatorSpec::features(&sampled.path)),
         outputs: 2,
         n_components: 6,
         network: "mlp(hidden=[])".parse().unwrap(),

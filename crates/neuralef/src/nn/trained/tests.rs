@@ -251,7 +251,7 @@ fn fits_of_tangents_find_the_spectrum_and_models_carry_their_network() {
         let path = folder.path().join("gram.npy");
         ndarray_npy::write_npy(&path, &gram).unwrap();
         let spec = FitSpec {
-            gram: Some(path),
+            operator: Some(crate::operator::OperatorSpec::gram(path)),
             outputs: c,
             n_components: k,
             network: text("tangents", &ground.path, net, "").parse().unwrap(),
