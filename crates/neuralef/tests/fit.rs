@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use neuralef::fit::{EvaluateOptions, ReadoutKind, Steps};
-use neuralef::train::{Checkpoint, Control, Event};
+use neuralef::fit::{Checkpoint, EvaluateOptions, ReadoutKind, Steps};
+use neuralef::train::{Control, Event};
 use neuralef::{Dataset, Error, Fit, FitSpec, Model, fit};
 
 fn spec(kernel: &str, k: usize, steps: u64) -> FitSpec {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use neuralef::fit::Checkpoint;
 use neuralef::method::Timings;
-use neuralef::train::Checkpoint;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, Inputs};
 use super::{Certificate, FitSpec, KernelSource, Problem, certify, certify_features, gram_error};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
@@ -15,8 +16,6 @@ use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::method::{METHODS, MethodRecord, Run, Timings, timed};
 use crate::observer::{Event, Observer, Silent};
 use crate::persist::Archive;
-use crate::train::Checkpoint;
-use crate::train::checkpoint::Inputs;
 
 /// Kind of archive that a model file is.
 const KIND: &str = "model";

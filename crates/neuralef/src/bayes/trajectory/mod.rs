@@ -65,6 +65,7 @@ mod loss;
 mod moments;
 mod predict;
 mod refresh;
+mod signal;
 mod states;
 #[cfg(test)]
 mod tests;

@@ -2,21 +2,20 @@
 
 use std::time::Instant;
 
-use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 
 use super::augment::Augmentation;
-use super::loss::loss;
 use super::moments::WeightMoments;
 use super::refresh::refresh;
+use super::signal::SupervisedSignal;
 use super::states::StatesWriter;
 use super::{Trajectory, TrajectoryRecord};
 use crate::bayes::Targets;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::{MOMENTUM, Network, Optimizer, OptimizerSpec, Parameters, Schedule, Tape, clip};
-use crate::observer::{Control, Event, Observer};
-use crate::rng;
+use crate::nn::{Network, OptimizerSpec, Schedule};
+use crate::observer::{Event, Observer};
+use crate::train::TrainingLoop;
 
 /// How a network is trained, and how states are taken from the end of its training.
 ///
@@ -147,22 +146,24 @@ impl Training {
         self.augmentation.check(data.width())?;
         data.check_finite()?;
         let started = Instant::now();
-        let mut trainer = Trainer::new(self, network, data, targets);
+        let optimizer = self.optimizer.build(network.parameters());
+        let signal = SupervisedSignal::new(self, data, targets);
+        let mut training = TrainingLoop::new(network, optimizer, signal, self.clip_norm)?;
         let total = self.steps.saturating_add(self.tail_steps);
         observer.observe(&Event::Phase { name: "training" });
         observer.observe(&Event::Training { from: 0, total });
-        let base_loss = trainer.run(self.steps, observer)?;
-        let base = trainer.network.parameters().clone();
+        let base_loss = train(&mut training, self.steps, observer)?;
+        let base = training.network.parameters().clone();
         let mut moments = WeightMoments::new(&base, self.rank);
         let mut tail_loss = 0.0;
         for state in 1..=self.states() {
-            tail_loss += trainer.run(self.steps + state * self.every, observer)?;
-            moments.update(trainer.network.parameters())?;
+            tail_loss += train(&mut training, self.steps + state * self.every, observer)?;
+            moments.update(training.network.parameters())?;
             for writer in &mut *writers {
-                writer.record(&*trainer.network)?;
+                writer.record(&*training.network)?;
             }
         }
-        let mut network = trainer.network;
+        let mut network = training.network;
         moments.mean_into(network.parameters_mut())?;
         refresh(&mut *network, data, self.batch_size, self.seed)?;
         let swa = network.parameters().clone();
@@ -178,110 +179,23 @@ impl Training {
     }
 }
 
-/// A network in training.
-struct Trainer<'a> {
-    spec: &'a Training,
-    network: Box<dyn Network>,
-    data: &'a Dataset,
-    targets: &'a Targets,
-    optimizer: Box<dyn Optimizer>,
-    step: u64,
-    /// The order of the points in this epoch.
-    order: Vec<usize>,
-    tape: Tape,
-    gradient: Parameters,
-}
-
-impl<'a> Trainer<'a> {
-    fn new(
-        spec: &'a Training,
-        mut network: Box<dyn Network>,
-        data: &'a Dataset,
-        targets: &'a Targets,
-    ) -> Self {
-        network.freeze(false);
-        let optimizer = spec.optimizer.build(network.parameters());
-        let gradient = network.parameters().zeros_like();
-        let (order, tape) = (Vec::new(), Tape::default());
-        Trainer { spec, network, data, targets, optimizer, step: 0, order, tape, gradient }
-    }
-
-    /// Trains until `until` steps are done in all, and returns the mean loss of the steps of the last
-    /// epoch among them; NaN for no steps.
-    fn run(&mut self, until: u64, observer: &mut dyn Observer) -> Result<f64> {
-        let begun = until.saturating_sub(self.batches()).max(self.step);
-        let (mut sum, mut count) = (0.0, 0u32);
-        while self.step < until {
-            let loss = self.advance()?;
-            if self.step > begun {
-                (sum, count) = (sum + loss, count + 1);
-            }
-            let event = Event::Step { step: self.step, loss, eigenvalues: &[] };
-            if observer.observe(&event) == Control::Stop {
-                return Err(Error::Interrupted { step: self.step, checkpoint: None });
-            }
+/// Trains until `until` steps are done in all, and returns the mean loss of the steps of the last epoch
+/// among them; NaN for no steps.
+fn train(
+    training: &mut TrainingLoop<SupervisedSignal<'_>>,
+    until: u64,
+    observer: &mut dyn Observer,
+) -> Result<f64> {
+    let epoch_start = until.saturating_sub(training.signal.batches()).max(training.steps_done());
+    let (mut sum, mut count) = (0.0, 0u32);
+    let mut add_losses = |event: &Event<'_>| {
+        if let Event::Step { step, loss, .. } = event
+            && *step > epoch_start
+        {
+            (sum, count) = (sum + loss, count + 1);
         }
-        Ok(sum / f64::from(count))
-    }
-
-    fn batch_size(&self) -> usize {
-        self.spec.batch_size.min(self.data.len())
-    }
-
-    /// Batches of an epoch.
-    fn batches(&self) -> u64 {
-        (self.data.len() / self.batch_size()) as u64
-    }
-
-    /// The rows of this step's batch.
-    fn draw(&mut self) -> Vec<usize> {
-        let (epoch, within) = (self.step / self.batches(), self.step % self.batches());
-        if within == 0 {
-            self.order = (0..self.data.len()).collect();
-            self.order.shuffle(&mut rng::stream(self.spec.seed, "order", epoch));
-        }
-        let (start, size) = (within as usize * self.batch_size(), self.batch_size());
-        let mut rows = self.order[start..start + size].to_vec();
-        // Ascending rows read a memory-mapped file in order.
-        rows.sort_unstable();
-        rows
-    }
-
-    /// One step; returns the loss.
-    fn advance(&mut self) -> Result<f64> {
-        let rows = self.draw();
-        let mut x = self.data.rows(&rows)?;
-        let mut rng = rng::stream(self.spec.seed, "augmentation", self.step);
-        self.spec.augmentation.apply(&mut x, &mut rng)?;
-        let outputs = self.network.forward(x.view(), Some(&mut self.tape));
-        let outputs = outputs.map_err(|e| match e {
-            Error::NonFinite { .. } => self.diverged("a network output"),
-            other => other,
-        })?;
-        let (loss, cotangent) = loss(self.targets, &rows, outputs.view())?;
-        self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
-        self.network.settle(&self.tape, MOMENTUM);
-        let limit = (self.spec.clip_norm > 0.0).then_some(self.spec.clip_norm);
-        let norm = clip(&mut self.gradient, limit)?;
-        for (what, value) in [("the loss", loss), ("the gradient", norm)] {
-            if !value.is_finite() {
-                return Err(self.diverged(what));
-            }
-        }
-        let rate = self.spec.rate(self.step);
-        let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
-        stepped.map_err(|e| match e {
-            Error::NonFinite { .. } | Error::Numerical { .. } => {
-                self.diverged("a square of the gradient")
-            }
-            other => other,
-        })?;
-        self.step += 1;
-        Ok(loss)
-    }
-
-    fn diverged(&self, what: &str) -> Error {
-        let advice = "try a tenth of the learning rate, clip_norm=1, or data scaled to order one";
-        Error::Diverged { step: self.step, what: what.into(), advice: advice.into() }
-    }
+        observer.observe(event)
+    };
+    training.run(until, &mut add_losses, None)?;
+    Ok(sum / f64::from(count))
 }
