@@ -25,7 +25,9 @@
 //! [`OutputForm::Factorized`](crate::fit::OutputForm) has scalar functions times vectors of outputs.
 //!
 //! ```
-//! use neuralef::bayes::trajectory::{StatesWriter, Training, centred_features, predict};
+//! use neuralef::bayes::trajectory::{
+//!     StatesWriter, Training, TrajectoryWeights, centred_features, predict,
+//! };
 //! use neuralef::bayes::{Predictive, Targets};
 //! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec};
 //! use neuralef::train::Silent;
@@ -47,7 +49,8 @@
 //! centred_features(&states, 200, 2, &phi, 256, &mut Silent)?; // 400 × 10
 //! let spec = FitSpec { features: Some(phi), outputs: 2, n_components: 3, ..FitSpec::default() };
 //! let (kernel, _) = Fit::new(spec).run(&data)?;
-//! let outputs = predict(trajectory.swa(), &kernel, &data)?;
+//! let swa = trajectory.network_with(TrajectoryWeights::Swa);
+//! let outputs = predict(swa, &kernel, &data)?;
 //! let p = outputs.probabilities(Predictive::MonteCarlo { samples: 100 }, 0)?;
 //! assert_eq!(p.dim(), (200, 2));
 //! # Ok::<(), neuralef::Error>(())
@@ -94,8 +97,18 @@ pub struct TrajectoryRecord {
     pub training_seconds: f64,
 }
 
+/// Which weights of a [`Trajectory`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrajectoryWeights {
+    /// Those before the tail.
+    Base,
+    /// The mean weights of the states, batch normalisation refreshed over the training points.
+    Swa,
+}
+
 /// A trained network with the moments of the weights of its trajectory.
 pub struct Trajectory {
+    /// With the weights that were last asked for.
     network: Box<dyn Network>,
     base: Parameters,
     swa: Parameters,
@@ -117,16 +130,17 @@ impl Trajectory {
         &self.moments
     }
 
-    /// The network before the tail.
-    pub fn base(&mut self) -> &dyn Network {
-        self.network.parameters_mut().clone_from(&self.base);
-        &*self.network
+    /// The parameters of `weights`, statistics of batch normalisation among them.
+    pub fn parameters(&self, weights: TrajectoryWeights) -> &Parameters {
+        match weights {
+            TrajectoryWeights::Base => &self.base,
+            TrajectoryWeights::Swa => &self.swa,
+        }
     }
 
-    /// The network with the mean weights of the states, batch normalisation refreshed over the training
-    /// points.
-    pub fn swa(&mut self) -> &dyn Network {
-        self.network.parameters_mut().clone_from(&self.swa);
+    /// Puts the [`parameters`](Trajectory::parameters) of `weights` into the network, and gives it.
+    pub fn network_with(&mut self, weights: TrajectoryWeights) -> &dyn Network {
+        *self.network.parameters_mut() = self.parameters(weights).clone();
         &*self.network
     }
 

@@ -183,7 +183,7 @@ fn real_targets_are_learned_to_least_squares() {
     let mut found = training
         .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut [], &mut Silent)
         .unwrap();
-    let fitted = logits(found.base(), &data).unwrap();
+    let fitted = logits(found.network_with(TrajectoryWeights::Base), &data).unwrap();
     // Residuals are orthogonal to the columns (x, 1).
     let residual = Mat64::from_shape_fn((50, 1), |p| f64::from(y[p]) - fitted[p]);
     for column in x.columns() {
@@ -390,7 +390,8 @@ fn everything(threads: usize, dir: &Path) -> (Vec<u8>, Vec<Parameters>) {
     let parameters = pool.install(|| {
         let run = training.run(network, &data, &targets, &mut writers, &mut Silent);
         let mut run = run.unwrap();
-        let mut all = vec![run.base().parameters().clone(), run.swa().parameters().clone()];
+        let weights = [TrajectoryWeights::Base, TrajectoryWeights::Swa];
+        let mut all: Vec<Parameters> = weights.map(|w| run.parameters(w).clone()).to_vec();
         run.swag(2, 0.5, &data, &mut Silent, |network| {
             all.push(network.parameters().clone());
             Ok(())
