@@ -73,13 +73,14 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod train;
+mod training;
 
 pub use augment::{AUGMENTATIONS, Augmentation};
 pub use moments::WeightMoments;
 pub use predict::{MeanSoftmax, covariances, covariances_of_features, logits, predict};
 pub use refresh::refresh;
 pub use states::{StatesWriter, centred_features};
-pub use train::Training;
+pub use training::Training;
 
 /// How the training of a [`Trajectory`] went.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom as _;
 
 use super::loss::loss;
-use super::train::Training;
+use super::training::Training;
 use crate::bayes::Targets;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
