@@ -126,12 +126,12 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     };
     let (values, vectors) = linalg::eigh((&gram / n as f64).view()).unwrap();
     for j in 0..k {
-        let own = psi.column(j);
+        let function = psi.column(j);
         let mu = match training.signal.objective.outputs() {
             Outputs::Scaled => covariance[[j, j]],
-            _ => own.dot(&gram.dot(&own)) / (n * n) as f64,
+            _ => function.dot(&gram.dot(&function)) / (n * n) as f64,
         };
-        let cosine = own.dot(&vectors.column(j)).abs() / own.dot(&own).sqrt();
+        let cosine = function.dot(&vectors.column(j)).abs() / function.dot(&function).sqrt();
         assert!((mu / values[j] - 1.0).abs() < 1e-3, "{text} {j}: {mu} not {}", values[j]);
         assert!((1.0 - cosine * cosine).max(0.0).sqrt() < 1e-3, "{text} {j}: |cos| {cosine}");
     }
@@ -294,12 +294,12 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
     }
     let (values, vectors) = linalg::eigh(mean(&x, &x).view()).unwrap();
     for (j, unit) in training.network.parameters().units().iter().enumerate() {
-        let own = ndarray::Array1::from_iter(unit[..d].iter().map(|v| f64::from(*v)));
-        assert!((own.dot(&own) - 1.0).abs() < 1e-6 && unit[d] == 0.0);
-        let cosine = own.dot(&vectors.column(j)).abs();
+        let vector = ndarray::Array1::from_iter(unit[..d].iter().map(|v| f64::from(*v)));
+        assert!((vector.dot(&vector) - 1.0).abs() < 1e-6 && unit[d] == 0.0);
+        let cosine = vector.dot(&vectors.column(j)).abs();
         let sine = (1.0 - cosine * cosine).max(0.0).sqrt();
         assert!(sine < tolerance, "{variant} {j}: |cos| {cosine}");
-        let mu = own.dot(&mean(&x, &x).dot(&own));
+        let mu = vector.dot(&mean(&x, &x).dot(&vector));
         assert!((mu / values[j] - 1.0).abs() < tolerance, "{variant} {j}: {mu} not {}", values[j]);
     }
 }
@@ -313,12 +313,12 @@ fn eigengame_climbs_the_gradient_of_its_utility_along_the_sphere() {
     let utility =
         |variant: &str, v: &[ndarray::Array1<f64>], at: &ndarray::Array1<f64>, j: usize| {
             let product = |a: &ndarray::Array1<f64>, b: &ndarray::Array1<f64>| a.dot(&m.dot(b));
-            let own = product(at, at);
+            let variance = product(at, at);
             let penalty = |i: usize| match variant {
                 "alpha" => product(at, &v[i]).powi(2) / product(&v[i], &v[i]),
                 _ => 2.0 * product(&v[i], &v[j]) * v[i].dot(at),
             };
-            own - (0..j).map(penalty).sum::<f64>()
+            variance - (0..j).map(penalty).sum::<f64>()
         };
     for variant in ["alpha", "mu"] {
         let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();

@@ -1,4 +1,4 @@
-//! `steps = auto`: train only while held-out residuals improve, keep the best parameters seen.
+//! `steps = auto`: train only while held-out residuals improve, keep the best parameters so far.
 
 use serde::{Deserialize, Serialize};
 

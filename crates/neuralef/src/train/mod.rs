@@ -5,6 +5,8 @@ pub(crate) mod checkpoint;
 mod eigenfunctions;
 mod learning_rate;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod training_loop;
 
 pub use crate::observer::{Control, Event, Silent};
