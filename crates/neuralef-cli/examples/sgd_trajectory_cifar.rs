@@ -28,8 +28,8 @@ use std::time::Instant;
 
 use ndarray::{Array3, Axis};
 use neuralef::bayes::trajectory::{
-    MeanSoftmax, StatesWriter, Training, Trajectory, centred_features, covariances,
-    covariances_of_features, logits,
+    MeanSoftmax, StatesWriter, Training, Trajectory, TrajectoryWeights, centred_features,
+    covariances, covariances_of_features, logits,
 };
 use neuralef::bayes::{Predictive, Targets};
 use neuralef::calibration::{Bins, Reliability, assess, reliability, softmax};
@@ -232,11 +232,13 @@ impl Run<'_> {
             record.training_seconds, record.base_loss, record.tail_loss
         );
         let mut scores = Scores::new(self.out, &truth);
-        let base = logits(run.base(), &test)?;
-        let fitted = assess(softmax(logits(run.base(), &train)?.view())?.view(), &labels)?;
+        let network = run.network_with(TrajectoryWeights::Base);
+        let base = logits(network, &test)?;
+        let fitted = assess(softmax(logits(network, &train)?.view())?.view(), &labels)?;
         println!("the base is right on {:.1} % of its training images", 100.0 * fitted.accuracy);
-        let swa = logits(run.swa(), &test)?;
-        write_weights(run.swa(), at("swa.safetensors"))?;
+        let network = run.network_with(TrajectoryWeights::Swa);
+        let swa = logits(network, &test)?;
+        write_weights(network, at("swa.safetensors"))?;
         scores.row("base", &softmax(base.view())?, None)?;
         scores.row("SWA", &softmax(swa.view())?, None)?;
         self.swag(&mut run, &train, &test, &mut scores)?;

@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use ndarray::Array2;
-use neuralef::fit::{EvaluateOptions, ReadoutKind, Steps};
+use neuralef::fit::{Checkpoint, EvaluateOptions, ReadoutKind, Steps};
 use neuralef::operator::OperatorSpec;
-use neuralef::train::{Checkpoint, Control, Event};
+use neuralef::train::{Control, Event};
 use neuralef::{Dataset, Error, Fit, FitSpec, Model, fit};
 
 fn spec(kernel: &str, k: usize, steps: u64) -> FitSpec {

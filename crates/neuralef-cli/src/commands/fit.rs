@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use neuralef::fit::Checkpoint;
 use neuralef::method::Timings;
 use neuralef::operator::OperatorSpec;
-use neuralef::train::Checkpoint;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use neuralef::bayes::trajectory::{
-    MeanSoftmax, StatesWriter, Training, Trajectory, centred_features, covariances, logits,
+    MeanSoftmax, StatesWriter, Training, Trajectory, TrajectoryWeights, centred_features,
+    covariances, logits,
 };
 use neuralef::calibration::{assess, softmax};
 use neuralef::matrix::Mat64Ref;
@@ -140,8 +141,8 @@ fn trained(
     let mut writers = [StatesWriter::create(&states, data.clone(), classes)?];
     let mut run = spec.run(network, data, &train.targets, &mut writers, display)?;
     writers.into_iter().try_for_each(|writer| writer.finish().map(|_| ()))?;
-    write_weights(run.base(), &places.base)?;
-    write_weights(run.swa(), &places.swa)?;
+    write_weights(run.network_with(TrajectoryWeights::Base), &places.base)?;
+    write_weights(run.network_with(TrajectoryWeights::Swa), &places.swa)?;
     remove_features(&places.phi)?;
     let states = Dataset::open(&states.to_string_lossy(), 0)?;
     let model = fit(args, places, data, &states, classes, eigen, display)?;
@@ -251,8 +252,8 @@ fn compare(
     points: &Sample,
     display: &mut Display,
 ) -> Result<Vec<Value>> {
-    let base = logits(run.base(), &points.data)?;
-    let swa = logits(run.swa(), &points.data)?;
+    let base = logits(run.network_with(TrajectoryWeights::Base), &points.data)?;
+    let swa = logits(run.network_with(TrajectoryWeights::Swa), &points.data)?;
     let mut rows = vec![
         measure("base", softmax(base.view())?.view(), points)?,
         measure("SWA", softmax(swa.view())?.view(), points)?,

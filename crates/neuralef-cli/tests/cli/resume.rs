@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use neuralef::train::Checkpoint;
+use neuralef::fit::Checkpoint;
 
 use crate::common::{Folder, Ran, TINY, points};
 

@@ -1,6 +1,7 @@
 //! Fitting: from data and a spec to a model with a certificate.
 
 mod certificate;
+pub(crate) mod checkpoint;
 mod evaluate;
 mod model;
 pub(crate) mod problem;
@@ -9,6 +10,7 @@ mod spec;
 pub use crate::readout::ReadoutRecord;
 pub use certificate::{Certificate, PairCertificate};
 pub(crate) use certificate::{certify, certify_features, gram_error};
+pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use problem::{Problem, Split};

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, Inputs};
 use super::{Certificate, FitSpec, Problem, certify, certify_features, gram_error};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
@@ -16,8 +17,6 @@ use crate::method::{METHODS, MethodRecord, Run, Timings, timed};
 use crate::observer::{Event, Observer, Silent};
 use crate::operator::OperatorSpec;
 use crate::persist::Archive;
-use crate::train::Checkpoint;
-use crate::train::checkpoint::Inputs;
 
 /// Kind of archive that a model file is.
 const KIND: &str = "model";

@@ -285,7 +285,7 @@ impl Problem {
 
     /// A scaling of the inputs for networks: centred features, one scale for all of them, so that
     /// the geometry a kernel sees stays what it is.
-    pub(crate) fn conditioner(&self) -> Result<Standardizer> {
+    pub(crate) fn input_scaler(&self) -> Result<Standardizer> {
         let x = self.batch(&every(&self.split.train, SAMPLE))?.x;
         Standardizer::isotropic(&Dataset::from_array("training sample", x)?, None)
     }

@@ -19,8 +19,8 @@ use crate::train::checkpoint::{get_parameters, put_parameters};
 
 /// Points evaluated at a time by one thread.
 const ROWS: usize = 256;
-/// What the conditioner is called in a model file.
-const CONDITIONER: &str = "conditioner";
+/// What the scaling of the inputs is called in a model file.
+const INPUT_SCALER: &str = "conditioner";
 
 /// Eigenfunctions as trained networks with a readout. Evaluating n points costs n forward passes
 /// and n·p·k multiplications, whatever the size of the training set.
@@ -31,7 +31,7 @@ const CONDITIONER: &str = "conditioner";
 /// functions with one vector of outputs for each eigenfunction (W is p × k, and C × k vectors).
 pub struct Eigenfunctions {
     network: Box<dyn Network>,
-    conditioner: Standardizer,
+    input_scaler: Standardizer,
     readout: ReadoutKind,
     /// W.
     weights: Mat64,
@@ -50,7 +50,7 @@ impl Eigenfunctions {
     /// [`Error::Shape`] when they do not.
     pub(crate) fn new(
         network: Box<dyn Network>,
-        conditioner: Standardizer,
+        input_scaler: Standardizer,
         readout: ReadoutKind,
         weights: Mat64,
         assembly: Assembly,
@@ -69,7 +69,7 @@ impl Eigenfunctions {
         };
         Ok(Eigenfunctions {
             network,
-            conditioner,
+            input_scaler,
             readout,
             weights,
             assembly,
@@ -87,9 +87,9 @@ impl Eigenfunctions {
     /// Reads back what [`FeatureMap::save`] stored.
     pub(super) fn load(archive: &Archive, spec: &FitSpec) -> Result<Self> {
         let eigenvalues = archive.f64_vector("eigenvalues")?;
-        let conditioner = Standardizer::load(archive, CONDITIONER)?;
+        let input_scaler = Standardizer::load(archive, INPUT_SCALER)?;
         let (functions, outputs) = (spec.n_components, spec.network_outputs());
-        let inputs = conditioner.width();
+        let inputs = input_scaler.width();
         // What the file does not hold is not looked for elsewhere.
         if spec.network.takes_raw_inputs() || archive.shape("network.file").is_some() {
             spec.network.keep(archive.bytes("network.file")?)?;
@@ -114,7 +114,7 @@ impl Eigenfunctions {
         };
         let weights = archive.f64_matrix("readout.weights", (rows, k))?;
         let kind = spec.readout;
-        let map = Eigenfunctions::new(network, conditioner, kind, weights, assembly, eigenvalues)?;
+        let map = Eigenfunctions::new(network, input_scaler, kind, weights, assembly, eigenvalues)?;
         Ok(map.with_file(spec.network.file()?))
     }
 
@@ -132,7 +132,7 @@ impl Eigenfunctions {
         };
         let basis = Basis {
             network: &*self.network,
-            conditioner: &self.conditioner,
+            input_scaler: &self.input_scaler,
             kind: self.readout,
             layout,
         };
@@ -220,7 +220,7 @@ impl FeatureMap for Eigenfunctions {
                 reason: format!("they are for kernels with one output, not {}", self.outputs),
             });
         }
-        let z = self.conditioner.apply(x)?;
+        let z = self.input_scaler.apply(x)?;
         let p = self.weights.nrows();
         // The constant of a Galerkin basis has no gradient.
         let (stage, features) = match self.readout {
@@ -229,7 +229,7 @@ impl FeatureMap for Eigenfunctions {
         };
         let weights = self.weights.slice(s![..features, ..]);
         let mut out = self.network.input_gradients(z.view(), stage, weights)?;
-        for (row, scale) in out.outer_iter_mut().zip(self.conditioner.scale().iter().cycle()) {
+        for (row, scale) in out.outer_iter_mut().zip(self.input_scaler.scale().iter().cycle()) {
             row.into_iter().for_each(|v| *v /= scale);
         }
         Ok(out)
@@ -252,6 +252,6 @@ impl FeatureMap for Eigenfunctions {
             archive.put_f64("readout.directions", &[c, k], values)?;
         }
         archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())?;
-        self.conditioner.save(archive, CONDITIONER)
+        self.input_scaler.save(archive, INPUT_SCALER)
     }
 }

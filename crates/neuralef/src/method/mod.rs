@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
-use crate::fit::{FitSpec, Problem};
+use crate::fit::checkpoint::Inputs;
+use crate::fit::{Checkpoint, FitSpec, Problem};
 use crate::kernel::Kernel;
 use crate::matrix::Mat64;
 use crate::nn::Parameters;
@@ -17,9 +18,8 @@ use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 use crate::readout::ReadoutRecord;
 use crate::spec::args::Registry;
-use crate::train::Checkpoint;
-use crate::train::checkpoint::Inputs;
 
+mod eigenfunction_training;
 mod eigenfunctions;
 mod fourier;
 mod frequencies;
@@ -91,7 +91,7 @@ pub struct Fitted {
 pub struct MethodRecord {
     /// Training steps behind the kept parameters.
     pub steps: u64,
-    /// The looks of `steps = auto` as (steps, rms relative held-out residual).
+    /// The checks of `steps = auto` as (steps, rms relative held-out residual).
     pub auto_checks: Vec<(u64, f64)>,
     /// The objective's own running eigenvalue estimates at the end of training.
     pub running_eigenvalues: Vec<f64>,

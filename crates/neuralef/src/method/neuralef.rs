@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::eigenfunction_training::training_loop;
 use super::{Eigenfunctions, Fitted, Method, MethodRecord, Run, timed};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
+use crate::fit::checkpoint::{self, Checkpoint};
 use crate::fit::problem::every;
 use crate::fit::{FitSpec, Problem, Steps};
 use crate::kernel::Kernel;
@@ -15,8 +17,7 @@ use crate::persist::Archive;
 use crate::readout::{self, Basis, Readout, Sample, Wanted};
 use crate::spec::args::{Args, Entry};
 use crate::train::auto::AutoState;
-use crate::train::trainer::Trainer;
-use crate::train::{Checkpoint, checkpoint};
+use crate::train::{Checkpointing, EigenfunctionSignal, TrainingLoop};
 
 /// Registry entry: `neuralef`. Its parts (network, objective, readout, …) are the spec's.
 pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
@@ -30,8 +31,8 @@ fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
     Ok(Box::new(NeuralEfMethod))
 }
 
-/// The most points that a look of `steps = auto` streams.
-const LOOK: usize = 4096;
+/// The most points that a check of `steps = auto` streams.
+const CHECK_POINTS: usize = 4096;
 
 /// Announces a readout.
 const READOUT: Event<'static> = Event::Phase { name: "readout" };
@@ -47,22 +48,22 @@ impl Method for NeuralEfMethod {
             Steps::Exactly(steps) => steps,
             Steps::Auto => spec.max_steps,
         };
-        let mut training = Training::start(problem, total, run)?;
-        run.observer.observe(&Event::Training { from: training.trainer.step(), total });
+        let mut fit = NeuralEfFit::start(problem, total, run)?;
+        run.observer.observe(&Event::Training { from: fit.training.steps_done(), total });
         let readout = match spec.steps {
             Steps::Exactly(_) => {
-                training.train(total, run)?;
-                training.readout(run)?
+                fit.train(total, run)?;
+                fit.readout(run)?
             }
-            Steps::Auto => training.auto(run)?,
+            Steps::Auto => fit.auto(run)?,
         };
-        run.timings.training_seconds += training.trainer.seconds;
-        let Training { trainer, auto, sample, .. } = training;
-        let steps = auto.best().map_or(trainer.step(), |(step, _)| step);
+        let NeuralEfFit { training, auto, sample, .. } = fit;
+        run.timings.training_seconds += training.seconds();
+        let steps = auto.best().map_or(training.steps_done(), |(step, _)| step);
         let mut record = MethodRecord {
             steps,
             auto_checks: auto.checks,
-            running_eigenvalues: trainer.running_eigenvalues(),
+            running_eigenvalues: training.running_eigenvalues(),
             warnings: [problem.training_warnings.clone(), sample.warnings].concat(),
             ..MethodRecord::default()
         };
@@ -76,8 +77,8 @@ impl Method for NeuralEfMethod {
         }
         record.readout = Some(readout.record);
         let map = Eigenfunctions::new(
-            trainer.learner.network,
-            trainer.conditioner,
+            training.network,
+            training.signal.input_scaler,
             spec.readout,
             readout.weights,
             readout.assembly,
@@ -105,8 +106,8 @@ impl Method for NeuralEfMethod {
 struct ReadoutSample {
     rows: Vec<usize>,
     train: Vec<Batch>,
-    /// Fewer points for the looks of `steps = auto`, where those of the readout are many.
-    look: Option<Vec<Batch>>,
+    /// Fewer points for the checks of `steps = auto`, where those of the readout are many.
+    check: Option<Vec<Batch>>,
     selection: Vec<Batch>,
     /// The most directions of the basis that memory allows.
     rank_limit: usize,
@@ -146,19 +147,21 @@ impl ReadoutSample {
             ));
         }
         let train = problem.blocks(&rows)?;
-        let look = match spec.steps {
-            Steps::Auto if rows.len() > LOOK => Some(problem.blocks(&every(&rows, LOOK))?),
+        let check = match spec.steps {
+            Steps::Auto if rows.len() > CHECK_POINTS => {
+                Some(problem.blocks(&every(&rows, CHECK_POINTS))?)
+            }
             _ => None,
         };
         let selection = problem.blocks(&problem.split.selection)?;
-        Ok(ReadoutSample { rows, train, look, selection, rank_limit, warnings })
+        Ok(ReadoutSample { rows, train, check, selection, rank_limit, warnings })
     }
 }
 
 /// A training run with its readouts.
-struct Training<'a> {
+struct NeuralEfFit<'a> {
     problem: &'a Problem,
-    trainer: Trainer<'a>,
+    training: TrainingLoop<EigenfunctionSignal<'a>>,
     sample: ReadoutSample,
     auto: AutoState,
     best: Option<Best>,
@@ -167,7 +170,7 @@ struct Training<'a> {
 /// The best parameters of an automatic run, with their readout if it is at hand.
 type Best = (Parameters, Option<Readout>);
 
-impl<'a> Training<'a> {
+impl<'a> NeuralEfFit<'a> {
     fn start(problem: &'a Problem, total: u64, run: &mut Run<'_>) -> Result<Self> {
         problem.expect_points_for_components()?;
         problem.expect_held_out()?;
@@ -177,21 +180,21 @@ impl<'a> Training<'a> {
             saved.check_size(total)?;
         }
         problem.affordable_training()?;
-        let mut trainer = Trainer::new(problem, total, saved.is_none(), run.start)?;
-        let basis = readout::width(&*trainer.learner.network, problem.spec.readout);
+        let mut training = training_loop(problem, total, saved.is_none(), run.start)?;
+        let basis = readout::width(&*training.network, problem.spec.readout);
         let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
         if let Some(saved) = saved {
-            saved.restore(&mut trainer)?;
-            (auto, best) = Self::saved_best(&saved, &trainer)?;
+            saved.restore(&mut training)?;
+            (auto, best) = Self::saved_best(&saved, training.network.parameters())?;
         }
-        Ok(Training { problem, trainer, sample, auto, best })
+        Ok(NeuralEfFit { problem, training, sample, auto, best })
     }
 
-    fn saved_best(saved: &Checkpoint, trainer: &Trainer<'_>) -> Result<(AutoState, Option<Best>)> {
+    fn saved_best(saved: &Checkpoint, like: &Parameters) -> Result<(AutoState, Option<Best>)> {
         match saved.header.auto.clone() {
             Some(auto) => {
-                let best = saved.best(trainer.learner.network.parameters())?;
+                let best = saved.best(like)?;
                 Ok((auto, Some((best, None))))
             }
             None => Ok((AutoState::default(), None)),
@@ -201,16 +204,19 @@ impl<'a> Training<'a> {
     /// Trains to `until` steps in all, writing checkpoints on the way.
     fn train(&mut self, until: u64, run: &mut Run<'_>) -> Result<()> {
         let (auto, best, inputs) = (&self.auto, &self.best, run.inputs);
-        let mut save = |trainer: &Trainer<'_>, path: &std::path::Path| {
+        let mut write = |training: &TrainingLoop<_>, path: &std::path::Path| {
             let best = best.as_ref().map(|(parameters, _)| (auto, parameters));
-            checkpoint::write(path, inputs, trainer, best)
+            checkpoint::write(path, inputs, training, best)
         };
-        self.trainer.run(until, run.observer, run.checkpoint, run.checkpoint_every, &mut save)
+        let every = run.checkpoint_every;
+        let checkpointing =
+            run.checkpoint.map(|path| Checkpointing { path, every, write: &mut write });
+        self.training.run(until, run.observer, checkpointing)
     }
 
-    /// Tells the observer of `event`; when it wants to stop, writes a checkpoint and returns
+    /// Notifies the observer of `event`; when it wants to stop, writes a checkpoint and returns
     /// [`Error::Interrupted`].
-    fn tell(&self, event: &Event<'_>, run: &mut Run<'_>) -> Result<()> {
+    fn notify(&self, event: &Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match run.observer.observe(event) {
             Control::Continue => Ok(()),
             Control::Stop => Err(self.stopped(run)),
@@ -221,24 +227,24 @@ impl<'a> Training<'a> {
     fn stopped(&self, run: &Run<'_>) -> Error {
         if let Some(path) = run.checkpoint {
             let best = self.best.as_ref().map(|(parameters, _)| (&self.auto, parameters));
-            if let Err(error) = checkpoint::write(path, run.inputs, &self.trainer, best) {
+            if let Err(error) = checkpoint::write(path, run.inputs, &self.training, best) {
                 return error;
             }
         }
         let checkpoint = run.checkpoint.map(std::path::Path::to_path_buf);
-        Error::Interrupted { step: self.trainer.step(), checkpoint }
+        Error::Interrupted { step: self.training.steps_done(), checkpoint }
     }
 
     /// The readout on all points it is to stream.
     fn readout(&self, run: &mut Run<'_>) -> Result<Readout> {
-        self.tell(&READOUT, run)?;
-        let found = self.compute(&self.sample.train, run);
-        self.or_stopped(found, run)
+        self.notify(&READOUT, run)?;
+        let readout = self.compute(&self.sample.train, run);
+        self.or_stopped(readout, run)
     }
 
     /// Makes the error of an interrupted computation one with a checkpoint.
-    fn or_stopped<T>(&self, found: Result<T>, run: &Run<'_>) -> Result<T> {
-        found.map_err(|error| match error {
+    fn or_stopped<T>(&self, result: Result<T>, run: &Run<'_>) -> Result<T> {
+        result.map_err(|error| match error {
             Error::Interrupted { .. } => self.stopped(run),
             other => other,
         })
@@ -248,17 +254,17 @@ impl<'a> Training<'a> {
     fn compute(&self, train: &[Batch], run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
         let basis = Basis {
-            network: &*self.trainer.learner.network,
-            conditioner: &self.trainer.conditioner,
+            network: &*self.training.network,
+            input_scaler: &self.training.signal.input_scaler,
             kind: spec.readout,
             layout: self.problem.layout(),
         };
         let operator = &*self.problem.operator;
         let sample = Sample { operator, train, selection: &self.sample.selection };
-        let outputs = self.trainer.learner.objective.outputs();
+        let outputs = self.training.signal.objective.outputs();
         let rank_limit = self.sample.rank_limit;
         let wanted = Wanted { components: spec.n_components, outputs, rank_limit };
-        let step = self.trainer.step();
+        let step = self.training.steps_done();
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
             Control::Continue => Ok(()),
@@ -269,40 +275,40 @@ impl<'a> Training<'a> {
         })
     }
 
-    fn next_look(&self) -> Option<u64> {
-        self.auto.next(self.problem.spec.max_steps, self.problem.spec.tolerance)
+    fn next_check(&self) -> Option<u64> {
+        self.auto.next_check(self.problem.spec.max_steps, self.problem.spec.tolerance)
     }
 
-    /// Trains while it pays and returns to the best parameters.
+    /// Trains while held-out residuals improve, and returns to the best parameters.
     fn auto(&mut self, run: &mut Run<'_>) -> Result<Readout> {
-        while let Some(step) = self.next_look() {
+        while let Some(step) = self.next_check() {
             self.train(step, run)?;
-            self.tell(&READOUT, run)?;
-            let points = self.sample.look.as_ref().unwrap_or(&self.sample.train);
-            let found = self.compute(points, run);
-            let readout = self.or_stopped(found, run)?;
+            self.notify(&READOUT, run)?;
+            let points = self.sample.check.as_ref().unwrap_or(&self.sample.train);
+            let readout = self.compute(points, run);
+            let readout = self.or_stopped(readout, run)?;
             let residual = readout.record.residual;
-            if self.auto.note(step, residual) {
-                let whole = self.sample.look.is_none().then_some(readout);
-                self.best = Some((self.trainer.learner.network.parameters().clone(), whole));
+            if self.auto.record(step, residual) {
+                let whole = self.sample.check.is_none().then_some(readout);
+                self.best = Some((self.training.network.parameters().clone(), whole));
             }
-            self.tell(&Event::AutoCheck { step, residual }, run)?;
+            self.notify(&Event::AutoCheck { step, residual }, run)?;
         }
         match self.best.take() {
             Some((mut best, Some(readout))) => {
-                std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
+                std::mem::swap(self.training.network.parameters_mut(), &mut best);
                 Ok(readout)
             }
             Some((mut best, None)) => {
-                std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
+                std::mem::swap(self.training.network.parameters_mut(), &mut best);
                 run.observer.observe(&READOUT);
-                let found = self.compute(&self.sample.train, run);
-                if matches!(found, Err(Error::Interrupted { .. })) {
+                let readout = self.compute(&self.sample.train, run);
+                if matches!(readout, Err(Error::Interrupted { .. })) {
                     // A resumed run goes on from the last parameters, not from the best.
-                    std::mem::swap(self.trainer.learner.network.parameters_mut(), &mut best);
+                    std::mem::swap(self.training.network.parameters_mut(), &mut best);
                     self.best = Some((best, None));
                 }
-                self.or_stopped(found, run)
+                self.or_stopped(readout, run)
             }
             None => self.readout(run),
         }

@@ -83,7 +83,7 @@ impl Objective for EigenGamePca {
         false
     }
 
-    fn conditions(&self) -> bool {
+    fn scales_inputs(&self) -> bool {
         false
     }
 

@@ -80,7 +80,7 @@ pub trait Objective: Send {
     }
 
     /// Whether networks see centred inputs of common scale (true) or the data as they are.
-    fn conditions(&self) -> bool {
+    fn scales_inputs(&self) -> bool {
         true
     }
 

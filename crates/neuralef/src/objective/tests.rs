@@ -3,13 +3,13 @@
 use rand::RngExt as _;
 
 use super::{OBJECTIVES, Outputs};
-use crate::data::Dataset;
+use crate::data::{Dataset, Standardizer};
 use crate::error::Error;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::{NetworkSpec, OptimizerSpec};
+use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
 use crate::operator::{Batch, ExplicitOperator, KernelOperator, PrecomputedOperator};
-use crate::train::learner::Learner;
+use crate::train::{EigenfunctionSignal, LearningRate, TrainingLoop};
 
 pub(super) fn random(rows: usize, columns: usize, seed: u64) -> Mat64 {
     let mut rng = crate::rng::stream(seed, "test", 0);
@@ -50,13 +50,43 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
     }
 }
 
-/// A learner of k functions on n points that are nothing but a table of values, and its batch.
-fn table(objective: &str, n: usize, k: usize, optimizer: &str, network: &str) -> (Learner, Batch) {
-    let network = network.parse::<NetworkSpec>().unwrap().build(n, k, 1, 3).unwrap();
+type Training<'a> = TrainingLoop<EigenfunctionSignal<'a>>;
+
+/// Training of k functions of the d coordinates of the points that `sampler` draws.
+fn training<'a>(
+    (objective, optimizer, network): (&str, &str, &str),
+    (d, k): (usize, usize),
+    kernel: Option<&str>,
+    operator: &'a dyn KernelOperator,
+    sampler: impl Fn(u64) -> Batch + 'a,
+) -> crate::Result<Training<'a>> {
+    let network = network.parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
     let optimizer = optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text(objective).unwrap();
-    let learner = Learner::new(network, optimizer, objective, None).unwrap();
-    (learner, Batch { indices: (0..n).collect(), x: Mat::eye(n) })
+    let signal = EigenfunctionSignal {
+        operator,
+        objective: OBJECTIVES.build_text(objective).unwrap(),
+        kernel: kernel.map(str::to_string),
+        draw_batch: Box::new(move |step| Ok(sampler(step))),
+        input_scaler: Standardizer::identity(d),
+        learning_rate: LearningRate { initial: 1.0, schedule: Schedule::Constant, steps: 0 },
+    };
+    TrainingLoop::new(network, optimizer, signal, 0.0)
+}
+
+/// Training of k functions on n points that are nothing but a table of values, by full batches.
+fn table<'a>(
+    parts: (&str, &str, &str),
+    (n, k): (usize, usize),
+    operator: &'a dyn KernelOperator,
+) -> Training<'a> {
+    let batch = move |_| Batch { indices: (0..n).collect(), x: Mat::eye(n) };
+    training(parts, (n, k), None, operator, batch).unwrap()
+}
+
+/// One step at learning rate `rate`.
+fn step(training: &mut Training<'_>, rate: f64) {
+    training.signal.learning_rate.initial = rate;
+    training.step().unwrap();
 }
 
 /// An n × n Gram matrix with eigenvalues (of T, that is over n) 1, 0.7, 0.5, 0.35, 0.1, 0.05, ….
@@ -80,14 +110,14 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     let (n, k, steps) = (24, 4, 3000);
     let gram = gram(n);
     let operator = PrecomputedOperator::new(dataset(&gram), 1).unwrap();
-    let (mut learner, batch) = table(text, n, k, "adam", network);
-    for step in 0..steps {
-        let rate = lr * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-        learner.step(&batch, batch.x.view(), &operator, rate, None).unwrap();
+    let mut training = table((text, "adam", network), (n, k), &operator);
+    for number in 0..steps {
+        let rate = lr * 0.5 * (1.0 + (std::f64::consts::PI * number as f64 / steps as f64).cos());
+        step(&mut training, rate);
     }
-    let u = learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
+    let u = training.network.forward(Mat::eye(n).view(), None).unwrap().mapv(f64::from);
     let covariance = mean(&u, &u);
-    let psi = match learner.objective.outputs() {
+    let psi = match training.signal.objective.outputs() {
         Outputs::Span => {
             let factor = linalg::cholesky_jittered(covariance.view()).unwrap();
             u.dot(&factor.solve_lower_transposed(Mat64::eye(k).view()).unwrap())
@@ -96,12 +126,12 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     };
     let (values, vectors) = linalg::eigh((&gram / n as f64).view()).unwrap();
     for j in 0..k {
-        let own = psi.column(j);
-        let mu = match learner.objective.outputs() {
+        let function = psi.column(j);
+        let mu = match training.signal.objective.outputs() {
             Outputs::Scaled => covariance[[j, j]],
-            _ => own.dot(&gram.dot(&own)) / (n * n) as f64,
+            _ => function.dot(&gram.dot(&function)) / (n * n) as f64,
         };
-        let cosine = own.dot(&vectors.column(j)).abs() / own.dot(&own).sqrt();
+        let cosine = function.dot(&vectors.column(j)).abs() / function.dot(&function).sqrt();
         assert!((mu / values[j] - 1.0).abs() < 1e-3, "{text} {j}: {mu} not {}", values[j]);
         assert!((1.0 - cosine * cosine).max(0.0).sqrt() < 1e-3, "{text} {j}: |cos| {cosine}");
     }
@@ -148,14 +178,14 @@ fn rayleigh_after_cholesky(t: &Mat64, u: &Mat64, i: usize) -> f64 {
 fn spin_gradient_is_the_masked_gradient_of_its_eigenvalues() {
     let (n, k) = (10, 3);
     let t = operator(n);
-    let (mut learner, batch) =
-        table("spin(beta=1)", n, k, "sgd(lr=1, momentum=0)", "mlp(hidden=[])");
-    let before = learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
     let operator = PrecomputedOperator::new(dataset(&(&t * n as f64)), 1).unwrap();
-    let parameters = |learner: &Learner| learner.network.parameters().units().to_vec();
-    let old = parameters(&learner);
-    learner.step(&batch, batch.x.view(), &operator, 1.0, None).unwrap();
-    let new = parameters(&learner);
+    let parts = ("spin(beta=1)", "sgd(lr=1, momentum=0)", "mlp(hidden=[])");
+    let mut training = table(parts, (n, k), &operator);
+    let before = training.network.forward(Mat::eye(n).view(), None).unwrap().mapv(f64::from);
+    let parameters = |training: &Training<'_>| training.network.parameters().units().to_vec();
+    let old = parameters(&training);
+    step(&mut training, 1.0);
+    let new = parameters(&training);
     let h = 1e-5;
     for i in 0..k {
         for row in 0..n {
@@ -178,14 +208,16 @@ fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
     let t = operator(n);
     let operator = PrecomputedOperator::new(dataset(&(&t * n as f64)), 1).unwrap();
     let network = "shared_mlp(hidden=[3], activation=tanh)";
-    let (mut learner, batch) = table("spin(beta=0.3)", n, k, "sgd(lr=1, momentum=0)", network);
+    let parts = ("spin(beta=0.3)", "sgd(lr=1, momentum=0)", network);
+    let mut training = table(parts, (n, k), &operator);
     // Steps of no length: averages of the same full batch are that batch's own values.
     for _ in 0..3 {
-        learner.step(&batch, batch.x.view(), &operator, 0.0, None).unwrap();
+        step(&mut training, 0.0);
     }
-    let values =
-        |learner: &Learner| learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
-    let (base, old) = (values(&learner), learner.network.parameters().units()[0].clone());
+    let values = |training: &Training<'_>| {
+        training.network.forward(Mat::eye(n).view(), None).unwrap().mapv(f64::from)
+    };
+    let (base, old) = (values(&training), training.network.parameters().units()[0].clone());
     // Σ_i Λ_ii, function i moving alone in its own term.
     let masked = |moved: &Mat64| -> f64 {
         let one = |i: usize| {
@@ -199,17 +231,17 @@ fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
     let slopes: Vec<f64> = (0..old.len())
         .map(|p| {
             let mut at = |by: f32| {
-                learner.network.parameters_mut().units_mut()[0][p] = old[p] + by;
-                let value = masked(&values(&learner));
-                learner.network.parameters_mut().units_mut()[0][p] = old[p];
+                training.network.parameters_mut().units_mut()[0][p] = old[p] + by;
+                let value = masked(&values(&training));
+                training.network.parameters_mut().units_mut()[0][p] = old[p];
                 value
             };
             // Fourth order: single precision needs wide steps.
             (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * f64::from(h))
         })
         .collect();
-    learner.step(&batch, batch.x.view(), &operator, 1.0, None).unwrap();
-    let new = &learner.network.parameters().units()[0];
+    step(&mut training, 1.0);
+    let new = &training.network.parameters().units()[0];
     let scale = slopes.iter().fold(0.0f64, |m, s| m.max(s.abs()));
     for ((new, old), slope) in new.iter().zip(&old).zip(&slopes) {
         let got = f64::from(*new) - f64::from(*old);
@@ -220,23 +252,22 @@ fn spin_gradient_of_a_shared_trunk_is_that_of_its_averages_too() {
 #[test]
 fn spin_remembers_its_averages() {
     let operator = PrecomputedOperator::new(dataset(&gram(24)), 1).unwrap();
-    let new = || table("spin(beta=0.3)", 24, 3, "sgd(lr=0.1, momentum=0)", "mlp(hidden=[])");
-    let (mut whole, batch) = new();
-    let run = |learner: &mut Learner, steps: usize| {
-        for _ in 0..steps {
-            learner.step(&batch, batch.x.view(), &operator, 0.1, None).unwrap();
-        }
+    let parts = ("spin(beta=0.3)", "sgd(lr=0.1, momentum=0)", "mlp(hidden=[])");
+    let new = || table(parts, (24, 3), &operator);
+    let mut whole = new();
+    let run = |training: &mut Training<'_>, steps: usize| {
+        (0..steps).for_each(|_| step(training, 0.1));
     };
     run(&mut whole, 5);
-    let (mut first, _) = new();
+    let mut first = new();
     run(&mut first, 2);
-    let (mut second, _) = new();
+    let mut second = new();
     *second.network.parameters_mut() = first.network.parameters().clone();
-    second.objective.restore(&first.objective.state()).unwrap();
+    second.signal.objective.restore(&first.signal.objective.state()).unwrap();
     run(&mut second, 3);
     assert_eq!(second.network.parameters(), whole.network.parameters());
-    let (other, _) = table("spin", 24, 2, "adam", "mlp(hidden=[])");
-    assert!(second.objective.restore(&other.objective.state()).is_err());
+    let other = table(("spin", "adam", "mlp(hidden=[])"), (24, 2), &operator);
+    assert!(second.signal.objective.restore(&other.signal.objective.state()).is_err());
 }
 
 /// The principal components of correlated data by EigenGame, in batches, against the dense solver.
@@ -246,28 +277,29 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
     let (_, basis) = linalg::eigh(operator(d).view()).unwrap();
     let stretched = random(n, d, 5) * &ndarray::arr1(&scales);
     let x = stretched.dot(&basis.t());
-    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
-    let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text(&format!("eigengame_pca(variant={variant})")).unwrap();
-    let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
     let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
     let linear = ExplicitOperator::new(kernel);
-    for step in 0..steps {
+    let objective = format!("eigengame_pca(variant={variant})");
+    let parts = (objective.as_str(), "sgd(momentum=0)", "mlp(hidden=[])");
+    let sampler = |step| {
         let start = step as usize * batch % n;
         let rows: Vec<usize> = (start..start + batch).collect();
         let part = x.select(ndarray::Axis(0), &rows).mapv(|v| v as f32);
-        let batch = Batch { indices: rows, x: part };
-        let rate = 0.1 * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-        learner.step(&batch, batch.x.view(), &linear, rate, None).unwrap();
+        Batch { indices: rows, x: part }
+    };
+    let mut training = training(parts, (d, k), Some("linear(coef0=0)"), &linear, sampler).unwrap();
+    for number in 0..steps {
+        let rate = 0.1 * 0.5 * (1.0 + (std::f64::consts::PI * number as f64 / steps as f64).cos());
+        step(&mut training, rate);
     }
     let (values, vectors) = linalg::eigh(mean(&x, &x).view()).unwrap();
-    for (j, unit) in learner.network.parameters().units().iter().enumerate() {
-        let own = ndarray::Array1::from_iter(unit[..d].iter().map(|v| f64::from(*v)));
-        assert!((own.dot(&own) - 1.0).abs() < 1e-6 && unit[d] == 0.0);
-        let cosine = own.dot(&vectors.column(j)).abs();
+    for (j, unit) in training.network.parameters().units().iter().enumerate() {
+        let vector = ndarray::Array1::from_iter(unit[..d].iter().map(|v| f64::from(*v)));
+        assert!((vector.dot(&vector) - 1.0).abs() < 1e-6 && unit[d] == 0.0);
+        let cosine = vector.dot(&vectors.column(j)).abs();
         let sine = (1.0 - cosine * cosine).max(0.0).sqrt();
         assert!(sine < tolerance, "{variant} {j}: |cos| {cosine}");
-        let mu = own.dot(&mean(&x, &x).dot(&own));
+        let mu = vector.dot(&mean(&x, &x).dot(&vector));
         assert!((mu / values[j] - 1.0).abs() < tolerance, "{variant} {j}: {mu} not {}", values[j]);
     }
 }
@@ -281,31 +313,28 @@ fn eigengame_climbs_the_gradient_of_its_utility_along_the_sphere() {
     let utility =
         |variant: &str, v: &[ndarray::Array1<f64>], at: &ndarray::Array1<f64>, j: usize| {
             let product = |a: &ndarray::Array1<f64>, b: &ndarray::Array1<f64>| a.dot(&m.dot(b));
-            let own = product(at, at);
+            let variance = product(at, at);
             let penalty = |i: usize| match variant {
                 "alpha" => product(at, &v[i]).powi(2) / product(&v[i], &v[i]),
                 _ => 2.0 * product(&v[i], &v[j]) * v[i].dot(at),
             };
-            own - (0..j).map(penalty).sum::<f64>()
+            variance - (0..j).map(penalty).sum::<f64>()
         };
     for variant in ["alpha", "mu"] {
-        let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
-        let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap();
-        let optimizer = optimizer.build(network.parameters());
-        let text = format!("eigengame_pca(variant={variant})");
-        let objective = OBJECTIVES.build_text(&text).unwrap();
-        let mut learner =
-            Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
-        let vectors = |learner: &Learner| -> Vec<ndarray::Array1<f64>> {
-            let units = learner.network.parameters().units().iter();
+        let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
+        let operator = ExplicitOperator::new(kernel);
+        let objective = format!("eigengame_pca(variant={variant})");
+        let parts = (objective.as_str(), "sgd(momentum=0)", "mlp(hidden=[])");
+        let sampler = |_| Batch { indices: (0..n).collect(), x: x.mapv(|v| v as f32) };
+        let kernel = Some("linear(coef0=0)");
+        let mut training = training(parts, (d, k), kernel, &operator, sampler).unwrap();
+        let vectors = |training: &Training<'_>| -> Vec<ndarray::Array1<f64>> {
+            let units = training.network.parameters().units().iter();
             units.map(|u| u[..d].iter().map(|v| f64::from(*v)).collect()).collect()
         };
-        let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
-        let batch = Batch { indices: (0..n).collect(), x: x.mapv(|v| v as f32) };
-        let (before, rate, h) = (vectors(&learner), 1e-3, 1e-5);
-        let operator = ExplicitOperator::new(kernel);
-        learner.step(&batch, batch.x.view(), &operator, rate, None).unwrap();
-        for (j, after) in vectors(&learner).iter().enumerate() {
+        let (before, rate, h) = (vectors(&training), 1e-3, 1e-5);
+        step(&mut training, rate);
+        for (j, after) in vectors(&training).iter().enumerate() {
             let gradient = ndarray::Array1::from_shape_fn(d, |i| {
                 let moved = |by: f64| {
                     let mut moved = before[j].clone();
@@ -338,17 +367,16 @@ fn eigengame_finds_principal_components_of_a_stream() {
 
 #[test]
 fn eigengame_pca_names_what_it_cannot_serve() {
-    let objective = || OBJECTIVES.build_text("eigengame_pca").unwrap();
-    let optimizer: OptimizerSpec = "adam".parse().unwrap();
+    let operator = PrecomputedOperator::new(dataset(&gram(24)), 1).unwrap();
     for (network, kernel, part) in [
         ("mlp(hidden=[4])", Some("linear(coef0=0)"), "network must be mlp(hidden=[])"),
         ("shared_mlp(hidden=[])", Some("linear(coef0=0)"), "network must be mlp(hidden=[])"),
         ("mlp(hidden=[])", Some("rbf(lengthscale=1)"), "not of rbf(lengthscale=1)"),
         ("mlp(hidden=[])", None, "not of a Gram matrix or features"),
     ] {
-        let network = network.parse::<NetworkSpec>().unwrap().build(3, 2, 1, 0).unwrap();
-        let optimizer = optimizer.build(network.parameters());
-        let error = Learner::new(network, optimizer, objective(), kernel).err().unwrap();
+        let parts = ("eigengame_pca", "adam", network);
+        let batch = |_| Batch { indices: Vec::new(), x: Mat::zeros((0, 3)) };
+        let error = training(parts, (3, 2), kernel, &operator, batch).err().unwrap();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -426,10 +454,8 @@ fn operators_are_not_asked_where_nobody_looks() {
             Err(Error::parameter("operator", "no call", "one"))
         }
     }
-    let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(4, 2, 1, 3).unwrap();
-    let optimizer = "adam".parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text("eigengame_pca").unwrap();
-    let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
-    let batch = Batch { indices: (0..8).collect(), x: random(8, 4, 1).mapv(|v| v as f32) };
-    learner.step(&batch, batch.x.view(), &Refuses, 0.01, None).unwrap();
+    let parts = ("eigengame_pca", "adam", "mlp(hidden=[])");
+    let batch = |_| Batch { indices: (0..8).collect(), x: random(8, 4, 1).mapv(|v| v as f32) };
+    let mut training = training(parts, (4, 2), Some("linear(coef0=0)"), &Refuses, batch).unwrap();
+    step(&mut training, 0.01);
 }

@@ -7,14 +7,13 @@ use ndarray::{Axis, arr2, s};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::fit::{Fit, Model};
+use crate::fit::{Checkpoint, Fit, Model};
 use crate::fit::{FitSpec, OutputForm, ReadoutKind, Steps};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64};
 use crate::observer::{Control, Event};
 use crate::operator::OperatorSpec;
 use crate::persist::Archive;
-use crate::train::Checkpoint;
 
 const C: usize = 3;
 /// Rounding of stored features: entries of Φ within 2⁻²⁴, so κ within 2·2⁻²⁴ of the products of

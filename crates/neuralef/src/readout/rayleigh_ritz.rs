@@ -26,7 +26,7 @@ const DECADES: std::ops::RangeInclusive<i32> = 1..=14;
 /// Functions of x that a readout combines linearly.
 pub(crate) struct Basis<'a> {
     pub network: &'a dyn Network,
-    pub conditioner: &'a Standardizer,
+    pub input_scaler: &'a Standardizer,
     pub kind: ReadoutKind,
     pub layout: Layout,
 }
@@ -44,7 +44,7 @@ impl Basis<'_> {
 
     /// Their values at x, n × p, or n·C × p where they have outputs of their own.
     pub(crate) fn at(&self, x: MatRef<'_>) -> Result<Mat64> {
-        let z = self.conditioner.apply(x)?;
+        let z = self.input_scaler.apply(x)?;
         if self.kind != ReadoutKind::Galerkin {
             let outputs = self.network.forward(z.view(), None)?;
             return Ok(rows_of_outputs(outputs, self.network.outputs())?.mapv(f64::from));

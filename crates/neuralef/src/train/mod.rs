@@ -1,9 +1,16 @@
-//! Training: the loop, its steps, and the checkpoints that continue it.
+//! Training: the one loop, the signal that it follows, and the state that continues it.
 
 pub(crate) mod auto;
 pub(crate) mod checkpoint;
-pub(crate) mod learner;
-pub(crate) mod trainer;
+mod eigenfunctions;
+mod learning_rate;
+mod signal;
+#[cfg(test)]
+mod tests;
+mod training_loop;
 
 pub use crate::observer::{Control, Event, Silent};
-pub use checkpoint::{Checkpoint, CheckpointHeader};
+pub(crate) use eigenfunctions::EigenfunctionSignal;
+pub(crate) use learning_rate::LearningRate;
+pub(crate) use signal::{BatchLoss, Divergence, Signal, TrainingStep};
+pub(crate) use training_loop::{Checkpointing, TrainingLoop};

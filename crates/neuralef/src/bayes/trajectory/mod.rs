@@ -25,7 +25,9 @@
 //! [`OutputForm::Factorized`](crate::fit::OutputForm) has scalar functions times vectors of outputs.
 //!
 //! ```
-//! use neuralef::bayes::trajectory::{StatesWriter, Training, centred_features, predict};
+//! use neuralef::bayes::trajectory::{
+//!     StatesWriter, Training, TrajectoryWeights, centred_features, predict,
+//! };
 //! use neuralef::bayes::{Predictive, Targets};
 //! use neuralef::{Dataset, Fit, FitSpec, NetworkSpec};
 //! use neuralef::operator::OperatorSpec;
@@ -48,7 +50,8 @@
 //! centred_features(&states, 200, 2, &phi, 256, &mut Silent)?; // 400 × 10
 //! let spec = FitSpec { operator: Some(OperatorSpec::features(phi)), outputs: 2, n_components: 3, ..FitSpec::default() };
 //! let (kernel, _) = Fit::new(spec).run(&data)?;
-//! let outputs = predict(trajectory.swa(), &kernel, &data)?;
+//! let swa = trajectory.network_with(TrajectoryWeights::Swa);
+//! let outputs = predict(swa, &kernel, &data)?;
 //! let p = outputs.probabilities(Predictive::MonteCarlo { samples: 100 }, 0)?;
 //! assert_eq!(p.dim(), (200, 2));
 //! # Ok::<(), neuralef::Error>(())
@@ -66,17 +69,19 @@ mod loss;
 mod moments;
 mod predict;
 mod refresh;
+mod signal;
 mod states;
 #[cfg(test)]
 mod tests;
 mod train;
+mod training;
 
 pub use augment::{AUGMENTATIONS, Augmentation};
 pub use moments::WeightMoments;
 pub use predict::{MeanSoftmax, covariances, covariances_of_features, logits, predict};
 pub use refresh::refresh;
 pub use states::{StatesWriter, centred_features};
-pub use train::Training;
+pub use training::Training;
 
 /// How the training of a [`Trajectory`] went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -94,8 +99,18 @@ pub struct TrajectoryRecord {
     pub training_seconds: f64,
 }
 
+/// Which weights of a [`Trajectory`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrajectoryWeights {
+    /// Those before the tail.
+    Base,
+    /// The mean weights of the states, batch normalisation refreshed over the training points.
+    Swa,
+}
+
 /// A trained network with the moments of the weights of its trajectory.
 pub struct Trajectory {
+    /// With the weights that were last asked for.
     network: Box<dyn Network>,
     base: Parameters,
     swa: Parameters,
@@ -117,16 +132,17 @@ impl Trajectory {
         &self.moments
     }
 
-    /// The network before the tail.
-    pub fn base(&mut self) -> &dyn Network {
-        self.network.parameters_mut().clone_from(&self.base);
-        &*self.network
+    /// The parameters of `weights`, statistics of batch normalisation among them.
+    pub fn parameters(&self, weights: TrajectoryWeights) -> &Parameters {
+        match weights {
+            TrajectoryWeights::Base => &self.base,
+            TrajectoryWeights::Swa => &self.swa,
+        }
     }
 
-    /// The network with the mean weights of the states, batch normalisation refreshed over the training
-    /// points.
-    pub fn swa(&mut self) -> &dyn Network {
-        self.network.parameters_mut().clone_from(&self.swa);
+    /// Puts the [`parameters`](Trajectory::parameters) of `weights` into the network, and gives it.
+    pub fn network_with(&mut self, weights: TrajectoryWeights) -> &dyn Network {
+        *self.network.parameters_mut() = self.parameters(weights).clone();
         &*self.network
     }
 

@@ -53,9 +53,9 @@ fn losses_and_their_derivatives_are_those_of_double_precision() {
         rows.iter().zip(h.rows()).map(of).sum::<f64>() / 4.0
     };
     for targets in [classes, values] {
-        let (found, cotangent) = loss(&targets, &rows, outputs.view()).unwrap();
+        let (mean, cotangent) = loss(&targets, &rows, outputs.view()).unwrap();
         let at = outputs.mapv(f64::from);
-        assert!((found - value(&targets, &at)).abs() < 1e-12);
+        assert!((mean - value(&targets, &at)).abs() < 1e-12);
         for (place, got) in cotangent.indexed_iter() {
             let moved = |by: f64| {
                 let mut h = at.clone();
@@ -71,8 +71,8 @@ fn losses_and_their_derivatives_are_those_of_double_precision() {
     }
     // Logits that overflow exp.
     let targets = Targets::Labels(vec![0]);
-    let (found, _) = loss(&targets, &[0], ndarray::array![[0.0f32, 1e4]].view()).unwrap();
-    assert_eq!(found, 1e4);
+    let (mean, _) = loss(&targets, &[0], ndarray::array![[0.0f32, 1e4]].view()).unwrap();
+    assert_eq!(mean, 1e4);
     assert!(loss(&Targets::Labels(vec![3]), &[0], draw(1, 3, 0).view()).is_err());
 }
 
@@ -137,7 +137,7 @@ fn refreshed_statistics_are_those_of_the_data() {
     order.shuffle(&mut rng::stream(5, "refresh", 0));
     for batch in [24, 8] {
         refresh(&mut *network, &data, batch, 5).unwrap();
-        let found = network.parameters().statistics()[0].clone();
+        let statistics = network.parameters().statistics()[0].clone();
         let batches: Vec<Mat> = order.chunks(batch).map(|r| x.select(Axis(0), r)).collect();
         let average =
             |of: fn(&Mat) -> f64| batches.iter().map(of).sum::<f64>() / batches.len() as f64;
@@ -145,8 +145,8 @@ fn refreshed_statistics_are_those_of_the_data() {
         let variance = average(|x| x.mapv(f64::from).var(1.0));
         for (c, w) in weights.iter().map(|w| f64::from(*w)).enumerate() {
             // A convolution with a kernel of one pixel gives wx.
-            assert!((f64::from(found[c]) - w * mean).abs() < 1e-6);
-            assert!((f64::from(found[3 + c]) / (w * w * variance) - 1.0).abs() < 1e-6);
+            assert!((f64::from(statistics[c]) - w * mean).abs() < 1e-6);
+            assert!((f64::from(statistics[3 + c]) / (w * w * variance) - 1.0).abs() < 1e-6);
         }
     }
     // The whole at once: training mode and inference agree but for the unbiased variance, 96/95.
@@ -181,10 +181,10 @@ fn real_targets_are_learned_to_least_squares() {
         ..Training::default()
     };
     let network = build("mlp(hidden=[])", 2, 1);
-    let mut found = training
+    let mut trajectory = training
         .run(network, &data, &Targets::Values(y.mapv(f64::from)), &mut [], &mut Silent)
         .unwrap();
-    let fitted = logits(found.base(), &data).unwrap();
+    let fitted = logits(trajectory.network_with(TrajectoryWeights::Base), &data).unwrap();
     // Residuals are orthogonal to the columns (x, 1).
     let residual = Mat64::from_shape_fn((50, 1), |p| f64::from(y[p]) - fitted[p]);
     for column in x.columns() {
@@ -194,7 +194,7 @@ fn real_targets_are_learned_to_least_squares() {
     }
     assert!(residual.mean().unwrap().abs() < 1e-6);
     let half = residual.iter().map(|r| 0.5 * r * r).sum::<f64>() / 50.0;
-    assert!((found.record().base_loss / half - 1.0).abs() < 1e-5);
+    assert!((trajectory.record().base_loss / half - 1.0).abs() < 1e-5);
 }
 
 /// SGD on ½(f − y)² at one point, f = w + b: f ← f − 2η(f − ȳ) with ȳ the mean of a batch, a process
@@ -229,11 +229,11 @@ fn a_linear_trajectory_has_the_stationary_covariance() {
     // One output at one point: the two layouts are told apart by N·C = 1.
     let sampled = centred_features(&states, 1, 1, &phi, 1, &mut Silent).unwrap();
     assert_eq!((sampled.points, sampled.samples), (1, 4000));
-    let found = covariances_of_features(&sampled.open().unwrap(), 1).unwrap()[[0, 0, 0]];
+    let covariance = covariances_of_features(&sampled.open().unwrap(), 1).unwrap()[[0, 0, 0]];
     let want = 2.0 * eta * (1.0 / batch as f64) / (2.0 - 2.0 * eta);
     // States are correlated by 0.8⁵ = 0.33, so about 2,000 of 4,000 count (squares of an AR(1)
     // process: (1 − ρ²)/(1 + ρ²) = 0.8 of them), and the error of a variance is √(2/3200) = 2.5 %.
-    assert!((found / want - 1.0).abs() < 0.1, "{found} {want}");
+    assert!((covariance / want - 1.0).abs() < 0.1, "{covariance} {want}");
 }
 
 /// A trajectory of linear classifiers: its kernel is that of the features (x, 1) for each class, which
@@ -270,10 +270,10 @@ fn the_kernel_of_linear_classifiers_is_learned_exactly() {
     let there = centred("fresh.npy", &fresh, "phi-fresh.npy");
     for (points, sampled) in [(&data, &sampled), (&fresh, &there)] {
         let exact = covariances_of_features(&sampled.open().unwrap(), 2).unwrap();
-        let found = covariances(&model, points).unwrap();
+        let learned = covariances(&model, points).unwrap();
         let size = exact.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         assert!(size > 1e-3);
-        let off = (&found - &exact).iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let off = (&learned - &exact).iter().fold(0.0f64, |m, v| m.max(v.abs()));
         assert!(off < 1e-4 * size, "{off} of {size}");
     }
 }
@@ -348,17 +348,18 @@ fn an_interrupted_run_is_a_typed_error_and_leaves_no_file() {
     drop(writers);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
-    let mut found = tiny().run(build("mlp", 2, 2), &data, &targets, &mut [], &mut Silent).unwrap();
+    let mut trajectory =
+        tiny().run(build("mlp", 2, 2), &data, &targets, &mut [], &mut Silent).unwrap();
     let mut stop = |event: &Event<'_>| match event {
         Event::Progress { done: 2, .. } => Control::Stop,
         _ => Control::Continue,
     };
-    let mut seen = 0;
-    let error = found.swag(5, 0.5, &data, &mut stop, |_| {
-        seen += 1;
+    let mut networks = 0;
+    let error = trajectory.swag(5, 0.5, &data, &mut stop, |_| {
+        networks += 1;
         Ok(())
     });
-    assert!(matches!(error, Err(Error::Interrupted { .. })) && seen == 2);
+    assert!(matches!(error, Err(Error::Interrupted { .. })) && networks == 2);
     let states = Dataset::from_array("s", draw(3, 140, 0)).unwrap();
     let mut stop = |event: &Event<'_>| match event {
         Event::Progress { done: 35, .. } => Control::Stop,
@@ -391,7 +392,8 @@ fn everything(threads: usize, dir: &Path) -> (Vec<u8>, Vec<Parameters>) {
     let parameters = pool.install(|| {
         let run = training.run(network, &data, &targets, &mut writers, &mut Silent);
         let mut run = run.unwrap();
-        let mut all = vec![run.base().parameters().clone(), run.swa().parameters().clone()];
+        let weights = [TrajectoryWeights::Base, TrajectoryWeights::Swa];
+        let mut all: Vec<Parameters> = weights.map(|w| run.parameters(w).clone()).to_vec();
         run.swag(2, 0.5, &data, &mut Silent, |network| {
             all.push(network.parameters().clone());
             Ok(())
@@ -435,7 +437,10 @@ fn rates_and_ranges_are_checked() {
     named(Training { batch_size: 0, ..tiny() }, "batch_size");
     named(Training { clip_norm: -1.0, ..tiny() }, "clip_norm");
     named(Training { augmentation: "shift_flip".parse().unwrap(), ..tiny() }, "image");
-    named(Training { optimizer: "sgd(lr=1e30)".parse().unwrap(), ..tiny() }, "diverged");
+    let advice = "try a tenth of the learning rate, clip_norm=1, or data scaled to order one";
+    for part in ["training diverged at step", advice] {
+        named(Training { optimizer: "sgd(lr=1e30)".parse().unwrap(), ..tiny() }, part);
+    }
     let run = |network, targets: &Targets| {
         let run = tiny().run(network, &data, targets, &mut [], &mut Silent);
         run.err().unwrap().to_string()

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::fit::{ReadoutKind, Steps};
+use crate::fit::{Checkpoint, ReadoutKind, Steps};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::{Network, NetworkSpec, Tape, rows_of_outputs, write_weights};
 use crate::sample::exact_ntk;
-use crate::train::{Checkpoint, Control, Event};
+use crate::train::{Control, Event};
 use crate::{Dataset, Fit, FitSpec, Model, linalg, rng};
 
 const TRUNK: &str = "shared_convnet(channels=[4, 6], kernel=3, pool=[2, 1])";
