@@ -91,7 +91,7 @@ pub struct Fitted {
 pub struct MethodRecord {
     /// Training steps behind the kept parameters.
     pub steps: u64,
-    /// The looks of `steps = auto` as (steps, rms relative held-out residual).
+    /// The checks of `steps = auto` as (steps, rms relative held-out residual).
     pub auto_checks: Vec<(u64, f64)>,
     /// The objective's own running eigenvalue estimates at the end of training.
     pub running_eigenvalues: Vec<f64>,

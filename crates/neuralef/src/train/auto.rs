@@ -11,7 +11,7 @@ const ENOUGH: f64 = 0.01;
 /// What has been seen so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AutoState {
-    /// (steps done, rms relative held-out residual) of every look.
+    /// (steps done, rms relative held-out residual) of every check.
     pub checks: Vec<(u64, f64)>,
 }
 
@@ -23,12 +23,12 @@ impl AutoState {
         best
     }
 
-    /// The look with the smallest residual, the earliest of equals.
+    /// The check with the smallest residual, the earliest of equals.
     pub(crate) fn best(&self) -> Option<(u64, f64)> {
         self.checks.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a })
     }
 
-    /// Steps after which to look next, or `None` when training is over: after `most` steps, or when two
+    /// Steps after which to check next, or `None` when training is over: after `most` steps, or when two
     /// rounds in a row lowered the residual by less than the share `tolerance`.
     pub(crate) fn next(&self, most: u64, tolerance: f64) -> Option<u64> {
         let Some(&(step, residual)) = self.checks.last() else { return Some(0) };
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_first_and_stops_when_training_does_not_pay() {
+    fn checks_first_and_stops_when_training_does_not_pay() {
         assert_eq!(run(|_| 0.005), (vec![0], 0));
         assert_eq!(run(|_| 0.2), (vec![0, 250, 500], 0));
         assert_eq!(run(|s| 0.2 + s as f64), (vec![0, 250, 500], 0));
