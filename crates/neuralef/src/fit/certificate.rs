@@ -8,9 +8,8 @@ use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
-use crate::metrics;
+use crate::metrics::{self, relative_residuals};
 use crate::operator::{AppliedOperator, Batch, rows_of_points};
-use crate::readout::relative_residuals;
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
@@ -177,8 +176,8 @@ pub(crate) fn gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Opti
     let Some(kernel) = &problem.kernel else { return Ok(None) };
     // Both halves, in single and double precision.
     let bytes = 24 * map.components() as u64;
-    let budget = problem.spec.memory_budget.saturating_mul(1 << 20);
-    let affordable = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX);
+    let affordable = problem.memory().bytes() / bytes.max(1);
+    let affordable = usize::try_from(affordable).unwrap_or(usize::MAX);
     let half = (problem.certificate.len() / 2).min(affordable.max(1));
     if half == 0 {
         return Ok(None);

@@ -12,10 +12,10 @@ use crate::features::FeatureMap;
 use crate::fit::Model;
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::memory::MemoryBudget;
 use crate::method::Nystrom;
-use crate::metrics::{self, Comparison, Orthonormality};
+use crate::metrics::{self, Comparison, Orthonormality, relative_residuals};
 use crate::operator::{Batch, ExplicitOperator, KernelOperator};
-use crate::readout::relative_residuals;
 use crate::rng;
 
 /// Points that the operator of the residuals is made of, at most.
@@ -46,6 +46,12 @@ impl Default for EvaluateOptions {
             memory_budget: 2048,
             seed: 0,
         }
+    }
+}
+
+impl EvaluateOptions {
+    fn memory(&self) -> MemoryBudget {
+        MemoryBudget::from_mib(self.memory_budget)
     }
 }
 
@@ -157,7 +163,7 @@ impl Model {
         }
         // Both halves in double precision, one more copy in single.
         let bytes = 24 * self.n_components().max(1) as u64;
-        let most = options.memory_budget.saturating_mul(1 << 20) / bytes;
+        let most = options.memory().bytes() / bytes;
         let most = usize::try_from(most).unwrap_or(usize::MAX).clamp(1, GRAM_POINTS);
         let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
         let (gram_error, gram_pairs) = gram_error(kernel, x, most, phi)?;
@@ -186,14 +192,8 @@ impl Model {
         options: &EvaluateOptions,
     ) -> Result<ExactComparison> {
         let m = reference.len();
-        let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
-        if needed > options.memory_budget {
-            return Err(Error::MemoryBudget {
-                what: format!("the Gram matrix of {m} reference points"),
-                needed_mib: needed,
-                budget_mib: options.memory_budget,
-            });
-        }
+        let what = || format!("the Gram matrix of {m} reference points");
+        options.memory().expect(what, 8 * m as u64 * m as u64)?;
         let points = self.prepare(reference.range(0..m)?.view())?;
         let k = psi.ncols();
         let exact = Nystrom::fit(kernel, points, (k + BEYOND).min(m))?;

@@ -12,7 +12,7 @@ use crate::nn::Parameters;
 use crate::observer::{Control, Event};
 use crate::operator::Batch;
 use crate::persist::Archive;
-use crate::readout::{self, Basis, Readout, Sample, Wanted};
+use crate::readout::{self, Basis, Readout, ReadoutRequest, Sample};
 use crate::spec::args::{Args, Entry};
 use crate::train::auto::AutoState;
 use crate::train::trainer::Trainer;
@@ -30,8 +30,8 @@ fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
     Ok(Box::new(NeuralEfMethod))
 }
 
-/// The most points that a look of `steps = auto` streams.
-const LOOK: usize = 4096;
+/// The most points that a check of `steps = auto` streams.
+const CHECK: usize = 4096;
 
 /// Announces a readout.
 const READOUT: Event<'static> = Event::Phase { name: "readout" };
@@ -80,7 +80,7 @@ impl Method for NeuralEfMethod {
             trainer.conditioner,
             spec.readout,
             readout.weights,
-            readout.assembly,
+            readout.combination,
             readout.eigenvalues,
         )?;
         let map = map.with_file(spec.network.file()?);
@@ -105,8 +105,8 @@ impl Method for NeuralEfMethod {
 struct ReadoutSample {
     rows: Vec<usize>,
     train: Vec<Batch>,
-    /// Fewer points for the looks of `steps = auto`, where those of the readout are many.
-    look: Option<Vec<Batch>>,
+    /// Fewer points for the checks of `steps = auto`, where those of the readout are many.
+    check: Option<Vec<Batch>>,
     selection: Vec<Batch>,
     /// The most directions of the basis that memory allows.
     rank_limit: usize,
@@ -116,9 +116,8 @@ struct ReadoutSample {
 impl ReadoutSample {
     fn new(problem: &Problem, basis: usize) -> Result<Self> {
         let spec = &problem.spec;
-        let load = problem.readout_load(basis);
-        let affordable = load.points(problem.memory())?;
-        let rank_limit = load.rank_limit(problem.memory());
+        let budget = problem.readout_budget(basis);
+        let (affordable, rank_limit) = (budget.points()?, budget.rank_limit());
         let wanted = spec.readout_points.min(problem.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
         let mut warnings = Vec::new();
@@ -146,12 +145,12 @@ impl ReadoutSample {
             ));
         }
         let train = problem.blocks(&rows)?;
-        let look = match spec.steps {
-            Steps::Auto if rows.len() > LOOK => Some(problem.blocks(&every(&rows, LOOK))?),
+        let check = match spec.steps {
+            Steps::Auto if rows.len() > CHECK => Some(problem.blocks(&every(&rows, CHECK))?),
             _ => None,
         };
         let selection = problem.blocks(&problem.selection)?;
-        Ok(ReadoutSample { rows, train, look, selection, rank_limit, warnings })
+        Ok(ReadoutSample { rows, train, check, selection, rank_limit, warnings })
     }
 }
 
@@ -255,9 +254,11 @@ impl<'a> Training<'a> {
         };
         let operator = &*self.problem.operator;
         let sample = Sample { operator, train, selection: &self.sample.selection };
-        let outputs = self.trainer.learner.objective.outputs();
-        let rank_limit = self.sample.rank_limit;
-        let wanted = Wanted { components: spec.n_components, outputs, rank_limit };
+        let request = ReadoutRequest {
+            components: spec.n_components,
+            output_kind: self.trainer.learner.objective.outputs(),
+            rank_limit: self.sample.rank_limit,
+        };
         let step = self.trainer.step();
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
@@ -265,25 +266,25 @@ impl<'a> Training<'a> {
             Control::Stop => Err(Error::Interrupted { step, checkpoint: None }),
         };
         timed(&mut run.timings.readout_seconds, || {
-            readout::compute(&basis, &sample, &wanted, &mut tick)
+            readout::compute(&basis, &sample, &request, &mut tick)
         })
     }
 
-    fn next_look(&self) -> Option<u64> {
+    fn next_check(&self) -> Option<u64> {
         self.auto.next(self.problem.spec.max_steps, self.problem.spec.tolerance)
     }
 
     /// Trains while it pays and returns to the best parameters.
     fn auto(&mut self, run: &mut Run<'_>) -> Result<Readout> {
-        while let Some(step) = self.next_look() {
+        while let Some(step) = self.next_check() {
             self.train(step, run)?;
             self.tell(&READOUT, run)?;
-            let points = self.sample.look.as_ref().unwrap_or(&self.sample.train);
+            let points = self.sample.check.as_ref().unwrap_or(&self.sample.train);
             let found = self.compute(points, run);
             let readout = self.or_stopped(found, run)?;
             let residual = readout.record.residual;
             if self.auto.note(step, residual) {
-                let whole = self.sample.look.is_none().then_some(readout);
+                let whole = self.sample.check.is_none().then_some(readout);
                 self.best = Some((self.trainer.learner.network.parameters().clone(), whole));
             }
             self.tell(&Event::AutoCheck { step, residual }, run)?;

@@ -165,6 +165,25 @@ pub fn orthonormality_error(psi: Mat64Ref<'_>) -> Result<Orthonormality> {
     Ok(Orthonormality { max, frobenius: norm2(excess.iter().copied()) })
 }
 
+/// ‖Tψ_j − μ_jψ_j‖/μ_j for each column; the squared norm is the sum of squares over `count`: the
+/// number of points where E_x Σ_c ψ_c² = 1.
+pub(crate) fn relative_residuals(
+    psi: &Mat64,
+    t_psi: &Mat64,
+    eigenvalues: &[f64],
+    count: usize,
+) -> Vec<f64> {
+    let n = count.max(1) as f64;
+    (0..eigenvalues.len())
+        .map(|j| {
+            let mu = eigenvalues[j];
+            let columns = psi.column(j).into_iter().zip(t_psi.column(j));
+            let square: f64 = columns.map(|(p, t)| (t - mu * p).powi(2)).sum();
+            (square / n).sqrt() / mu.abs().max(f64::MIN_POSITIVE)
+        })
+        .collect()
+}
+
 /// |aⱼ − bⱼ| / |bⱼ| for each pair; 0 where both vanish, infinite where only the reference does.
 /// The shorter list sets the length.
 pub fn relative_errors(values: &[f64], reference: &[f64]) -> Vec<f64> {

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 
-use super::{OBJECTIVES, Outputs};
+use super::{OBJECTIVES, OutputKind};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::linalg;
@@ -88,7 +88,7 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     let u = learner.network.forward(batch.x.view(), None).unwrap().mapv(f64::from);
     let covariance = mean(&u, &u);
     let psi = match learner.objective.outputs() {
-        Outputs::Span => {
+        OutputKind::Span => {
             let factor = linalg::cholesky_jittered(covariance.view()).unwrap();
             u.dot(&factor.solve_lower_transposed(Mat64::eye(k).view()).unwrap())
         }
@@ -98,7 +98,7 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     for j in 0..k {
         let own = psi.column(j);
         let mu = match learner.objective.outputs() {
-            Outputs::Scaled => covariance[[j, j]],
+            OutputKind::Scaled => covariance[[j, j]],
             _ => own.dot(&gram.dot(&own)) / (n * n) as f64,
         };
         let cosine = own.dot(&vectors.column(j)).abs() / own.dot(&own).sqrt();
