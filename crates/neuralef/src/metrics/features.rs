@@ -65,3 +65,29 @@ pub fn captured_trace(eigenvalues: &[f64], trace: f64) -> Result<f64> {
     expect_finite_values("eigenvalues", eigenvalues)?;
     Ok(eigenvalues.iter().sum::<f64>() / trace)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_kernels::rbf;
+
+    #[test]
+    fn halves_meet_in_pairs_of_different_points() {
+        let x = crate::linalg::tests::random(7, 2, 1).mapv(|v| v as f32);
+        let kernel = rbf(0.7);
+        let mut gram = Mat64::zeros((7, 7));
+        kernel.gram(x.view(), x.view(), gram.view_mut()).unwrap();
+        let phi = crate::linalg::tests::random(7, 3, 2);
+        let rows = |rows: Range<usize>| Ok(phi.slice(s![rows, ..]).to_owned());
+        for (most, half) in [(2, 2), (10, 3)] {
+            let (first, last) = (s![..half, ..], s![7 - half.., ..]);
+            let block = gram.slice(s![..half, 7 - half..]);
+            let want = gram_error(phi.slice(first), phi.slice(last), block).unwrap();
+            let (error, pairs) =
+                gram_error_between_halves(&kernel, x.view(), most, rows).unwrap().unwrap();
+            assert!((error / want - 1.0).abs() < 1e-14 && pairs == half * half, "{error} {want}");
+        }
+        let one = x.slice(s![..1, ..]);
+        assert_eq!(gram_error_between_halves(&kernel, one, 10, rows).unwrap(), None);
+    }
+}

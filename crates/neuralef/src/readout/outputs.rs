@@ -3,10 +3,9 @@
 use ndarray::{Axis, s};
 
 use crate::error::{Error, Result};
+use crate::fit::{FitSpec, OutputForm, ReadoutKind};
 use crate::linalg;
 use crate::matrix::{Mat64, Mat64Ref};
-
-use crate::fit::{FitSpec, OutputForm, ReadoutKind};
 
 /// How the functions of a basis stand to the C outputs of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +44,7 @@ impl OutputLayout {
 pub(crate) enum OutputCombination {
     /// HW: H is n·C × p, W is p × k.
     VectorValued,
-    /// ψ_jc(x) = Σ_p h_p(x)W_(pC+c)j: H is n × p, W is pC × k.
+    /// For so many outputs C, ψ_jc(x) = Σ_p h_p(x)W_(pC+c)j: H is n × p, W is pC × k.
     Product(usize),
     /// ψ_jc(x) = (hᵀW)_j U_cj: H is n × p, W is p × k, and U (C × k) has unit columns.
     Factorized(Mat64),
