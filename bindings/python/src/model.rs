@@ -129,7 +129,7 @@ impl Model {
     }
 
     /// ‖φφᵀ − K‖/‖K‖ over pairs of different points.
-    fn kernel_error(
+    fn gram_error(
         &self,
         py: Python<'_>,
         x: Single<'_>,
@@ -137,7 +137,7 @@ impl Model {
         n_jobs: usize,
     ) -> PyResult<Option<f64>> {
         let (x, model) = (dataset("X", &x)?, self.share());
-        quick(py, n_jobs, self.failure.as_ref(), move || model.kernel_error(&x, seed))
+        quick(py, n_jobs, self.failure.as_ref(), move || model.gram_error(&x, seed))
     }
 }
 

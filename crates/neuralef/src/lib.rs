@@ -39,6 +39,7 @@ pub mod fit;
 pub mod kernel;
 mod linalg;
 pub mod matrix;
+mod memory;
 pub mod method;
 pub mod metrics;
 pub mod nn;

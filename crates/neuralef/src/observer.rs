@@ -50,7 +50,7 @@ pub enum Event<'a> {
         /// Where.
         path: &'a std::path::Path,
     },
-    /// `steps = auto` measured the held-out residuals.
+    /// `steps = auto` checked the held-out residuals.
     AutoCheck {
         /// Steps done.
         step: u64,

@@ -197,10 +197,10 @@ fn automatic_training_of_raw_outputs_goes_on_while_it_pays() {
     (spec.readout, spec.steps, spec.max_steps) = (ReadoutKind::None, Steps::Auto, 2000);
     spec.optimizer = "adam(lr=3e-3)".parse().unwrap();
     let record = fit(&data, &spec).unwrap().info().record.clone();
-    let looks = record.auto_checks;
-    // It looks on past the first stall, and keeps the best of all looks.
-    assert!(record.steps > 0 && looks.len() > 3, "{looks:?}");
-    assert!(record.readout.unwrap().residual < 0.5 * looks[0].1, "{looks:?}");
+    let checks = record.auto_checks;
+    // It goes on past the first stall, and keeps the best of all checks.
+    assert!(record.steps > 0 && checks.len() > 3, "{checks:?}");
+    assert!(record.readout.unwrap().residual < 0.5 * checks[0].1, "{checks:?}");
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn a_run_stopped_between_its_steps_resumes_to_the_same_bits() {
     let readout = ReadoutKind::Ritz;
     let exact = FitSpec { network, readout, ..spec("rbf(lengthscale=0.5)", 4, 30) };
     let auto = FitSpec { steps: Steps::Auto, max_steps: 300, ..exact.clone() };
-    // Events between steps: readouts and looks; the run stops at the n-th of them.
+    // Events between steps: readouts and checks; the run stops at the n-th of them.
     for (spec, event_number) in [(exact, 0), (auto.clone(), 0), (auto.clone(), 1), (auto, 2)] {
         let whole = bytes(&fit(&data, &spec).unwrap(), directory.path());
         let mut seen = 0;
@@ -402,7 +402,7 @@ fn a_run_stopped_between_its_steps_resumes_to_the_same_bits() {
 fn a_run_stopped_in_the_middle_of_its_last_readout_resumes_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fit.ckpt");
-    // More points than a look streams: the readout of the best parameters comes after the looks.
+    // More points than a check streams: the readout of the best parameters comes after the checks.
     let data = Dataset::open("two_moons(n=5000)", 0).unwrap();
     let network = "mlp(hidden=[3], activation=tanh)".parse().unwrap();
     let (readout, steps) = (ReadoutKind::Ritz, Steps::Auto);

@@ -74,7 +74,7 @@ fn a_kernel_at_hand_gives_what_the_named_one_gives() {
         close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
         assert_eq!(found.info().kernel, None);
         let data = points();
-        let errors = [&found, &expected].map(|m| m.kernel_error(&data, 0).unwrap().unwrap());
+        let errors = [&found, &expected].map(|m| m.gram_error(&data, 0).unwrap().unwrap());
         assert!((errors[0] - errors[1]).abs() < 1e-6);
     }
 }

@@ -318,7 +318,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         points, _ = self._points(X)
         if isinstance(self._given, int):
             raise ValueError('kernel: expected one that is known at new points, got "precomputed"')
-        error = self._model.kernel_error(points, 0, threads(self.n_jobs))
+        error = self._model.gram_error(points, 0, threads(self.n_jobs))
         if error is None:
             raise ValueError(f"X: expected at least 2 samples, got n_samples={len(points)}")
         return 1.0 - float(error) ** 2

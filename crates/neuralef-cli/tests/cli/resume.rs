@@ -78,7 +78,7 @@ fn a_killed_run_resumes_to_the_same_bits() {
 
 #[test]
 fn a_killed_automatic_run_with_validation_points_resumes_to_the_same_bits() {
-    // Four tanh units and a short length scale: training pays, so there are several looks.
+    // Four tanh units and a short length scale: training pays, so there are several checks.
     let line = "fit uniform(n=300,d=2) -k 6 --steps auto --max-steps 2000 --batch-size 32 \
                 --kernel rbf(lengthscale=0.3) --network shared_mlp(hidden=[4],activation=tanh) \
                 --readout ritz --validation uniform(n=100,d=2) --plot none --seed 1";

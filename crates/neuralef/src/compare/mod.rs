@@ -365,12 +365,12 @@ fn exact(kernel: &Arc<dyn Kernel>, data: &Dataset, test: &Mat, k: usize) -> Resu
     if (8 * n as u64).saturating_mul(n as u64) >> 20 > REFERENCE_MIB {
         return Ok(None);
     }
-    let found = || -> Result<Pairs> {
+    let pairs = || -> Result<Pairs> {
         let exact = Nystrom::fit(Arc::clone(kernel), data.range(0..n)?, (k + BEYOND).min(n))?;
         let values = exact.eigenvalues().unwrap_or(&[]).to_vec();
         Ok((values, exact.eigenfunctions(test.view())?))
     };
-    match found() {
+    match pairs() {
         Ok(pairs) => Ok(Some(pairs)),
         // A kernel that leaves the range of numbers has no reference; contenders may still serve it.
         Err(Error::Numerical { .. } | Error::NonFinite { .. }) => Ok(None),

@@ -104,15 +104,15 @@ pub fn summarise(trials: &[Trial]) -> Vec<Summary> {
     }
     keys.into_iter()
         .map(|of| {
-            let own: Vec<&Trial> = trials.iter().filter(|t| key(t) == of).collect();
-            let good: Vec<&Trial> = own.iter().copied().filter(|t| t.error.is_none()).collect();
+            let seeds: Vec<&Trial> = trials.iter().filter(|t| key(t) == of).collect();
+            let good: Vec<&Trial> = seeds.iter().copied().filter(|t| t.error.is_none()).collect();
             let spread = |value: fn(&Trial) -> f64| {
                 Spread::of(&good.iter().map(|t| value(t)).collect::<Vec<_>>())
             };
             let maybe = |value: fn(&Trial) -> Option<f64>| {
                 Spread::of(&good.iter().filter_map(|t| value(t)).collect::<Vec<_>>())
             };
-            let mut errors: Vec<String> = own.iter().filter_map(|t| t.error.clone()).collect();
+            let mut errors: Vec<String> = seeds.iter().filter_map(|t| t.error.clone()).collect();
             errors.dedup();
             let (case, n, contender) = of;
             Summary {
@@ -120,7 +120,7 @@ pub fn summarise(trials: &[Trial]) -> Vec<Summary> {
                 n,
                 contender,
                 seeds: good.len(),
-                failed: own.len() - good.len(),
+                failed: seeds.len() - good.len(),
                 errors,
                 steps: spread(|t| t.steps as f64).unwrap_or_default().mean,
                 sample: Agreements::of(&good.iter().map(|t| &t.sample).collect::<Vec<_>>()),

@@ -1,5 +1,6 @@
 //! One fit of a comparison, measured.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::fit::{Fit, Model};
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::method::Timings;
-use crate::metrics;
+use crate::metrics::{self, gram_error_between_halves};
 use crate::observer::{Control, Event, Observer};
 
 /// Points on either side of the pairs of the Gram error, at most.
@@ -130,12 +131,15 @@ pub(super) fn run(
 }
 
 fn measure(ground: &Ground, spec: &FitSpec, model: &Model, timings: &Timings) -> Result<Trial> {
+    let test = &ground.test;
+    let phi = |rows: Range<usize>| Ok(model.transform(test.slice(s![rows, ..]))?.mapv(f64::from));
+    let gram = gram_error_between_halves(&*ground.kernel, test.view(), GRAM_POINTS, phi)?;
     let mut trial = Trial {
         steps: model.info().record.steps,
         eigenvalues: model.eigenvalues().to_vec(),
         training_seconds: timings.training_seconds,
         total_seconds: timings.total_seconds,
-        gram_error: gram_error(ground, model)?,
+        gram_error: gram.map(|(error, _)| error),
         rows_per_second: rate(model, ground.test.view())?,
         ..Trial::default()
     };
@@ -158,12 +162,12 @@ fn compare(model: &Model, x: MatRef<'_>, mu: &[f64], psi: &Mat64, k: usize) -> R
         return Ok(agreement);
     }
     let wanted = k.min(mu.len());
-    let found = model.eigenvalues().len().min(wanted);
-    if found > 0 {
+    let count = model.eigenvalues().len().min(wanted);
+    if count > 0 {
         let values = model.eigenfunctions(x)?;
         let comparison = metrics::compare(
-            &model.eigenvalues()[..found],
-            values.slice_axis(Axis(1), (0..found).into()),
+            &model.eigenvalues()[..count],
+            values.slice_axis(Axis(1), (0..count).into()),
             mu,
             psi.view(),
             metrics::DEFAULT_GAP,
@@ -174,20 +178,6 @@ fn compare(model: &Model, x: MatRef<'_>, mu: &[f64], psi: &Mat64, k: usize) -> R
     agreement.cosines.resize(wanted, 0.0);
     agreement.eigenvalue_errors.resize(wanted, 1.0);
     Ok(agreement)
-}
-
-/// Over the pairs of the first half with the second half of the test points.
-fn gram_error(ground: &Ground, model: &Model) -> Result<Option<f64>> {
-    let half = (ground.test.nrows() / 2).min(GRAM_POINTS);
-    if half == 0 {
-        return Ok(None);
-    }
-    let (first, second) = (s![..half, ..], s![ground.test.nrows() - half.., ..]);
-    let mut gram = Mat64::zeros((half, half));
-    ground.kernel.gram(ground.test.slice(first), ground.test.slice(second), gram.view_mut())?;
-    let features = |x: MatRef<'_>| model.transform(x).map(|phi| phi.mapv(f64::from));
-    let (a, b) = (features(ground.test.slice(first))?, features(ground.test.slice(second))?);
-    metrics::gram_error(a.view(), b.view(), gram.view()).map(Some)
 }
 
 /// Rows transformed in a second: the fastest of several rounds, the first of which does not count.

@@ -1,5 +1,7 @@
 //! The certificate: how accurate a fit is, measured on points that took no part in it.
 
+use std::ops::Range;
+
 use ndarray::{Array1, Axis, s};
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +10,8 @@ use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
-use crate::metrics;
+use crate::metrics::{gram_error_between_halves, relative_residuals};
 use crate::operator::{AppliedOperator, Batch, rows_of_points};
-use crate::readout::relative_residuals;
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
@@ -86,15 +87,17 @@ pub(crate) fn certify(
     let c = problem.operator.outputs();
     let (m, n) = (psi.nrows() / c, train_psi.nrows() / c);
 
-    let image = problem.operator.applied(train, train_psi.clone())?;
-    let residuals = relative_residuals(&psi, &images(&*image, &held_out)?, eigenvalues, m);
+    let applied = problem.operator.applied(train, train_psi.clone())?;
+    let residuals = relative_residuals(&psi, &applied_at(&*applied, &held_out)?, eigenvalues, m);
     // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ.
     let rows: Vec<usize> = train.iter().flat_map(|b| b.indices.iter().copied()).collect();
     let some = problem.blocks(&every(&rows, INFLUENCE))?;
-    let (own, parts) = (values(eigenfunctions, &some)?, images(&*image, &some)?);
-    let influence = 2.0 * &own * &parts - &(&own * &own * &Array1::from(eigenvalues.to_vec()));
+    let influence = {
+        let (psi, t_psi) = (values(eigenfunctions, &some)?, applied_at(&*applied, &some)?);
+        2.0 * &psi * &t_psi - &(&psi * &psi * &Array1::from(eigenvalues.to_vec()))
+    };
     let influence = sums_of_outputs(influence, c);
-    drop(image);
+    drop(applied);
 
     let population = population_residuals(problem, &psi, eigenvalues)?;
     let pairs = eigenvalues
@@ -173,22 +176,16 @@ pub(crate) fn certify_features(
 ///
 /// # Errors
 /// What the kernel and the map report.
-pub(crate) fn gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Option<f64>> {
+pub(crate) fn held_out_gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Option<f64>> {
     let Some(kernel) = &problem.kernel else { return Ok(None) };
     // Both halves, in single and double precision.
     let bytes = 24 * map.components() as u64;
-    let budget = problem.spec.memory_budget.saturating_mul(1 << 20);
-    let affordable = usize::try_from(budget / bytes.max(1)).unwrap_or(usize::MAX);
-    let half = (problem.split.certificate.len() / 2).min(affordable.max(1));
-    if half == 0 {
-        return Ok(None);
-    }
+    let most = problem.memory().bytes() / bytes.max(1);
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
     let x = problem.batch(&problem.split.certificate)?.x;
-    let (first, second) = (x.slice(s![..half, ..]), x.slice(s![x.nrows() - half.., ..]));
-    let mut gram = Mat64::zeros((half, half));
-    kernel.gram(first, second, gram.view_mut())?;
-    let features = |x| Ok::<_, Error>(map.transform(x)?.mapv(f64::from));
-    metrics::gram_error(features(first)?.view(), features(second)?.view(), gram.view()).map(Some)
+    let phi = |rows: Range<usize>| Ok(map.transform(x.slice(s![rows, ..]))?.mapv(f64::from));
+    let gram = gram_error_between_halves(&**kernel, x.view(), most, phi)?;
+    Ok(gram.map(|(error, _)| error))
 }
 
 fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
@@ -197,8 +194,8 @@ fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
     stack(&parts)
 }
 
-fn images(image: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> {
-    stack(&points.iter().map(|b| image.at(b)).collect::<Result<Vec<_>>>()?)
+fn applied_at(applied: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> {
+    stack(&points.iter().map(|b| applied.at(b)).collect::<Result<Vec<_>>>()?)
 }
 
 /// Sums over the outputs of each point, n·C × k to n × k.
@@ -242,14 +239,13 @@ fn population_residuals(
     for g in 0..groups {
         let rows = member(g);
         let indices: Vec<usize> = rows.iter().map(|&r| problem.split.certificate[r]).collect();
-        let image = problem.operator.applied(
+        let applied = problem.operator.applied(
             &[problem.batch(&indices)?],
             psi.select(Axis(0), &rows_of_points(&rows, outputs)),
         )?;
-        let mut deviation = image.at(&all)?;
+        let mut deviation = applied.at(&all)?;
         for (j, mu) in eigenvalues.iter().enumerate() {
-            let own = psi.column(j);
-            deviation.slice_mut(s![.., j]).zip_mut_with(&own, |t, p| *t -= mu * p);
+            deviation.slice_mut(s![.., j]).zip_mut_with(&psi.column(j), |t, p| *t -= mu * p);
         }
         deviations.push(deviation);
     }

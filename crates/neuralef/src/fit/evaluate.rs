@@ -12,10 +12,12 @@ use crate::features::FeatureMap;
 use crate::fit::Model;
 use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::memory::MemoryBudget;
 use crate::method::Nystrom;
-use crate::metrics::{self, Comparison, Orthonormality};
+use crate::metrics::{
+    self, EigenComparison, Orthonormality, gram_error_between_halves, relative_residuals,
+};
 use crate::operator::{Batch, ExplicitOperator, KernelOperator};
-use crate::readout::relative_residuals;
 use crate::rng;
 
 /// Points that the operator of the residuals is made of, at most.
@@ -49,6 +51,12 @@ impl Default for EvaluateOptions {
     }
 }
 
+impl EvaluateOptions {
+    fn memory(&self) -> MemoryBudget {
+        MemoryBudget::from_mib(self.memory_budget)
+    }
+}
+
 /// What a model does on given points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -78,7 +86,7 @@ pub struct ExactComparison {
     pub reference_points: usize,
     /// Eigenvalues, |cos| of eigenfunctions one by one and by clusters, principal angles.
     #[serde(flatten)]
-    pub comparison: Comparison,
+    pub comparison: EigenComparison,
 }
 
 impl Model {
@@ -105,7 +113,7 @@ impl Model {
 
         let roots = ndarray::Array1::from_iter(mu.iter().map(|m| m.max(0.0).sqrt()));
         let phi = |rows: Range<usize>| Ok(&psi.slice(s![rows, ..]) * &roots);
-        let (gram_error, gram_pairs) = gram_error(&*kernel, &batch.x, GRAM_POINTS, phi)?;
+        let gram = gram_error_between_halves(&*kernel, batch.x.view(), GRAM_POINTS, phi)?;
         let exact = match &options.reference {
             Some(reference) => Some(self.compare(kernel, reference, &batch.x, &psi, options)?),
             None => None,
@@ -115,8 +123,8 @@ impl Model {
             eigenvalues: mu.to_vec(),
             residuals: relative_residuals(&psi, &t_psi, mu, psi.nrows()),
             orthonormality: Some(metrics::orthonormality_error(psi.view())?),
-            gram_error,
-            gram_pairs,
+            gram_error: gram.map(|(error, _)| error),
+            gram_pairs: gram.map_or(0, |(_, pairs)| pairs),
             captured_trace: metrics::captured_trace(mu, trace)?,
             exact,
         })
@@ -128,12 +136,13 @@ impl Model {
     ///
     /// # Errors
     /// As [`evaluate`](Model::evaluate), and [`Error::Numerical`] for a kernel that is zero there.
-    pub fn kernel_error(&self, data: &Dataset, seed: u64) -> Result<Option<f64>> {
+    pub fn gram_error(&self, data: &Dataset, seed: u64) -> Result<Option<f64>> {
         let kernel = self.kernel()?;
         let raw = data.rows(&sample(data.len(), 2 * GRAM_POINTS, seed))?;
         let x = self.prepare(raw.view())?;
         let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
-        Ok(gram_error(&*kernel, &x, GRAM_POINTS, phi)?.0)
+        let gram = gram_error_between_halves(&*kernel, x.view(), GRAM_POINTS, phi)?;
+        Ok(gram.map(|(error, _)| error))
     }
 
     /// For a model without eigenpairs: `x` are the points `raw` as the kernel sees them.
@@ -157,10 +166,10 @@ impl Model {
         }
         // Both halves in double precision, one more copy in single.
         let bytes = 24 * self.n_components().max(1) as u64;
-        let most = options.memory_budget.saturating_mul(1 << 20) / bytes;
+        let most = options.memory().bytes() / bytes;
         let most = usize::try_from(most).unwrap_or(usize::MAX).clamp(1, GRAM_POINTS);
         let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
-        let (gram_error, gram_pairs) = gram_error(kernel, x, most, phi)?;
+        let gram = gram_error_between_halves(kernel, x.view(), most, phi)?;
         let mut captured = 0.0;
         for start in (0..x.nrows()).step_by(most) {
             captured += phi(start..x.nrows().min(start + most))?.iter().map(|v| v * v).sum::<f64>();
@@ -170,8 +179,8 @@ impl Model {
             eigenvalues: Vec::new(),
             residuals: Vec::new(),
             orthonormality: None,
-            gram_error,
-            gram_pairs,
+            gram_error: gram.map(|(error, _)| error),
+            gram_pairs: gram.map_or(0, |(_, pairs)| pairs),
             captured_trace: metrics::captured_trace(&[captured / x.nrows() as f64], trace)?,
             exact: None,
         })
@@ -186,14 +195,8 @@ impl Model {
         options: &EvaluateOptions,
     ) -> Result<ExactComparison> {
         let m = reference.len();
-        let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
-        if needed > options.memory_budget {
-            return Err(Error::MemoryBudget {
-                what: format!("the Gram matrix of {m} reference points"),
-                needed_mib: needed,
-                budget_mib: options.memory_budget,
-            });
-        }
+        let what = || format!("the Gram matrix of {m} reference points");
+        options.memory().expect(what, 8 * m as u64 * m as u64)?;
         let points = self.prepare(reference.range(0..m)?.view())?;
         let k = psi.ncols();
         let exact = Nystrom::fit(kernel, points, (k + BEYOND).min(m))?;
@@ -210,24 +213,6 @@ impl Model {
         )?;
         Ok(ExactComparison { reference_points: m, comparison })
     }
-}
-
-/// Over the pairs of the first half with the second half of (some of) the points; `phi` gives the
-/// features of a range of rows.
-fn gram_error(
-    kernel: &dyn Kernel,
-    x: &Mat,
-    most: usize,
-    phi: impl Fn(Range<usize>) -> Result<Mat64>,
-) -> Result<(Option<f64>, usize)> {
-    let (n, half) = (x.nrows(), (x.nrows() / 2).min(most));
-    if half == 0 {
-        return Ok((None, 0));
-    }
-    let mut gram = Mat64::zeros((half, half));
-    kernel.gram(x.slice(s![..half, ..]), x.slice(s![n - half.., ..]), gram.view_mut())?;
-    let error = metrics::gram_error(phi(0..half)?.view(), phi(n - half..n)?.view(), gram.view())?;
-    Ok((Some(error), half * half))
 }
 
 /// All rows, or a random `most` of them, in random order.

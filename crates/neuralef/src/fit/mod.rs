@@ -9,7 +9,7 @@ mod spec;
 
 pub use crate::readout::ReadoutRecord;
 pub use certificate::{Certificate, PairCertificate};
-pub(crate) use certificate::{certify, certify_features, gram_error};
+pub(crate) use certificate::{certify, certify_features, held_out_gram_error};
 pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use model::{Fit, Model, ModelInfo, fit};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Inputs};
-use super::{Certificate, FitSpec, Problem, certify, certify_features, gram_error};
+use super::{Certificate, FitSpec, Problem, certify, certify_features, held_out_gram_error};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -391,7 +391,7 @@ impl<'a> Fit<'a> {
             } else {
                 certify_features(&problem, &*fitted.map, &fitted.sample)?
             };
-            certificate.gram_error = match gram_error(&problem, &*fitted.map) {
+            certificate.gram_error = match held_out_gram_error(&problem, &*fitted.map) {
                 // A kernel that vanishes between all held-out points has no relative error.
                 Err(Error::Numerical { .. }) => None,
                 other => other?,

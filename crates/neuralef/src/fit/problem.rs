@@ -8,11 +8,12 @@ use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::memory::MemoryBudget;
 use crate::objective::OBJECTIVES;
 use crate::operator::spec::expected_one;
 use crate::operator::{Batch, KernelOperator, Points, ResolvedOperator, Sampler};
-use crate::readout::budget::Load;
-use crate::readout::outputs::Layout;
+use crate::readout::budget::ReadoutBudget;
+use crate::readout::outputs::OutputLayout;
 use crate::rng;
 
 /// The most held-out points that choose a truncation, and again that a certificate looks at.
@@ -188,7 +189,7 @@ impl Problem {
             _ => spec.n_components as u64,
         };
         let basis = usize::try_from(basis).unwrap_or(usize::MAX);
-        self.readout_load(basis).points(self.memory()).map(|_| ())
+        self.readout_budget(basis).points().map(|_| ())
     }
 
     /// Fails unless a network can be trained within the memory budget beside `more` bytes. Counted are
@@ -215,25 +216,19 @@ impl Problem {
         let needed =
             needed.saturating_add((k as u64).saturating_mul(k as u64).saturating_mul(PAIR));
         let needed = needed.saturating_add(batch.saturating_mul(ACTIVATION));
-        let needed = needed.saturating_add(more).div_ceil(1 << 20);
-        if needed > spec.memory_budget {
-            return Err(Error::MemoryBudget {
-                what: format!("training {k} functions with {} parameters", size.parameters),
-                needed_mib: needed,
-                budget_mib: spec.memory_budget,
-            });
-        }
-        Ok(())
+        let what = || format!("training {k} functions with {} parameters", size.parameters);
+        self.memory().expect(what, needed.saturating_add(more))
     }
 
-    /// The memory budget in bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        self.spec.memory_budget.saturating_mul(1 << 20)
+    /// The memory that a fit may take.
+    pub(crate) fn memory(&self) -> MemoryBudget {
+        MemoryBudget::from_mib(self.spec.memory_budget)
     }
 
-    /// What a readout of `basis` functions takes.
-    pub(crate) fn readout_load(&self, basis: usize) -> Load<'_> {
-        Load {
+    /// The memory budget of a readout of `basis` functions.
+    pub(crate) fn readout_budget(&self, basis: usize) -> ReadoutBudget<'_> {
+        ReadoutBudget {
+            memory: self.memory(),
             functions: basis,
             inputs: self.points.width(),
             held_out: self.split.selection.len(),
@@ -244,8 +239,8 @@ impl Problem {
     }
 
     /// How a readout's basis stands to the outputs of the kernel.
-    pub(crate) fn layout(&self) -> Layout {
-        Layout::of(&self.spec)
+    pub(crate) fn layout(&self) -> OutputLayout {
+        OutputLayout::of(&self.spec)
     }
 
     /// What training draws its batches by.

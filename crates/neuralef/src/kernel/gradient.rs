@@ -96,14 +96,3 @@ pub(super) fn check(x: MatRef<'_>, y: MatRef<'_>, out: ndarray::ArrayView2<'_, f
     let text = |(n, m): (usize, usize)| format!("{n} × {m}");
     Err(Error::shape("out (a row for each point and coordinate)", text(expected), text(out.dim())))
 }
-
-/// The refusal of a kernel without a gradient.
-pub(super) fn unsupported<T>(kernel: &str) -> Result<T> {
-    Err(Error::Unsupported {
-        what: format!("the gradient of the kernel {kernel}"),
-        reason: "there is none everywhere, or none is implemented; rbf, matern(nu=1.5 or 2.5), \
-                 rational_quadratic, periodic, linear, polynomial, sigmoid, softmax, constants, \
-                 their sums and products have one"
-            .into(),
-    })
-}

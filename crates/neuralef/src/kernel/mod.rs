@@ -26,7 +26,7 @@ pub use spec::KernelSpec;
 pub(crate) use spectral::normal_quantile;
 pub use spectral::{Exponential, Law, SpectralTerm};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
 /// A kernel function κ(x, x') of two points with one output.
@@ -69,7 +69,7 @@ pub trait Kernel: Send + Sync + Debug {
     /// that have no gradient everywhere (laplacian, Matérn with ν = 1/2, brownian) or give none.
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         let _ = (x, y, out);
-        gradient::unsupported(&self.text())
+        no_gradient(&self.text())
     }
 
     /// The text form with every parameter resolved to a number; parsing it gives this kernel back.
@@ -92,4 +92,15 @@ pub trait Kernel: Send + Sync + Debug {
     fn exponential(&self) -> Option<Exponential> {
         None
     }
+}
+
+/// The refusal of a kernel without a gradient.
+fn no_gradient<T>(kernel: &str) -> Result<T> {
+    Err(Error::Unsupported {
+        what: format!("the gradient of the kernel {kernel}"),
+        reason: "there is none everywhere, or none is implemented; rbf, matern(nu=1.5 or 2.5), \
+                 rational_quadratic, periodic, linear, polynomial, sigmoid, softmax, constants, \
+                 their sums and products have one"
+            .into(),
+    })
 }

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use ndarray::ArrayViewMut2;
 
-use super::{Exponential, Kernel, SpectralTerm, gradient};
+use super::{Exponential, Kernel, SpectralTerm, no_gradient};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Op, Real, dispatch};
@@ -64,11 +64,11 @@ pub(super) trait Elementary: Pairwise + Debug {
     /// See [`Kernel::text`].
     fn text(&self) -> String;
 
-    /// See [`Kernel::gradient`]; [`gradient::smooth`] for kernels that are
-    /// [`Smooth`](gradient::Smooth).
+    /// See [`Kernel::gradient`]; [`smooth`](super::gradient::smooth) for kernels that are
+    /// [`Smooth`](super::gradient::Smooth).
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         let _ = (x, y, out);
-        gradient::unsupported(&self.text())
+        no_gradient(&self.text())
     }
 
     /// See [`Kernel::spectral`].

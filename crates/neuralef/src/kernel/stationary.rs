@@ -13,7 +13,7 @@ use ndarray::ArrayView1;
 use super::gradient::{self, Smooth};
 use super::heuristic::{self, Chord, Euclidean, Manhattan, power_of_two};
 use super::pairwise::{Elementary, Pairwise};
-use super::{Exponential, Kernel, Law, SpectralTerm, spectral};
+use super::{Exponential, Kernel, Law, SpectralTerm, no_gradient, spectral};
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
@@ -210,7 +210,7 @@ impl Elementary for Matern {
     }
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         if self.nu < 1.0 {
-            return gradient::unsupported(&Elementary::text(self));
+            return no_gradient(&Elementary::text(self));
         }
         gradient::smooth(*self, x, y, out)
     }

@@ -13,7 +13,7 @@ use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
 use crate::nn::{Network, Parameters, Stage};
 use crate::persist::Archive;
-use crate::readout::outputs::{Assembly, Layout};
+use crate::readout::outputs::{OutputCombination, OutputLayout};
 use crate::readout::{Basis, width};
 use crate::train::checkpoint::{get_parameters, put_parameters};
 
@@ -33,10 +33,10 @@ pub struct Eigenfunctions {
     network: Box<dyn Network>,
     input_scaler: Standardizer,
     readout: ReadoutKind,
-    /// W.
+    /// W, a column for each eigenfunction.
     weights: Mat64,
-    assembly: Assembly,
-    /// C.
+    combination: OutputCombination,
+    /// C, the number of outputs of the kernel.
     outputs: usize,
     eigenvalues: Vec<f64>,
     /// The file that the networks are made from, where there is one.
@@ -53,26 +53,26 @@ impl Eigenfunctions {
         input_scaler: Standardizer,
         readout: ReadoutKind,
         weights: Mat64,
-        assembly: Assembly,
+        combination: OutputCombination,
         eigenvalues: Vec<f64>,
     ) -> Result<Self> {
-        let (rows, k) = (assembly.weight_rows(width(&*network, readout)), eigenvalues.len());
+        let (rows, k) = (combination.weight_rows(width(&*network, readout)), eigenvalues.len());
         if rows.map(|rows| (rows, k)) != Some(weights.dim()) {
             let expected = rows.map_or_else(|| "fewer".into(), |rows| format!("{rows} × {k}"));
             let (p, k) = weights.dim();
             return Err(Error::shape("readout weights", expected, format!("{p} × {k}")));
         }
-        let outputs = match &assembly {
-            Assembly::Own => network.outputs(),
-            Assembly::Product(outputs) => *outputs,
-            Assembly::Factorized(directions) => directions.nrows(),
+        let outputs = match &combination {
+            OutputCombination::VectorValued => network.outputs(),
+            OutputCombination::Product(outputs) => *outputs,
+            OutputCombination::Factorized(directions) => directions.nrows(),
         };
         Ok(Eigenfunctions {
             network,
             input_scaler,
             readout,
             weights,
-            assembly,
+            combination,
             outputs,
             eigenvalues,
             file: None,
@@ -98,23 +98,24 @@ impl Eigenfunctions {
         let mut network = spec.network.build(inputs, functions, outputs, 0)?;
         get_parameters(archive, "network", network.parameters_mut())?;
         let k = eigenvalues.len();
-        let assembly = match Layout::of(spec) {
-            Layout::Own => Assembly::Own,
-            Layout::Product => Assembly::Product(spec.outputs),
-            Layout::Factorized => {
-                Assembly::Factorized(archive.f64_matrix("readout.directions", (spec.outputs, k))?)
-            }
+        let combination = match OutputLayout::of(spec) {
+            OutputLayout::VectorValued => OutputCombination::VectorValued,
+            OutputLayout::Product => OutputCombination::Product(spec.outputs),
+            OutputLayout::Factorized => OutputCombination::Factorized(
+                archive.f64_matrix("readout.directions", (spec.outputs, k))?,
+            ),
         };
-        let factorized = matches!(assembly, Assembly::Factorized(_));
+        let factorized = matches!(combination, OutputCombination::Factorized(_));
         if archive.shape("readout.directions").is_some() != factorized {
             return Err(archive.fault("readout.directions without a factorized form"));
         }
-        let Some(rows) = assembly.weight_rows(width(&*network, spec.readout)) else {
+        let Some(rows) = combination.weight_rows(width(&*network, spec.readout)) else {
             return Err(archive.fault(format!("{} outputs", spec.outputs)));
         };
         let weights = archive.f64_matrix("readout.weights", (rows, k))?;
         let kind = spec.readout;
-        let map = Eigenfunctions::new(network, input_scaler, kind, weights, assembly, eigenvalues)?;
+        let map =
+            Eigenfunctions::new(network, input_scaler, kind, weights, combination, eigenvalues)?;
         Ok(map.with_file(spec.network.file()?))
     }
 
@@ -125,10 +126,10 @@ impl Eigenfunctions {
 
     /// ψ for one block of points, scaled column by column.
     fn block(&self, x: MatRef<'_>, scale: &[f64]) -> Result<Mat64> {
-        let layout = match &self.assembly {
-            Assembly::Own => Layout::Own,
-            Assembly::Product(_) => Layout::Product,
-            Assembly::Factorized(_) => Layout::Factorized,
+        let layout = match &self.combination {
+            OutputCombination::VectorValued => OutputLayout::VectorValued,
+            OutputCombination::Product(_) => OutputLayout::Product,
+            OutputCombination::Factorized(_) => OutputLayout::Factorized,
         };
         let basis = Basis {
             network: &*self.network,
@@ -137,7 +138,7 @@ impl Eigenfunctions {
             layout,
         };
         // A row of this product has the same bits in any company.
-        let mut psi = self.assembly.values(basis.at(x)?.view(), self.weights.view())?;
+        let mut psi = self.combination.values(basis.at(x)?.view(), self.weights.view())?;
         for (mut column, factor) in psi.axis_iter_mut(Axis(1)).zip(scale) {
             column *= *factor;
         }
@@ -182,8 +183,10 @@ impl FeatureMap for Eigenfunctions {
     }
 
     fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
-        let Some(all) =
-            self.network.directions().filter(|_| matches!(self.assembly, Assembly::Own))
+        let Some(all) = self
+            .network
+            .directions()
+            .filter(|_| matches!(self.combination, OutputCombination::VectorValued))
         else {
             return Ok(None);
         };
@@ -246,7 +249,7 @@ impl FeatureMap for Eigenfunctions {
         put_parameters(archive, "network", self.network.parameters())?;
         let (p, k) = self.weights.dim();
         archive.put_f64("readout.weights", &[p, k], self.weights.iter().copied().collect())?;
-        if let Assembly::Factorized(directions) = &self.assembly {
+        if let OutputCombination::Factorized(directions) = &self.combination {
             let (c, k) = directions.dim();
             let values = directions.iter().copied().collect();
             archive.put_f64("readout.directions", &[c, k], values)?;

@@ -19,6 +19,7 @@ use crate::linalg::{
     top_eigh, top_eigh_operator,
 };
 use crate::matrix::MatRef;
+use crate::memory::MemoryBudget;
 use crate::observer::{Control, Event, Observer};
 use crate::operator::{SymmetricGram, symmetric_gram};
 use crate::persist::Archive;
@@ -82,7 +83,7 @@ enum Plan {
 
 impl KernelPca {
     /// The plan for k pairs of n points, and the bytes it takes.
-    fn plan(&self, n: usize, k: usize, budget: u64) -> (Plan, u64) {
+    fn plan(&self, n: usize, k: usize, budget: MemoryBudget) -> (Plan, u64) {
         let gram = 8 * (n as u64).saturating_mul(n as u64);
         if !is_partial(n, k) {
             return (Plan::Whole, gram.saturating_add(eigh_bytes(n)));
@@ -91,14 +92,10 @@ impl KernelPca {
         let stored = (Plan::Stored, gram.saturating_add(vectors));
         match self.solver {
             Solver::Dense => stored,
-            Solver::Auto if mebibytes(stored.1) <= budget => stored,
+            Solver::Auto if budget.holds(stored.1) => stored,
             _ => (Plan::MatrixFree, vectors),
         }
     }
-}
-
-fn mebibytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
 }
 
 impl Method for KernelPca {
@@ -107,15 +104,12 @@ impl Method for KernelPca {
         run.begin("kernel_pca", "kernel_pca")?;
         problem.expect_points_for_components()?;
         let (n, components) = (problem.split.train.len(), problem.spec.n_components);
-        let budget_mib = problem.spec.memory_budget;
-        let (plan, bytes) = self.plan(n, components, budget_mib);
-        if mebibytes(bytes) > budget_mib {
-            let what = match plan {
-                Plan::MatrixFree => format!("{components} eigenvectors of {n} points"),
-                _ => format!("the Gram matrix of {n} points, with what its solver takes,"),
-            };
-            return Err(Error::MemoryBudget { what, needed_mib: mebibytes(bytes), budget_mib });
-        }
+        let (plan, bytes) = self.plan(n, components, problem.memory());
+        let what = || match plan {
+            Plan::MatrixFree => format!("{components} eigenvectors of {n} points"),
+            _ => format!("the Gram matrix of {n} points, with what its solver takes,"),
+        };
+        problem.memory().expect(what, bytes)?;
         let watch = Watch { observer: RefCell::new(&mut *run.observer), done: Cell::new(0) };
         let map = timed(&mut run.timings.readout_seconds, || {
             let x = problem.batch(&problem.split.train)?.x;

@@ -14,7 +14,7 @@ use crate::nn::Parameters;
 use crate::observer::{Control, Event};
 use crate::operator::Batch;
 use crate::persist::Archive;
-use crate::readout::{self, Basis, Readout, Sample, Wanted};
+use crate::readout::{self, Basis, Readout, ReadoutRequest, Sample};
 use crate::spec::args::{Args, Entry};
 use crate::train::auto::AutoState;
 use crate::train::{Checkpointing, EigenfunctionSignal, TrainingLoop};
@@ -81,7 +81,7 @@ impl Method for NeuralEfMethod {
             training.signal.input_scaler,
             spec.readout,
             readout.weights,
-            readout.assembly,
+            readout.combination,
             readout.eigenvalues,
         )?;
         let map = map.with_file(spec.network.file()?);
@@ -117,9 +117,8 @@ struct ReadoutSample {
 impl ReadoutSample {
     fn new(problem: &Problem, basis: usize) -> Result<Self> {
         let spec = &problem.spec;
-        let load = problem.readout_load(basis);
-        let affordable = load.points(problem.memory())?;
-        let rank_limit = load.rank_limit(problem.memory());
+        let budget = problem.readout_budget(basis);
+        let (affordable, rank_limit) = (budget.points()?, budget.rank_limit());
         let wanted = spec.readout_points.min(problem.split.train.len());
         let rows = problem.training_sample(wanted.min(affordable));
         let mut warnings = Vec::new();
@@ -261,9 +260,11 @@ impl<'a> NeuralEfFit<'a> {
         };
         let operator = &*self.problem.operator;
         let sample = Sample { operator, train, selection: &self.sample.selection };
-        let outputs = self.training.signal.objective.outputs();
-        let rank_limit = self.sample.rank_limit;
-        let wanted = Wanted { components: spec.n_components, outputs, rank_limit };
+        let request = ReadoutRequest {
+            components: spec.n_components,
+            output_kind: self.training.signal.objective.outputs(),
+            rank_limit: self.sample.rank_limit,
+        };
         let step = self.training.steps_done();
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
@@ -271,7 +272,7 @@ impl<'a> NeuralEfFit<'a> {
             Control::Stop => Err(Error::Interrupted { step, checkpoint: None }),
         };
         timed(&mut run.timings.readout_seconds, || {
-            readout::compute(&basis, &sample, &wanted, &mut tick)
+            readout::compute(&basis, &sample, &request, &mut tick)
         })
     }
 

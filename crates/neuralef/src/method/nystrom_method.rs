@@ -102,14 +102,8 @@ impl Method for NystromMethod {
         run.begin("nystrom", "nystrom")?;
         problem.expect_points_for_components()?;
         let m = self.landmarks.min(problem.split.train.len());
-        let needed = (8 * m as u64 * m as u64).div_ceil(1 << 20);
-        if needed > problem.spec.memory_budget {
-            return Err(Error::MemoryBudget {
-                what: format!("the Gram matrix of {m} landmarks"),
-                needed_mib: needed,
-                budget_mib: problem.spec.memory_budget,
-            });
-        }
+        let what = || format!("the Gram matrix of {m} landmarks");
+        problem.memory().expect(what, 8 * m as u64 * m as u64)?;
         let components = problem.spec.n_components;
         if components > m {
             let expected = format!("at most the number of landmarks, {m}");

@@ -92,15 +92,7 @@ fn affordable(problem: &Problem, count: usize, reduce: bool) -> Result<()> {
     let drawn = count.saturating_mul(d.saturating_add(4)).saturating_mul(16);
     let rows = if reduce { count.saturating_mul(4).saturating_add(8 * BLOCK as u64) } else { 512 };
     let needed = drawn.saturating_add(count.saturating_mul(rows).saturating_mul(8));
-    let needed = needed.div_ceil(1 << 20);
-    if needed > problem.spec.memory_budget {
-        return Err(Error::MemoryBudget {
-            what: format!("drawing and applying {count} random features"),
-            needed_mib: needed,
-            budget_mib: problem.spec.memory_budget,
-        });
-    }
-    Ok(())
+    problem.memory().expect(|| format!("drawing and applying {count} random features"), needed)
 }
 
 /// The mean of some training points, as the kernel sees them.

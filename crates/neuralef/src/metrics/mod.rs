@@ -14,8 +14,11 @@ use crate::linalg::{expect_finite_f64, matmul_f64, norm2, orthonormal_basis, svd
 use crate::matrix::{Mat64, Mat64Ref};
 
 mod clustering;
+mod features;
 
 pub use clustering::{adjusted_rand_index, clustering_accuracy, normalised_mutual_information};
+pub(crate) use features::gram_error_between_halves;
+pub use features::{captured_trace, gram_error};
 
 /// The relative gap below which neighbouring eigenvalues count as one cluster.
 pub const DEFAULT_GAP: f64 = 0.05;
@@ -165,6 +168,25 @@ pub fn orthonormality_error(psi: Mat64Ref<'_>) -> Result<Orthonormality> {
     Ok(Orthonormality { max, frobenius: norm2(excess.iter().copied()) })
 }
 
+/// ‖Tψ_j − μ_jψ_j‖/μ_j for each column; the squared norm is the sum of squares over `count`: the
+/// number of points where E_x Σ_c ψ_c² = 1.
+pub(crate) fn relative_residuals(
+    psi: &Mat64,
+    t_psi: &Mat64,
+    eigenvalues: &[f64],
+    count: usize,
+) -> Vec<f64> {
+    let n = count.max(1) as f64;
+    (0..eigenvalues.len())
+        .map(|j| {
+            let mu = eigenvalues[j];
+            let columns = psi.column(j).into_iter().zip(t_psi.column(j));
+            let square: f64 = columns.map(|(p, t)| (t - mu * p).powi(2)).sum();
+            (square / n).sqrt() / mu.abs().max(f64::MIN_POSITIVE)
+        })
+        .collect()
+}
+
 /// |aⱼ − bⱼ| / |bⱼ| for each pair; 0 where both vanish, infinite where only the reference does.
 /// The shorter list sets the length.
 pub fn relative_errors(values: &[f64], reference: &[f64]) -> Vec<f64> {
@@ -172,43 +194,9 @@ pub fn relative_errors(values: &[f64], reference: &[f64]) -> Vec<f64> {
     values.iter().zip(reference).map(error).collect()
 }
 
-/// ‖φ_x φ_yᵀ − K‖_F / ‖K‖_F for features φ_x (n × k), φ_y (m × k) and K = κ(x, y) (n × m): how well
-/// a feature map reproduces its kernel on pairs. 0 where both vanish. O(n m k).
-///
-/// # Errors
-/// [`Error::Shape`], [`Error::NonFinite`], [`Error::Numerical`] when only K vanishes.
-pub fn gram_error(phi_x: Mat64Ref<'_>, phi_y: Mat64Ref<'_>, gram: Mat64Ref<'_>) -> Result<f64> {
-    if gram.dim() != (phi_x.nrows(), phi_y.nrows()) {
-        let expected = format!("{} × {}", phi_x.nrows(), phi_y.nrows());
-        return Err(Error::shape("Gram matrix", expected, format!("{:?}", gram.dim())));
-    }
-    let approximation = matmul_f64(phi_x, phi_y.t())?;
-    expect_finite_f64("φφᵀ", approximation.view())?;
-    expect_finite_f64("Gram matrix", gram)?;
-    let error = norm2(approximation.iter().zip(&gram).map(|(a, b)| a - b));
-    let norm = norm2(gram.iter().copied());
-    if norm == 0.0 && error > 0.0 {
-        let message = "the kernel vanishes on all pairs, the features do not";
-        return Err(Error::Numerical { what: "Gram error".into(), message: message.into() });
-    }
-    Ok(if error == 0.0 { 0.0 } else { error / norm })
-}
-
-/// Σμ_j / E κ(x, x): the share of the kernel's variance that the eigenpairs carry.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] unless the trace is positive and finite, and the eigenvalues finite.
-pub fn captured_trace(eigenvalues: &[f64], trace: f64) -> Result<f64> {
-    if !(trace.is_finite() && trace > 0.0) {
-        return Err(Error::parameter("trace", "a positive finite number", trace));
-    }
-    expect_finite_values("eigenvalues", eigenvalues)?;
-    Ok(eigenvalues.iter().sum::<f64>() / trace)
-}
-
 /// Everything that two lists of eigenpairs say about each other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
+pub struct EigenComparison {
     /// The eigenvalues examined.
     pub eigenvalues: Vec<f64>,
     /// The reference ones.
@@ -235,7 +223,7 @@ pub fn compare(
     reference_eigenvalues: &[f64],
     reference: Mat64Ref<'_>,
     gap: f64,
-) -> Result<Comparison> {
+) -> Result<EigenComparison> {
     let k = values.ncols();
     if eigenvalues.len() != k {
         return Err(Error::shape("eigenvalues", k, eigenvalues.len()));
@@ -243,7 +231,7 @@ pub fn compare(
     expect_finite_values("eigenvalues", eigenvalues)?;
     expect_finite_values("reference eigenvalues", reference_eigenvalues)?;
     let eigenfunctions = compare_eigenfunctions(values, reference, reference_eigenvalues, gap)?;
-    Ok(Comparison {
+    Ok(EigenComparison {
         eigenvalues: eigenvalues.to_vec(),
         reference_eigenvalues: reference_eigenvalues[..k].to_vec(),
         eigenvalue_errors: relative_errors(eigenvalues, reference_eigenvalues),

@@ -47,7 +47,7 @@ pub struct Step {
 
 /// What the outputs u of the networks are once they are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outputs {
+pub enum OutputKind {
     /// Eigenfunctions up to scale: u_j ∝ ψ_j.
     Functions,
     /// Eigenfunctions scaled by the roots of their eigenvalues: u_j = √μ_j ψ_j.
@@ -93,8 +93,8 @@ pub trait Objective: Send {
     fn diagonal(&self) -> Diagonal;
 
     /// What the trained outputs are.
-    fn outputs(&self) -> Outputs {
-        Outputs::Functions
+    fn outputs(&self) -> OutputKind {
+        OutputKind::Functions
     }
 
     /// Whether it needs the networks' Jacobian at every step, and memory for two of them.

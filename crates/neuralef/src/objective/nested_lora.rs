@@ -3,7 +3,7 @@
 use ndarray::{Axis, s};
 
 use super::estimator::{Estimator, mean_product};
-use super::{Objective, Outputs, Step};
+use super::{Objective, OutputKind, Step};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
@@ -150,8 +150,8 @@ impl Objective for NestedLora {
         self.estimator.diagonal()
     }
 
-    fn outputs(&self) -> Outputs {
-        Outputs::Scaled
+    fn outputs(&self) -> OutputKind {
+        OutputKind::Scaled
     }
 
     fn text(&self) -> String {

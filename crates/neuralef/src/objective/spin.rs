@@ -1,7 +1,7 @@
 //! SpIN, spectral inference networks: masked gradients through a Cholesky factor (Pfau et al. 2019).
 
 use super::estimator::{Estimator, PARAMETER, mean_product};
-use super::{Objective, ObjectiveState, Outputs, Step};
+use super::{Objective, ObjectiveState, OutputKind, Step};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
@@ -107,8 +107,8 @@ impl Objective for Spin {
         self.estimator.diagonal()
     }
 
-    fn outputs(&self) -> Outputs {
-        Outputs::Span
+    fn outputs(&self) -> OutputKind {
+        OutputKind::Span
     }
 
     fn needs_jacobian(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 
-use super::{OBJECTIVES, Outputs};
+use super::{OBJECTIVES, OutputKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::Error;
 use crate::linalg;
@@ -118,7 +118,7 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     let u = training.network.forward(Mat::eye(n).view(), None).unwrap().mapv(f64::from);
     let covariance = mean(&u, &u);
     let psi = match training.signal.objective.outputs() {
-        Outputs::Span => {
+        OutputKind::Span => {
             let factor = linalg::cholesky_jittered(covariance.view()).unwrap();
             u.dot(&factor.solve_lower_transposed(Mat64::eye(k).view()).unwrap())
         }
@@ -128,7 +128,7 @@ fn solves_the_dense_eigenproblem(text: &str, network: &str, lr: f64) {
     for j in 0..k {
         let function = psi.column(j);
         let mu = match training.signal.objective.outputs() {
-            Outputs::Scaled => covariance[[j, j]],
+            OutputKind::Scaled => covariance[[j, j]],
             _ => function.dot(&gram.dot(&function)) / (n * n) as f64,
         };
         let cosine = function.dot(&vectors.column(j)).abs() / function.dot(&function).sqrt();

@@ -3,52 +3,58 @@
 use ndarray::{Axis, s};
 
 use crate::error::{Error, Result};
+use crate::fit::{FitSpec, OutputForm, ReadoutKind};
 use crate::linalg;
 use crate::matrix::{Mat64, Mat64Ref};
 
-use crate::fit::{FitSpec, OutputForm, ReadoutKind};
-
-/// What a basis has to do with the outputs of the kernel.
+/// How the functions of a basis stand to the C outputs of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// Each function of the basis has its C outputs.
-    Own,
+pub(crate) enum OutputLayout {
+    /// Functions with values in ℝ^C; scalar ones for C = 1.
+    VectorValued,
     /// Scalar functions h_p, each with each unit vector of ℝ^C: h_p(x)e_c.
     Product,
     /// Scalar functions with each vector of an orthonormal basis of ℝ^C, never mixed: s(x)u_c.
     Factorized,
 }
 
-impl Layout {
+impl OutputLayout {
     /// Of the basis of a readout for a kernel with the outputs of `spec`.
     pub(crate) fn of(spec: &FitSpec) -> Self {
         match (spec.outputs, spec.output_form, spec.readout) {
-            (1, ..) => Layout::Own,
-            (_, OutputForm::Factorized, _) => Layout::Factorized,
-            (_, OutputForm::Joint, _) if spec.network.hidden_has_outputs() => Layout::Own,
+            (1, ..) => OutputLayout::VectorValued,
+            (_, OutputForm::Factorized, _) => OutputLayout::Factorized,
+            (_, OutputForm::Joint, _) if spec.network.hidden_has_outputs() => {
+                OutputLayout::VectorValued
+            }
             // Last hidden layers know no outputs.
-            (_, OutputForm::Joint, ReadoutKind::Galerkin) => Layout::Product,
-            (_, OutputForm::Joint, _) => Layout::Own,
+            (_, OutputForm::Joint, ReadoutKind::Galerkin) => OutputLayout::Product,
+            (_, OutputForm::Joint, _) => OutputLayout::VectorValued,
         }
+    }
+
+    /// How many functions of (point, output) each function makes, of a kernel with C `outputs`.
+    pub(super) fn outputs_per_function(self, outputs: usize) -> usize {
+        if self == OutputLayout::VectorValued { 1 } else { outputs }
     }
 }
 
 /// Makes eigenfunctions, a row for each (point, output), from a basis and weights.
 #[derive(Debug, Clone)]
-pub(crate) enum Assembly {
+pub(crate) enum OutputCombination {
     /// HW: H is n·C × p, W is p × k.
-    Own,
-    /// ψ_jc(x) = Σ_p h_p(x)W_(pC+c)j: H is n × p, W is pC × k.
+    VectorValued,
+    /// For so many outputs C, ψ_jc(x) = Σ_p h_p(x)W_(pC+c)j: H is n × p, W is pC × k.
     Product(usize),
     /// ψ_jc(x) = (hᵀW)_j U_cj: H is n × p, W is p × k, and U (C × k) has unit columns.
     Factorized(Mat64),
 }
 
-impl Assembly {
+impl OutputCombination {
     /// Rows of weights for a basis of `width` functions; none beyond what can be counted.
     pub(crate) fn weight_rows(&self, width: usize) -> Option<usize> {
         match self {
-            Assembly::Product(outputs) => width.checked_mul(*outputs),
+            OutputCombination::Product(outputs) => width.checked_mul(*outputs),
             _ => Some(width),
         }
     }
@@ -56,7 +62,9 @@ impl Assembly {
     /// The same for the first `k` eigenfunctions.
     pub(crate) fn leading(self, k: usize) -> Self {
         match self {
-            Assembly::Factorized(u) => Assembly::Factorized(u.slice(s![.., ..k]).to_owned()),
+            OutputCombination::Factorized(u) => {
+                OutputCombination::Factorized(u.slice(s![.., ..k]).to_owned())
+            }
             other => other,
         }
     }
@@ -64,7 +72,7 @@ impl Assembly {
     /// Values of functions of (point, output), n·C × k, as far as this form has them: n × k
     /// components along each function's vector of outputs where there is one, else all of them.
     pub(crate) fn along(&self, values: Mat64) -> Mat64 {
-        let Assembly::Factorized(directions) = self else { return values };
+        let OutputCombination::Factorized(directions) = self else { return values };
         let (c, k) = directions.dim();
         let mut out = Mat64::zeros((values.nrows() / c.max(1), k));
         for (mut out, rows) in out.outer_iter_mut().zip(values.axis_chunks_iter(Axis(0), c)) {
@@ -84,7 +92,7 @@ impl Assembly {
     /// [`Error::Shape`] when the factors do not fit.
     pub(crate) fn compose(&self, b: Mat64Ref<'_>, vectors: Mat64Ref<'_>) -> Result<Mat64> {
         match self {
-            Assembly::Product(_) => self.values(b, vectors),
+            OutputCombination::Product(_) => self.values(b, vectors),
             _ => linalg::matmul_f64(b, vectors),
         }
     }
@@ -95,8 +103,8 @@ impl Assembly {
     /// [`Error::Shape`] when the factors do not fit.
     pub(crate) fn values(&self, h: Mat64Ref<'_>, weights: Mat64Ref<'_>) -> Result<Mat64> {
         match self {
-            Assembly::Own => linalg::matmul_f64(h, weights),
-            Assembly::Product(outputs) => {
+            OutputCombination::VectorValued => linalg::matmul_f64(h, weights),
+            OutputCombination::Product(outputs) => {
                 let (n, p, k) = (h.nrows(), h.ncols(), weights.ncols());
                 let fault = |e| Error::shape("readout weights", format!("{p}·{outputs} × k"), e);
                 let weights = weights.as_standard_layout();
@@ -104,7 +112,7 @@ impl Assembly {
                 let product = linalg::matmul_f64(h, wide.view())?;
                 product.into_shape_with_order((n * outputs, k)).map_err(fault)
             }
-            Assembly::Factorized(directions) => {
+            OutputCombination::Factorized(directions) => {
                 let scalar = linalg::matmul_f64(h, weights)?;
                 let (c, k) = directions.dim();
                 if scalar.ncols() != k {
@@ -129,20 +137,20 @@ mod tests {
         let (n, p, c, k) = (5, 4, 3, 2);
         let h = random(n, p, 1);
         let w = random(p * c, k, 2);
-        let psi = Assembly::Product(c).values(h.view(), w.view()).unwrap();
+        let psi = OutputCombination::Product(c).values(h.view(), w.view()).unwrap();
         for ((row, j), v) in psi.indexed_iter() {
             let want: f64 = (0..p).map(|q| h[[row / c, q]] * w[[q * c + row % c, j]]).sum();
             assert!((v - want).abs() < 1e-14);
         }
         let (w, u) = (random(p, k, 3), random(c, k, 4));
-        let psi = Assembly::Factorized(u.clone()).values(h.view(), w.view()).unwrap();
+        let psi = OutputCombination::Factorized(u.clone()).values(h.view(), w.view()).unwrap();
         for ((row, j), v) in psi.indexed_iter() {
             let want: f64 = (0..p).map(|q| h[[row / c, q]] * w[[q, j]]).sum();
             assert!((v - want * u[[row % c, j]]).abs() < 1e-14);
         }
         // Along unit vectors u, s(x)u is s(x) again.
         let norms = u.mapv(|v| v * v).sum_axis(Axis(0)).mapv(f64::sqrt);
-        let unit = Assembly::Factorized(&u / &norms);
+        let unit = OutputCombination::Factorized(&u / &norms);
         let along = unit.along(unit.values(h.view(), w.view()).unwrap());
         assert_eq!(along.dim(), (n, k));
         for (got, want) in along.iter().zip(&h.dot(&w)) {
@@ -152,9 +160,9 @@ mod tests {
         let along = unit.along(any.clone());
         let want = (0..c).map(|a| any[[c + a, 1]] * u[[a, 1]] / norms[1]).sum::<f64>();
         assert!((along[[1, 1]] - want).abs() < 1e-14);
-        assert_eq!(Assembly::Product(c).along(any.clone()), any);
-        assert!(Assembly::Product(c).values(h.view(), random(p, k, 5).view()).is_err());
-        assert!(Assembly::Factorized(u).values(h.view(), random(p, 1, 5).view()).is_err());
-        assert_eq!(Assembly::Product(2).weight_rows(usize::MAX), None);
+        assert_eq!(OutputCombination::Product(c).along(any.clone()), any);
+        assert!(OutputCombination::Product(c).values(h.view(), random(p, k, 5).view()).is_err());
+        assert!(OutputCombination::Factorized(u).values(h.view(), random(p, 1, 5).view()).is_err());
+        assert_eq!(OutputCombination::Product(2).weight_rows(usize::MAX), None);
     }
 }

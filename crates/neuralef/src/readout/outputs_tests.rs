@@ -221,14 +221,18 @@ fn certificates_of_products_are_those_of_the_scalar_kernel() {
     for form in [OutputForm::Joint, OutputForm::Factorized] {
         let model = ground.fit(3, form);
         // μ₁·4 and μ₂·4 come first and third or so; the pair of the largest is known.
-        let (own, first) = (&model.certificate().pairs[0], &scalar.certificate().pairs[0]);
-        assert!((own.eigenvalue / first.eigenvalue / LAMBDA[0] - 1.0).abs() < 1e-6);
+        let (product, of_scalar) = (&model.certificate().pairs[0], &scalar.certificate().pairs[0]);
+        assert!((product.eigenvalue / of_scalar.eigenvalue / LAMBDA[0] - 1.0).abs() < 1e-6);
         // The influence of a point is μ(Σ_c ψ_c² − 1) = λμ(s² − 1).
-        let ratio = own.standard_error / first.standard_error;
+        let ratio = product.standard_error / of_scalar.standard_error;
         assert!((ratio / LAMBDA[0] - 1.0).abs() < 1e-5, "{ratio}");
-        assert!(own.residual < 1e-5, "{}", own.residual);
-        let (own, first) = (own.population_residual_squared, first.population_residual_squared);
-        assert!((own - first).abs() < 1e-5 * first.abs().max(1e-3), "{own} {first}");
+        assert!(product.residual < 1e-5, "{}", product.residual);
+        let (product, of_scalar) =
+            (product.population_residual_squared, of_scalar.population_residual_squared);
+        assert!(
+            (product - of_scalar).abs() < 1e-5 * of_scalar.abs().max(1e-3),
+            "{product} {of_scalar}"
+        );
     }
 }
 
@@ -268,15 +272,15 @@ fn a_sum_of_products_needs_the_joint_form() {
         );
     rotated = turn.t().dot(&rotated).dot(&turn);
     rotated.indexed_iter_mut().filter(|((a, b), _)| a % C != b % C).for_each(|(_, v)| *v = 0.0);
-    let (own, want) = dense(&turn.dot(&rotated).dot(&turn.t()), n, k);
+    let (along, want) = dense(&turn.dot(&rotated).dot(&turn.t()), n, k);
     let psi = factorized.eigenfunctions(x.view()).unwrap();
     for (j, distance) in distances(&psi, &want, n).iter().enumerate() {
         let got = factorized.eigenvalues()[j];
-        assert!((got / own[j] - 1.0).abs() < 1e-10, "{j}: {got} {}", own[j]);
-        assert!(*distance < 2.0 * STORED * own[0] / gap(&own, j), "{j}: {distance}");
+        assert!((got / along[j] - 1.0).abs() < 1e-10, "{j}: {got} {}", along[j]);
+        assert!(*distance < 2.0 * STORED * along[0] / gap(&along, j), "{j}: {distance}");
     }
     // That is another operator: it captures less, and its certificate says so.
-    assert!(own[0] < 0.99 * values[0], "{own:?} {values:?}");
+    assert!(along[0] < 0.99 * values[0], "{along:?} {values:?}");
     let worst = |m: &Model| m.certificate().pairs.iter().map(|p| p.residual).fold(0.0, f64::max);
     assert!(worst(&factorized) > 0.1 && worst(&joint) < 1e-5, "{}", worst(&factorized));
     assert!(factorized.certificate().captured_trace < joint.certificate().captured_trace);

@@ -4,9 +4,10 @@ use ndarray::s;
 
 use super::WeightLaw;
 use super::ntk::{expect_inputs, factors};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::memory::MemoryBudget;
 use crate::nn::{Network, expect_frozen, jacobians, outputs_of};
 
 /// Parameters that are multiplied in double precision at a time.
@@ -22,9 +23,11 @@ const WIDTH: usize = 2048;
 /// checked against `memory_budget` (in MiB), 4(n + m)·C·P bytes and the result.
 ///
 /// # Errors
-/// [`Error::Shape`] when the points do not fit the network, [`Error::MemoryBudget`],
-/// [`Error::InvalidParameter`] from the parameterisation, [`Error::NonFinite`], and
-/// [`Error::Unsupported`] for batch normalisation that is not [frozen](Network::freeze).
+/// [`Error::Shape`](crate::Error::Shape) when the points do not fit the network,
+/// [`Error::MemoryBudget`](crate::Error::MemoryBudget),
+/// [`Error::InvalidParameter`](crate::Error::InvalidParameter) from the parameterisation,
+/// [`Error::NonFinite`](crate::Error::NonFinite), and
+/// [`Error::Unsupported`](crate::Error::Unsupported) for batch normalisation that is not [frozen](Network::freeze).
 pub fn exact_ntk(
     network: &dyn Network,
     x: MatRef<'_>,
@@ -39,7 +42,8 @@ pub fn exact_ntk(
     expect_frozen(network)?;
     let c = network.functions() * network.outputs();
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
-    affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
+    let budget = MemoryBudget::from_mib(memory_budget);
+    affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, budget)?;
     let factors = factors(network.parameters(), parameterization)?;
     let jacobians: Vec<Vec<Mat>> =
         sides.iter().map(|x| jacobians(network, *x)).collect::<Result<_>>()?;
@@ -62,7 +66,7 @@ fn affordable(
     points: usize,
     rows: usize,
     columns: usize,
-    budget: u64,
+    budget: MemoryBudget,
 ) -> Result<()> {
     let units = network.parameters().units();
     let sizes = (0..network.functions()).map(|f| units[network.unit(f)].len() as u64);
@@ -70,15 +74,8 @@ fn affordable(
     let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(each);
     let result = (rows as u64).saturating_mul(columns as u64).saturating_mul(8);
     let blocks = 8 * WIDTH as u64 * (rows as u64).saturating_add(columns as u64);
-    let needed = jacobian.saturating_add(result).saturating_add(blocks).div_ceil(1 << 20);
-    if needed <= budget {
-        return Ok(());
-    }
-    Err(Error::MemoryBudget {
-        what: format!("the exact tangent kernel of {points} points"),
-        needed_mib: needed,
-        budget_mib: budget,
-    })
+    let needed = jacobian.saturating_add(result).saturating_add(blocks);
+    budget.expect(|| format!("the exact tangent kernel of {points} points"), needed)
 }
 
 /// Squares of the factors of a unit's parameters; empty for ones.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::WeightLaw;
 use super::stream::{Sampled, Sampler, Sampling, share, stream};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, NetworkSpec};
 use crate::observer::Observer;
@@ -32,8 +32,9 @@ const PARAMETER: u64 = 12;
 /// arguments, and gives the same file.
 ///
 /// # Errors
-/// Parameter errors of the law and the architecture; [`Error::MemoryBudget`] when a point's features
-/// or one network do not fit; [`Error::SamplingInterrupted`] when `observer` wants to stop; and the
+/// Parameter errors of the law and the architecture; [`Error::MemoryBudget`](crate::Error::MemoryBudget)
+/// when a point's features or one network do not fit;
+/// [`Error::SamplingInterrupted`](crate::Error::SamplingInterrupted) when `observer` wants to stop; and the
 /// errors of [`FeatureStore::open`](super::FeatureStore::open).
 pub fn nngp(
     spec: &NetworkSpec,
@@ -73,11 +74,8 @@ impl<'a> RandomNetworks<'a> {
             |networks: usize| spec.size(inputs, networks, 1).parameters.saturating_mul(PARAMETER);
         let one = bytes(1);
         if one > budget {
-            return Err(Error::MemoryBudget {
-                what: format!("a quarter of the memory for sampling: one network {spec}"),
-                needed_mib: one.saturating_mul(4).div_ceil(1 << 20),
-                budget_mib: sampling.memory_budget,
-            });
+            let what = format!("a quarter of the memory for sampling: one network {spec}");
+            return Err(sampling.memory().exceeded(what, one.saturating_mul(4)));
         }
         let fitting = usize::try_from(budget / one.max(1)).unwrap_or(usize::MAX);
         let most = GROUP.min(fitting).min(sampling.samples);

@@ -260,11 +260,8 @@ impl<'a> Directions<'a> {
         let budget = share(sampling)?;
         let bytes = network.parameters().len() as u64 * PARAMETER;
         if bytes > budget {
-            return Err(Error::MemoryBudget {
-                what: "a quarter of the memory for sampling: the network and a direction".into(),
-                needed_mib: bytes.saturating_mul(4).div_ceil(1 << 20),
-                budget_mib: sampling.memory_budget,
-            });
+            let what = "a quarter of the memory for sampling: the network and a direction";
+            return Err(sampling.memory().exceeded(what, bytes.saturating_mul(4)));
         }
         let factors = factors(network.parameters(), tangents.parameterization.as_ref())?;
         let direction = network.parameters().zeros_like();

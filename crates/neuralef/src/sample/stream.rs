@@ -18,6 +18,7 @@ use super::store::{FeatureLayout, FeatureStore, Fill};
 use crate::data::{Dataset, Dtype};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
+use crate::memory::MemoryBudget;
 use crate::observer::{Control, Event, Observer};
 
 /// Points of the first block of a run.
@@ -48,6 +49,13 @@ impl Default for Sampling {
     /// 1,000 samples in single precision, 256 MiB.
     fn default() -> Self {
         Sampling { samples: 1000, seed: 0, dtype: Dtype::F32, memory_budget: 256 }
+    }
+}
+
+impl Sampling {
+    /// The memory budget.
+    pub(super) fn memory(&self) -> MemoryBudget {
+        MemoryBudget::from_mib(self.memory_budget)
     }
 }
 
@@ -108,7 +116,7 @@ pub(super) fn share(sampling: &Sampling) -> Result<u64> {
     if sampling.samples == 0 {
         return Err(Error::parameter("samples", "at least 1", 0));
     }
-    Ok((sampling.memory_budget << 20) / 4)
+    Ok(sampling.memory().bytes() / 4)
 }
 
 /// Streams the features of `data` to `path`, from where an earlier run stopped.
@@ -151,14 +159,10 @@ fn most_points(sampler: &dyn Sampler, width: usize, sampling: &Sampling) -> Resu
     // The block itself, a group's values, and the point.
     let point = c.saturating_mul(row.saturating_add(4 * group));
     let point = point.saturating_add(4 * width as u64).saturating_add(sampler.point_bytes());
-    let (budget, fixed) = (sampling.memory_budget << 20, sampler.bytes());
+    let (budget, fixed) = (sampling.memory().bytes(), sampler.bytes());
     let most = budget.saturating_sub(fixed) / point.max(1);
     if most == 0 {
-        return Err(Error::MemoryBudget {
-            what: "sampling features".into(),
-            needed_mib: fixed.saturating_add(point).div_ceil(1 << 20),
-            budget_mib: sampling.memory_budget,
-        });
+        return Err(sampling.memory().exceeded("sampling features", fixed.saturating_add(point)));
     }
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }

@@ -12,6 +12,7 @@ use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::linalg::{eigh, matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
+use crate::memory::MemoryBudget;
 use crate::nn::{Network, jacobian_blocks};
 use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
@@ -171,11 +172,7 @@ pub(crate) struct Task<'a> {
 impl Task<'_> {
     /// Fails when `what` takes more than the budget.
     pub(super) fn expect_memory(&self, what: &str, bytes: u64) -> Result<()> {
-        let needed_mib = bytes.div_ceil(1 << 20);
-        if needed_mib <= self.memory_budget {
-            return Ok(());
-        }
-        Err(Error::MemoryBudget { what: what.into(), needed_mib, budget_mib: self.memory_budget })
+        MemoryBudget::from_mib(self.memory_budget).expect(|| what.into(), bytes)
     }
 }
 

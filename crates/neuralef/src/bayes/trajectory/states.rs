@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::data::{Dataset, Dtype, NpyWriter};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
+use crate::memory::MemoryBudget;
 use crate::nn::Network;
 use crate::observer::{Control, Event, Observer};
 use crate::sample::{FeatureLayout, FeatureStore, Fill, Sampled, digest_of};
@@ -98,7 +99,8 @@ pub fn centred_features(
     let mut store = FeatureStore::open(&path, &layout, work)?;
     observer.observe(&Event::Phase { name: "centring" });
     // Rows as they are read, and as they are written.
-    let budget = usize::try_from(memory_budget << 20).unwrap_or(usize::MAX);
+    let budget = MemoryBudget::from_mib(memory_budget).bytes();
+    let budget = usize::try_from(budget).unwrap_or(usize::MAX);
     let block = (budget / (8 * samples)).max(1);
     let first = store.done();
     while store.done() < rows {
