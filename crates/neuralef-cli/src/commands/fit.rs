@@ -8,7 +8,7 @@ use neuralef::train::Checkpoint;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 
-use crate::args::FitArgs;
+use crate::args::{FitArgs, FitSettings};
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
 use crate::output::{distinct, drawable, file, say, writable};
@@ -40,13 +40,14 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
             (header.data.clone(), validation, Fit::resume(checkpoint))
         }
         None => {
-            let location = args.data.as_deref().unwrap_or(DATA);
-            (location.to_string(), args.validation.clone(), Fit::new(spec(args)?))
+            let settings = &args.settings;
+            let location = settings.data.as_deref().unwrap_or(DATA);
+            (location.to_string(), settings.validation.clone(), Fit::new(spec(settings)?))
         }
     };
     let spec = fit.spec();
     let points = [Some(&location), validation.as_ref()].into_iter().flatten().map(|l| file(l));
-    let files = [&spec.gram, &spec.features, &args.config].into_iter().flatten();
+    let files = [&spec.gram, &spec.features, &args.settings.config].into_iter().flatten();
     distinct(
         &[
             ("--output", Some(args.output.as_path())),
@@ -86,7 +87,7 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
 }
 
 /// The spec: defaults, then the config file, then options.
-fn spec(args: &FitArgs) -> Result<FitSpec> {
+fn spec(args: &FitSettings) -> Result<FitSpec> {
     let mut spec = match &args.config {
         Some(path) => read_config(path)?,
         None => FitSpec::default(),

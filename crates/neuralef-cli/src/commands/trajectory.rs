@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::expect_columns;
 use super::laplace::{Sample, preprocessing};
-use crate::args::TrajectoryArgs;
+use crate::args::{TrainingArgs, TrajectoryArgs};
 use crate::interrupt::Interrupt;
 use crate::output::{distinct, file, say, writable};
 use crate::progress::Display;
@@ -89,13 +89,13 @@ fn prepared(args: &TrajectoryArgs, data: Dataset) -> Result<Dataset> {
     Ok(Dataset::from_array(data.name(), x)?)
 }
 
-fn training(args: &TrajectoryArgs) -> Result<Training> {
+fn training(args: &TrainingArgs, seed: u64) -> Result<Training> {
     fn set<T>(field: &mut T, value: Option<T>) {
         if let Some(value) = value {
             *field = value;
         }
     }
-    let mut spec = Training { seed: args.seed, ..Training::default() };
+    let mut spec = Training { seed, ..Training::default() };
     set(&mut spec.optimizer, args.optimizer.as_deref().map(str::parse).transpose()?);
     set(&mut spec.schedule, args.schedule.as_deref().map(str::parse).transpose()?);
     set(&mut spec.steps, args.steps);
@@ -117,7 +117,7 @@ fn trained(
     points: Option<&Sample>,
     display: &mut Display,
 ) -> Result<Value> {
-    let spec = training(args)?;
+    let spec = training(&args.training, args.seed)?;
     let architecture: NetworkSpec = args.network.as_deref().unwrap_or_default().parse()?;
     let swa = places.swa.display();
     let eigen = args.eigen_network.clone();
@@ -257,9 +257,9 @@ fn compare(
         measure("base", softmax(base.view())?.view(), points)?,
         measure("SWA", softmax(swa.view())?.view(), points)?,
     ];
-    if args.swag_samples > 0 && run.moments().deviations() >= 2 {
+    if args.training.swag_samples > 0 && run.moments().deviations() >= 2 {
         let mut mean = MeanSoftmax::default();
-        run.swag(args.swag_samples, SCALE, data, display, |network| {
+        run.swag(args.training.swag_samples, SCALE, data, display, |network| {
             mean.add(logits(network, &points.data)?.view())
         })?;
         rows.push(measure("SWAG", mean.probabilities().view(), points)?);
