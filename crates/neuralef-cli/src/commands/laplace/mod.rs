@@ -179,9 +179,9 @@ fn check(args: &LaplaceArgs, sources: &[SourceSpec]) -> Result<()> {
     } else if args.noise_variance.is_some() {
         bail!("--noise-variance is of no use with --task classification");
     }
-    if let Some(wide) = sources.iter().find(|s| args.tune.is_some() && s.is_wide()) {
+    if let Some(source) = sources.iter().find(|s| args.tune.is_some() && s.spans_all_parameters()) {
         bail!(
-            "--tune is not for {wide}, whose coordinates are as many as parameters; the prior \
+            "--tune is not for {source}, whose coordinates are as many as parameters; the prior \
                precision with the largest marginal likelihood is"
         );
     }

@@ -19,7 +19,7 @@ const RANGE: (f64, f64) = (-80.0, 80.0);
 ///
 /// > log p(y) ≈ ℓ − ½δ‖θ*‖² − ½Σ_j log(1 + λ_j/δ).
 ///
-/// Directions of the parameters that are left out of the posterior keep their prior, and add nothing:
+/// DirectionalDerivatives of the parameters that are left out of the posterior keep their prior, and add nothing:
 /// this holds for k eigenfunctions as for all parameters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Evidence<'a> {
     pub loss: f64,
     /// Number of observed numbers, n·C; for regression only.
     pub observations: f64,
-    /// ‖θ*‖².
+    /// ‖θ*‖² over the parameters that have the prior.
     pub squared_norm: f64,
     /// λ, for σ² = 1.
     pub values: &'a [f64],
