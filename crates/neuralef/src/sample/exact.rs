@@ -39,7 +39,7 @@ pub fn exact_ntk(
     expect_frozen(network)?;
     let c = network.functions() * network.outputs();
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
-    affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
+    expect_memory(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, memory_budget)?;
     let factors = factors(network.parameters(), parameterization)?;
     let jacobians: Vec<Vec<Mat>> =
         sides.iter().map(|x| jacobians(network, *x)).collect::<Result<_>>()?;
@@ -57,7 +57,7 @@ pub fn exact_ntk(
 }
 
 /// Fails unless the Jacobians of `points` and a result of `rows` × `columns` fit into the budget.
-fn affordable(
+fn expect_memory(
     network: &dyn Network,
     points: usize,
     rows: usize,
@@ -66,8 +66,8 @@ fn affordable(
 ) -> Result<()> {
     let units = network.parameters().units();
     let sizes = (0..network.functions()).map(|f| units[network.unit(f)].len() as u64);
-    let each = 4 * network.outputs() as u64 * points as u64;
-    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(each);
+    let bytes = 4 * network.outputs() as u64 * points as u64;
+    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(bytes);
     let result = (rows as u64).saturating_mul(columns as u64).saturating_mul(8);
     let blocks = 8 * WIDTH as u64 * (rows as u64).saturating_add(columns as u64);
     let needed = jacobian.saturating_add(result).saturating_add(blocks).div_ceil(1 << 20);

@@ -23,7 +23,7 @@ impl fmt::Debug for Basis {
 }
 
 impl Basis {
-    /// d.
+    /// d, the number of coordinates of a point.
     pub(super) fn inputs(&self) -> usize {
         match self {
             Basis::Model(model) => model.info().n_features,

@@ -78,7 +78,7 @@ pub(crate) trait Curvature: Send + Sync {
     fn save(&self, archive: &mut Archive) -> Result<()>;
 }
 
-/// CurvatureAccumulator over the points of a fit that become a [`Curvature`].
+/// Sums over the points of a fit that become a [`Curvature`].
 pub(crate) trait CurvatureAccumulator {
     /// Whether blocks need gradients.
     fn wants_jacobian(&self) -> bool;

@@ -73,7 +73,7 @@ impl Ella {
         Ok(Ella { components, landmarks })
     }
 
-    /// DirectionalDerivatives of unit length: v = JᵀU/√λ for the top eigenpairs of JJᵀ, where the rows of J are
+    /// Directions of unit length: v = JᵀU/√λ for the top eigenpairs of JJᵀ, where the rows of J are
     /// gradients of one random output at each landmark.
     fn directions(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Mat> {
         let (n, c, width) = (task.points.len(), task.outputs, expect_one(task.network)?);

@@ -19,7 +19,7 @@ const RANGE: (f64, f64) = (-80.0, 80.0);
 ///
 /// > log p(y) ≈ ℓ − ½δ‖θ*‖² − ½Σ_j log(1 + λ_j/δ).
 ///
-/// DirectionalDerivatives of the parameters that are left out of the posterior keep their prior, and add nothing:
+/// Directions of the parameters that are left out of the posterior keep their prior, and add nothing:
 /// this holds for k eigenfunctions as for all parameters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence<'a> {

@@ -229,7 +229,7 @@ impl CurvatureAccumulator for FullLastLayer {
     }
 }
 
-/// KroneckerLastLayer in place of the blocks of weights and of biases (Ritter, Botev & Barber 2018): for weights
+/// Products in place of the blocks of weights and of biases (Ritter, Botev & Barber 2018): for weights
 /// (Σ hhᵀ/n) ⊗ ΣΛ, for biases ΣΛ, nothing between them.
 struct KroneckerLastLayer {
     space: Box<LastLayerFeatures>,
