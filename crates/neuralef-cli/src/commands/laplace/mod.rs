@@ -16,7 +16,7 @@ use super::expect_columns;
 use super::supervised::{SupervisedData, preprocessing};
 use crate::args::{LaplaceArgs, ProbeTask, TuneCriterion};
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, drawable, file, say, writable};
+use crate::output::{distinct, drawable, file, print, writable};
 use crate::progress::Display;
 use evaluation::{Predicted, evaluate};
 use report::{LaplaceReport, SourceRow};
@@ -59,10 +59,7 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
         seed: args.seed,
         sources,
     };
-    match json {
-        true => say(serde_json::to_value(&report)?),
-        false => say(report::text(&report, regression(args))),
-    }
+    print(&report, json, |report| report::text(report, regression(args)))
 }
 
 /// What the arguments name, opened and checked against the network.

@@ -18,7 +18,7 @@ use super::expect_columns;
 use super::supervised::{SupervisedData, preprocessing};
 use crate::args::{TrainingArgs, TrajectoryArgs};
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, file, say, writable};
+use crate::output::{distinct, file, print, writable};
 use crate::progress::Display;
 use report::{MethodRow, Predictions, TrainedNetworks, TrajectoryReport};
 
@@ -37,11 +37,7 @@ pub(crate) fn run(args: &TrajectoryArgs, json: bool) -> Result<()> {
         None => train(args, &places, points.as_ref(), &mut display),
     };
     display.finish();
-    let report = report?;
-    match json {
-        true => say(serde_json::to_value(&report)?),
-        false => say(report::text(&report)),
-    }
+    print(&report?, json, report::text)
 }
 
 /// Where results go.
