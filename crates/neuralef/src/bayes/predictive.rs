@@ -94,7 +94,7 @@ impl GaussianOutputs {
     /// Probabilities of the C classes, n × C. See [`Predictive::probabilities`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Predictive::probabilities`].
     pub fn probabilities(&self, predictive: Predictive, seed: u64) -> Result<Mat64> {
         predictive.probabilities(self.mean.view(), self.covariance.view(), seed)
     }

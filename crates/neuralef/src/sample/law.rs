@@ -16,9 +16,9 @@ use crate::rng::stream;
 /// are 1 and shifts 0; running statistics stay as they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightLaw {
-    /// w, positive.
+    /// Variances w of weights times their fan-in, positive.
     pub weight_var: Vec<f64>,
-    /// b, not negative.
+    /// Variances b of biases, not negative.
     pub bias_var: Vec<f64>,
 }
 

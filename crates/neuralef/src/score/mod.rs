@@ -255,7 +255,7 @@ impl SpectralStein {
         self.basis.inputs()
     }
 
-    /// J, the number of eigenfunctions used.
+    /// J, the number of eigenfunctions in the estimate.
     pub fn terms(&self) -> usize {
         self.record.terms
     }

@@ -15,7 +15,7 @@ use crate::rng::stream;
 pub enum Terms {
     /// The number with the least Hyvärinen loss on held-out samples, five parts held out in turn.
     Auto,
-    /// This many.
+    /// This number of terms.
     Exactly(usize),
     /// The fewest whose eigenvalues make up this share of their sum E κ(x, x), as 0.95 to 0.99 in
     /// the paper.

@@ -17,9 +17,9 @@ pub(super) const WIDTH: usize = 1 << 12;
 /// factors.
 pub(super) struct KroneckerFactors {
     pub(super) place: WeightLayer,
-    /// Of E aaᵀ, rows × rows with a row for the biases.
+    /// Eigenvectors of E aaᵀ, rows × rows with a row for the biases.
     pub(super) left: Mat,
-    /// Of Σ ggᵀ.
+    /// Eigenvectors of Σ ggᵀ, outputs × outputs.
     pub(super) right: Mat,
 }
 
