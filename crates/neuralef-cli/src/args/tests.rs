@@ -39,7 +39,7 @@ fn every_setting_of_a_fit_conflicts_with_resume() {
 #[test]
 fn every_option_of_a_training_conflicts_with_states() {
     let (conflicts, _) = conflicts_and_others("trajectory", "states", &[]);
-    for option in ["optimizer", "tail_steps", "augment", "swag_samples", "network"] {
+    for option in ["optimizer", "tail_steps", "augment", "swag_samples", "rank"] {
         assert!(conflicts.contains(option), "{option}: {conflicts:?}");
     }
     assert!(!conflicts.contains("outputs") && !conflicts.contains("n_components"));
