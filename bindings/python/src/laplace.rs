@@ -214,7 +214,7 @@ fn outputs(
     posterior: &neuralef::bayes::Laplace,
     x: &neuralef::Mat,
     observer: &mut dyn Observer,
-) -> neuralef::Result<neuralef::bayes::Outputs> {
+) -> neuralef::Result<neuralef::bayes::GaussianOutputs> {
     let mut parts = Vec::new();
     for block in x.axis_chunks_iter(ndarray::Axis(0), ROWS) {
         let step = parts.len() as u64;
@@ -223,7 +223,7 @@ fn outputs(
         }
         parts.push(posterior.outputs(block)?);
     }
-    neuralef::bayes::Outputs::concatenate(&parts)
+    neuralef::bayes::GaussianOutputs::concatenate(&parts)
 }
 
 /// Fits a posterior of the network in `path` to points and their targets.

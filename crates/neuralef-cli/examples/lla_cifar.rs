@@ -22,8 +22,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use neuralef::bayes::{
-    Criterion, Laplace, LaplaceSeconds, LaplaceSpec, Outputs, PointFeatures, Predictive, Targets,
-    fit_laplace,
+    Criterion, GaussianOutputs, Laplace, LaplaceSeconds, LaplaceSpec, PointFeatures, Predictive,
+    Targets, fit_laplace,
 };
 use neuralef::calibration::{
     Assessment, Bins, Detection, Reliability, TemperatureScaling, assess, detect, reliability,
@@ -164,10 +164,10 @@ fn main() -> Result<()> {
     let posteriors =
         fit_laplace(&specs, &network, &data, &Targets::Labels(train_labels), &mut Silent)?;
     println!("all fits: {:.0} s", started.elapsed().as_secs_f64());
-    let (wide, narrow): (Vec<&Laplace>, Vec<&Laplace>) =
-        posteriors.iter().partition(|p| is_wide(p));
-    run.of_features(&narrow)?;
-    run.of_outputs(&wide)?;
+    let (full, low_rank): (Vec<&Laplace>, Vec<&Laplace>) =
+        posteriors.iter().partition(|p| spans_all_parameters(p));
+    run.of_features(&low_rank)?;
+    run.of_outputs(&full)?;
     run.summary(out)?;
     if let Some(out) = out {
         let title = "Reliability on CIFAR-10, ResNet-20";
@@ -179,7 +179,7 @@ fn main() -> Result<()> {
 }
 
 /// Whether its coordinates are as many as parameters, so that features cannot be kept.
-fn is_wide(posterior: &Laplace) -> bool {
+fn spans_all_parameters(posterior: &Laplace) -> bool {
     posterior.curvatures().len() > 10_000
 }
 
@@ -281,7 +281,7 @@ impl Run<'_> {
         &mut self,
         posterior: &Laplace,
         chosen: &str,
-        (inside, outside): (&Outputs, &Outputs),
+        (inside, outside): (&GaussianOutputs, &GaussianOutputs),
         kind: Predictive,
     ) -> Result<()> {
         let (p, q) = (inside.probabilities(kind, 0)?, outside.probabilities(kind, 0)?);

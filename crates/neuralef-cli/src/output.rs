@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 /// A comparison that its user stopped; what it had found is written by then.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,16 @@ pub(crate) fn say(text: impl Display) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("standard output"),
     }
+}
+
+/// Prints a report: as one JSON object for programs, or as `text` for people.
+pub(crate) fn print<T: Serialize>(
+    report: &T,
+    json: bool,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    // By way of a value, whose keys are sorted.
+    if json { say(serde_json::to_value(report)?) } else { say(text(report)) }
 }
 
 /// The error and its causes in one line, without those that the text before them already quotes.

@@ -1,6 +1,7 @@
-//! Text for people: tables of eigenpairs and what a model is.
+//! Text for people: tables of eigenpairs and of scores, and what a model is.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use neuralef::calibration::Assessment;
 use neuralef::fit::{ModelInfo, PairCertificate};
 
 /// A table with right-aligned columns.
@@ -17,6 +18,47 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     }
     table
 }
+
+/// A column of a table over rows of `T`: its title, and the cell of a row. Rows are typed and also what
+/// is serialized for programs, so that a cell can only show what a field holds.
+pub(crate) struct Column<T> {
+    pub(crate) title: &'static str,
+    pub(crate) cell: fn(&T) -> String,
+}
+
+impl<T> Column<T> {
+    pub(crate) const fn new(title: &'static str, cell: fn(&T) -> String) -> Self {
+        Column { title, cell }
+    }
+}
+
+/// The titles of columns.
+pub(crate) fn titles<T>(columns: &[Column<T>]) -> impl Iterator<Item = &'static str> {
+    columns.iter().map(|column| column.title)
+}
+
+/// The cells of a row, of one that is not there dashes.
+pub(crate) fn cells<T>(columns: &[Column<T>], row: Option<&T>) -> impl Iterator<Item = String> {
+    columns.iter().map(move |column| row.map_or_else(|| DASH.into(), column.cell))
+}
+
+/// What stands for a number that is not there.
+const DASH: &str = "–";
+
+/// A number with so many digits; a dash for one that is not there or is not finite.
+pub(crate) fn number(value: impl Into<Option<f64>>, digits: usize) -> String {
+    let finite = value.into().filter(|v| v.is_finite());
+    finite.map_or_else(|| DASH.into(), |v| format!("{v:.digits$}"))
+}
+
+/// The scores of a classifier.
+pub(crate) const ASSESSMENT: &[Column<Assessment>] = &[
+    Column::new("accuracy", |scores| number(scores.accuracy, 4)),
+    Column::new("NLL", |scores| number(scores.nll, 4)),
+    Column::new("Brier", |scores| number(scores.brier, 4)),
+    Column::new("ECE", |scores| number(scores.ece, 4)),
+    Column::new("adaptive ECE", |scores| number(scores.adaptive_ece, 4)),
+];
 
 /// What a model is and how accurate.
 pub(crate) fn model(info: &ModelInfo) -> String {
@@ -120,4 +162,27 @@ fn pairs(pairs: &[PairCertificate]) -> Table {
             ]
         }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_score_of_a_classifier_has_a_column() {
+        let scores = Assessment {
+            points: 7,
+            accuracy: 0.125,
+            nll: 1.5,
+            brier: 0.25,
+            ece: 0.0625,
+            adaptive_ece: f64::NAN,
+        };
+        let shown: Vec<String> = cells(ASSESSMENT, Some(&scores)).collect();
+        assert_eq!(shown, ["0.1250", "1.5000", "0.2500", "0.0625", "–"]);
+        // A field that is new, and a program therefore reads, has to have a column too.
+        let fields = serde_json::to_value(scores).unwrap();
+        assert_eq!(fields.as_object().unwrap().len(), 1 + ASSESSMENT.len());
+        assert!(cells(ASSESSMENT, None).all(|cell| cell == "–"));
+    }
 }

@@ -89,14 +89,14 @@ pub fn exact(q: MatRef<'_>, k: MatRef<'_>, v: MatRef<'_>, causal: bool) -> Resul
     check(q, k, v, causal)?;
     let scale = ((q.ncols().max(1) as f64).sqrt().recip() * std::f64::consts::LOG2_E) as f32;
     in_blocks(q.nrows(), v.ncols(), ROWS, |first, rows| {
-        let seen = if causal { first + rows } else { k.nrows() };
+        let visible = if causal { first + rows } else { k.nrows() };
         let block = q.slice(s![first..first + rows, ..]).mapv(|v| v * scale);
-        let (k, v) = (k.slice(s![..seen, ..]), v.slice(s![..seen, ..]));
+        let (k, v) = (k.slice(s![..visible, ..]), v.slice(s![..visible, ..]));
         let mut weights = matmul_f32(block.view(), k.t())?;
         let mut totals = Vec::with_capacity(rows);
         for (i, mut row) in weights.rows_mut().into_iter().enumerate() {
             let row = row.as_slice_mut().unwrap_or(&mut []);
-            let (row, later) = row.split_at_mut(if causal { first + i + 1 } else { seen });
+            let (row, later) = row.split_at_mut(if causal { first + i + 1 } else { visible });
             later.fill(0.0);
             let largest = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
             if !row.iter().fold(true, |ok, v| ok & v.is_finite()) {
@@ -153,15 +153,15 @@ fn in_blocks(
 
 /// The sums S (D × p) and z over some keys, less the exponents M.
 #[derive(Clone)]
-struct Sums {
+struct KeySums {
     values: Mat64,
     weights: Vec<f64>,
     largest: Vec<f64>,
 }
 
-impl Sums {
+impl KeySums {
     fn none(features: usize, p: usize) -> Self {
-        Sums {
+        KeySums {
             values: Mat64::zeros((features, p)),
             weights: vec![0.0; features],
             largest: vec![f64::NEG_INFINITY; features],
@@ -169,13 +169,13 @@ impl Sums {
     }
 
     /// Takes in the sums over later keys.
-    fn add(&mut self, other: &Sums) {
+    fn add(&mut self, other: &KeySums) {
         for r in 0..self.weights.len() {
             let largest = self.largest[r].max(other.largest[r]);
             let (a, b) = ((self.largest[r] - largest).exp2(), (other.largest[r] - largest).exp2());
             self.weights[r] = a * self.weights[r] + b * other.weights[r];
-            let (mut own, theirs) = (self.values.row_mut(r), other.values.row(r));
-            own.zip_mut_with(&theirs, |s, t| *s = a * *s + b * t);
+            let (mut sum, added) = (self.values.row_mut(r), other.values.row(r));
+            sum.zip_mut_with(&added, |s, t| *s = a * *s + b * t);
             self.largest[r] = largest;
         }
     }
@@ -183,7 +183,7 @@ impl Sums {
 
 /// Exponents of the features of queries and keys, in powers of two.
 struct Exponents {
-    /// d × D.
+    /// Frequencies of the features in columns, d × D.
     frequencies: Mat,
     /// Half of d^(−½), in powers of two.
     curvature: f64,
@@ -208,7 +208,7 @@ impl Exponents {
     }
 
     /// The sums over one chunk of keys.
-    fn sums(&self, k: MatRef<'_>, v: MatRef<'_>, first: usize) -> Result<Sums> {
+    fn sums(&self, k: MatRef<'_>, v: MatRef<'_>, first: usize) -> Result<KeySums> {
         let exponents = self.of(k, first)?;
         let features = exponents.ncols();
         let mut largest = vec![f64::NEG_INFINITY; features];
@@ -223,11 +223,11 @@ impl Exponents {
             weights.iter_mut().zip(phi).for_each(|(w, p)| *w += f64::from(*p));
         }
         let values = matmul_f32(phi.t(), v)?.mapv(f64::from);
-        Ok(Sums { values, weights, largest })
+        Ok(KeySums { values, weights, largest })
     }
 
     /// The sums over every chunk of keys.
-    fn chunks(&self, k: MatRef<'_>, v: MatRef<'_>, group: &[usize]) -> Result<Vec<Sums>> {
+    fn chunks(&self, k: MatRef<'_>, v: MatRef<'_>, group: &[usize]) -> Result<Vec<KeySums>> {
         let chunk = |&c: &usize| {
             let rows = s![c * CHUNK..k.nrows().min((c + 1) * CHUNK), ..];
             self.sums(k.slice(rows), v.slice(rows), c * CHUNK)
@@ -236,7 +236,7 @@ impl Exponents {
     }
 
     fn whole(&self, q: MatRef<'_>, k: MatRef<'_>, v: MatRef<'_>) -> Result<Mat> {
-        let mut sums = Sums::none(self.frequencies.ncols(), v.ncols());
+        let mut sums = KeySums::none(self.frequencies.ncols(), v.ncols());
         let all: Vec<usize> = (0..k.nrows().div_ceil(CHUNK)).collect();
         for group in all.chunks(GROUP) {
             self.chunks(k, v, group)?.iter().for_each(|part| sums.add(part));
@@ -260,7 +260,7 @@ impl Exponents {
 
     /// The sums before every chunk, one after the other; then the chunks side by side, key by key.
     fn causal(&self, q: MatRef<'_>, k: MatRef<'_>, v: MatRef<'_>) -> Result<Mat> {
-        let mut sums = Sums::none(self.frequencies.ncols(), v.ncols());
+        let mut sums = KeySums::none(self.frequencies.ncols(), v.ncols());
         let mut before = Vec::new();
         let all: Vec<usize> = (0..k.nrows().div_ceil(CHUNK)).collect();
         for group in all.chunks(GROUP) {

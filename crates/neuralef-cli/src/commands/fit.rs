@@ -9,7 +9,7 @@ use neuralef::operator::OperatorSpec;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 
-use crate::args::FitArgs;
+use crate::args::{FitArgs, FitSettings};
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
 use crate::output::{distinct, drawable, file, say, writable};
@@ -41,14 +41,15 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
             (header.data.clone(), validation, Fit::resume(checkpoint))
         }
         None => {
-            let location = args.data.as_deref().unwrap_or(DATA);
-            (location.to_string(), args.validation.clone(), Fit::new(spec(args)?))
+            let settings = &args.settings;
+            let location = settings.data.as_deref().unwrap_or(DATA);
+            (location.to_string(), settings.validation.clone(), Fit::new(spec(settings)?))
         }
     };
     let spec = fit.spec();
     let points = [Some(&location), validation.as_ref()].into_iter().flatten().map(|l| file(l));
     let matrix = spec.operator.as_ref().and_then(OperatorSpec::file);
-    let files = [matrix, args.config.as_deref()].into_iter().flatten();
+    let files = [matrix, args.settings.config.as_deref()].into_iter().flatten();
     distinct(
         &[
             ("--output", Some(args.output.as_path())),
@@ -88,7 +89,7 @@ pub(crate) fn run(args: &FitArgs, json: bool) -> Result<()> {
 }
 
 /// The spec: defaults, then the config file, then options.
-fn spec(args: &FitArgs) -> Result<FitSpec> {
+fn spec(args: &FitSettings) -> Result<FitSpec> {
     let mut spec = match &args.config {
         Some(path) => read_config(path)?,
         None => FitSpec::default(),

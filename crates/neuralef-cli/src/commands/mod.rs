@@ -12,6 +12,7 @@ pub(crate) mod predict;
 pub(crate) mod probe;
 pub(crate) mod sample;
 pub(crate) mod score;
+mod supervised;
 pub(crate) mod synth;
 mod targets;
 pub(crate) mod trajectory;

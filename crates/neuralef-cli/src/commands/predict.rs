@@ -35,14 +35,14 @@ pub(crate) fn run(args: &PredictArgs, json: bool) -> Result<()> {
             return Err(Error::Interrupted { step: 0, checkpoint: None }.into());
         }
         let x = data.range(start..(start + rows).min(data.len()))?;
-        let found = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
+        let outputs = posterior.outputs(x.view()).with_context(|| data.name().to_string())?;
         let values = match classes {
-            true => found.probabilities(predictive, args.seed)?,
-            false => found.mean.clone(),
+            true => outputs.probabilities(predictive, args.seed)?,
+            false => outputs.mean.clone(),
         };
         means.append(values.mapv(|v| v as f32).view())?;
         if let Some(writer) = &mut variances {
-            writer.append(found.variances().mapv(|v| v as f32).view())?;
+            writer.append(outputs.variances().mapv(|v| v as f32).view())?;
         }
     }
     means.finish()?;

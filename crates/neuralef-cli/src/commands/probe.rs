@@ -2,30 +2,30 @@
 
 use anyhow::{Context as _, Result, bail};
 use neuralef::calibration::{Bins, nll_of_logits, reliability, softmax};
-use neuralef::probe::{GpModel, GpRegression, LogisticRegression, unit_norm_rows};
+use neuralef::probe::{GpModel, GpRegression, LogisticRecord, LogisticRegression, unit_norm_rows};
 use neuralef::{Dataset, Error, Mat, Mat64, Model};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::expect_width;
 use super::targets::Targets;
 use crate::args::{ProbeArgs, ProbeTask};
-use crate::output::say;
-use crate::report::table;
+use crate::output::print;
+use crate::report::{Column, cells, number, table, titles};
 
 /// Rows transformed at a time.
 const ROWS: usize = 4096;
 
 pub(crate) fn run(args: &ProbeArgs, json: bool) -> Result<()> {
-    let regression = args.task == ProbeTask::Regression;
-    for (option, given, wanted) in [
-        ("--c", args.c.is_some(), !regression),
-        ("--no-intercept", args.no_intercept, !regression),
-        ("--tol", args.tol.is_some(), !regression),
-        ("--max-iter", args.max_iter.is_some(), !regression),
-        ("--noise-variance", args.noise_variance.is_some(), regression),
-        ("--prior-variance", args.prior_variance.is_some(), regression),
+    let is_regression = args.task == ProbeTask::Regression;
+    for (option, is_there, belongs) in [
+        ("--c", args.c.is_some(), !is_regression),
+        ("--no-intercept", args.no_intercept, !is_regression),
+        ("--tol", args.tol.is_some(), !is_regression),
+        ("--max-iter", args.max_iter.is_some(), !is_regression),
+        ("--noise-variance", args.noise_variance.is_some(), is_regression),
+        ("--prior-variance", args.prior_variance.is_some(), is_regression),
     ] {
-        if given && !wanted {
+        if is_there && !belongs {
             bail!("{option} is of no use with --task {}", args.task.name());
         }
     }
@@ -42,11 +42,14 @@ pub(crate) fn run(args: &ProbeArgs, json: bool) -> Result<()> {
         )
     });
     let test = test.transpose()?;
-    let found = match args.task {
-        ProbeTask::Classification => classification(args, &train, test.as_ref())?,
-        ProbeTask::Regression => regression_report(args, &train, test.as_ref())?,
-    };
-    if json { say(found) } else { say(text(&found)) }
+    match args.task {
+        ProbeTask::Classification => {
+            print(&classification(args, &train, test.as_ref())?, json, classification_text)
+        }
+        ProbeTask::Regression => {
+            print(&regression(args, &train, test.as_ref())?, json, regression_text)
+        }
+    }
 }
 
 /// Features of the points of a data set, with what is to be predicted.
@@ -102,7 +105,72 @@ fn features(args: &ProbeArgs, model: &Model, data: &Dataset) -> Result<Mat> {
     Ok(if args.unit_norm { unit_norm_rows(features.view())? } else { features })
 }
 
-fn classification(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Result<Value> {
+/// How a classifier was fitted, and how good it is.
+#[derive(Serialize)]
+struct ClassificationReport {
+    task: &'static str,
+    features: usize,
+    unit_norm: bool,
+    classes: Vec<i64>,
+    c: f64,
+    intercept: bool,
+    fit: LogisticRecord,
+    train: ClassificationScores,
+    test: Option<ClassificationScores>,
+}
+
+#[derive(Serialize)]
+struct ClassificationScores {
+    data: String,
+    points: usize,
+    accuracy: f64,
+    nll: f64,
+    ece: f64,
+}
+
+const CLASSIFICATION: &[Column<ClassificationScores>] = &[
+    Column::new("points", |scores| scores.points.to_string()),
+    Column::new("accuracy", |scores| number(scores.accuracy, 4)),
+    Column::new("NLL", |scores| number(scores.nll, 4)),
+    Column::new("ECE (15 bins)", |scores| number(scores.ece, 4)),
+];
+
+/// How a regression was fitted, and how good it is.
+#[derive(Serialize)]
+struct RegressionReport {
+    task: &'static str,
+    features: usize,
+    unit_norm: bool,
+    outputs: usize,
+    prior_variance: f64,
+    noise_variance: f64,
+    log_marginal_likelihood: f64,
+    train: RegressionScores,
+    test: Option<RegressionScores>,
+}
+
+#[derive(Serialize)]
+struct RegressionScores {
+    data: String,
+    points: usize,
+    rmse: f64,
+    /// None where the targets do not vary.
+    r2: Option<f64>,
+    nll: f64,
+}
+
+const REGRESSION: &[Column<RegressionScores>] = &[
+    Column::new("points", |scores| scores.points.to_string()),
+    Column::new("RMSE", |scores| number(scores.rmse, 4)),
+    Column::new("R²", |scores| number(scores.r2, 4)),
+    Column::new("NLL", |scores| number(scores.nll, 4)),
+];
+
+fn classification(
+    args: &ProbeArgs,
+    train: &Sample,
+    test: Option<&Sample>,
+) -> Result<ClassificationReport> {
     let default = LogisticRegression::default();
     let spec = LogisticRegression {
         c: args.c.unwrap_or(default.c),
@@ -111,25 +179,33 @@ fn classification(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Re
         max_iter: args.max_iter.unwrap_or(default.max_iter),
     };
     let fitted = spec.fit(train.features.view(), train.labels())?;
-    let measure = |sample: &Sample| -> Result<Value> {
+    let measure = |sample: &Sample| -> Result<ClassificationScores> {
         let (x, labels) = (sample.features.view(), sample.labels());
         let indices = fitted.indices(labels).with_context(|| sample.name.clone())?;
         let logits = fitted.logits(x)?;
-        let found = reliability(softmax(logits.view())?.view(), &indices, Bins::default())?;
-        Ok(json!({
-            "data": sample.name, "points": labels.len(), "accuracy": fitted.accuracy(x, labels)?,
-            "nll": nll_of_logits(logits.view(), &indices)?, "ece": found.ece,
-        }))
+        let diagram = reliability(softmax(logits.view())?.view(), &indices, Bins::default())?;
+        Ok(ClassificationScores {
+            data: sample.name.clone(),
+            points: labels.len(),
+            accuracy: fitted.accuracy(x, labels)?,
+            nll: nll_of_logits(logits.view(), &indices)?,
+            ece: diagram.ece,
+        })
     };
-    Ok(json!({
-        "task": args.task.name(), "features": train.features.ncols(), "unit_norm": args.unit_norm,
-        "classes": fitted.classes(), "c": spec.c, "intercept": spec.intercept,
-        "fit": fitted.record(), "train": measure(train)?,
-        "test": test.map(measure).transpose()?,
-    }))
+    Ok(ClassificationReport {
+        task: args.task.name(),
+        features: train.features.ncols(),
+        unit_norm: args.unit_norm,
+        classes: fitted.classes().to_vec(),
+        c: spec.c,
+        intercept: spec.intercept,
+        fit: *fitted.record(),
+        train: measure(train)?,
+        test: test.map(measure).transpose()?,
+    })
 }
 
-fn regression_report(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Result<Value> {
+fn regression(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) -> Result<RegressionReport> {
     let targets = train.values();
     let (x, y) = (train.features.view(), targets.view());
     let spec = match (args.noise_variance, args.prior_variance) {
@@ -141,18 +217,21 @@ fn regression_report(args: &ProbeArgs, train: &Sample, test: Option<&Sample>) ->
         },
     };
     let fitted = spec.fit(x, y)?;
-    let measure = |sample: &Sample| -> Result<Value> { measure_regression(&fitted, sample) };
-    let marginal: f64 = fitted.log_marginal_likelihood().iter().sum();
-    Ok(json!({
-        "task": args.task.name(), "features": x.ncols(), "unit_norm": args.unit_norm,
-        "outputs": y.ncols(), "prior_variance": spec.prior_variance,
-        "noise_variance": spec.noise_variance, "log_marginal_likelihood": marginal,
-        "train": measure(train)?, "test": test.map(measure).transpose()?,
-    }))
+    Ok(RegressionReport {
+        task: args.task.name(),
+        features: x.ncols(),
+        unit_norm: args.unit_norm,
+        outputs: y.ncols(),
+        prior_variance: spec.prior_variance,
+        noise_variance: spec.noise_variance,
+        log_marginal_likelihood: fitted.log_marginal_likelihood().iter().sum(),
+        train: measure_regression(&fitted, train)?,
+        test: test.map(|sample| measure_regression(&fitted, sample)).transpose()?,
+    })
 }
 
 /// Errors over all outputs; R² against the means of the sample.
-fn measure_regression(fitted: &GpModel, sample: &Sample) -> Result<Value> {
+fn measure_regression(fitted: &GpModel, sample: &Sample) -> Result<RegressionScores> {
     let (x, y) = (sample.features.view(), sample.values());
     if y.ncols() != fitted.weights().ncols() {
         let expected = format!("{} columns of targets", fitted.weights().ncols());
@@ -167,53 +246,52 @@ fn measure_regression(fitted: &GpModel, sample: &Sample) -> Result<Value> {
             c.iter().map(|v| (v - mean).powi(2)).sum::<f64>()
         })
         .sum();
-    Ok(json!({
-        "data": sample.name, "points": y.nrows(), "rmse": (errors / y.len() as f64).sqrt(),
-        "r2": (centred > 0.0).then(|| 1.0 - errors / centred),
-        "nll": -fitted.log_likelihood(x, y.view())?,
-    }))
+    Ok(RegressionScores {
+        data: sample.name.clone(),
+        points: y.nrows(),
+        rmse: (errors / y.len() as f64).sqrt(),
+        r2: (centred > 0.0).then(|| 1.0 - errors / centred),
+        nll: -fitted.log_likelihood(x, y.view())?,
+    })
 }
 
-fn text(found: &Value) -> String {
-    let measures: &[(&str, &str)] = match found["task"].as_str() {
-        Some("classification") => {
-            &[("accuracy", "accuracy"), ("NLL", "nll"), ("ECE (15 bins)", "ece")]
-        }
-        _ => &[("RMSE", "rmse"), ("R²", "r2"), ("NLL", "nll")],
-    };
-    let header: Vec<&str> =
-        ["", "points"].into_iter().chain(measures.iter().map(|(name, _)| *name)).collect();
-    let rows = ["train", "test"].into_iter().filter(|part| found[*part].is_object()).map(|part| {
-        let values = measures.iter().map(|(_, key)| {
-            found[part][*key].as_f64().map_or_else(|| "–".into(), |v| format!("{v:.4}"))
-        });
-        [part.to_string(), found[part]["points"].to_string()].into_iter().chain(values).collect()
+/// Scores on the training points, and on the test points if there are any.
+fn score_table<S>(columns: &[Column<S>], train: &S, test: Option<&S>) -> String {
+    let header: Vec<&str> = std::iter::once("").chain(titles(columns)).collect();
+    let rows = [("train", Some(train)), ("test", test)].into_iter();
+    let rows = rows.filter(|(_, scores)| scores.is_some()).map(|(part, scores)| {
+        std::iter::once(part.to_string()).chain(cells(columns, scores)).collect()
     });
-    let mut lines = vec![table(&header, rows).to_string()];
-    let k = &found["features"];
-    if let Some(classes) = found["classes"].as_array() {
-        let fit = &found["fit"];
+    table(&header, rows).to_string()
+}
+
+fn classification_text(report: &ClassificationReport) -> String {
+    let mut lines = vec![score_table(CLASSIFICATION, &report.train, report.test.as_ref())];
+    lines.push(format!(
+        "logistic regression on {} features, {} classes, C = {}: {} steps",
+        report.features,
+        report.classes.len(),
+        // As JSON has it: 1.0, not 1.
+        serde_json::Value::from(report.c),
+        report.fit.iterations
+    ));
+    if !report.fit.converged {
         lines.push(format!(
-            "logistic regression on {k} features, {} classes, C = {}: {} steps",
-            classes.len(),
-            found["c"],
-            fit["iterations"]
-        ));
-        if fit["converged"] == false {
-            lines.push(format!(
-                "warning: not converged, the gradient is {:.1e}; raise --max-iter",
-                fit["gradient_norm"].as_f64().unwrap_or(f64::NAN)
-            ));
-        }
-    } else {
-        let number = |key: &str| found[key].as_f64().unwrap_or(f64::NAN);
-        lines.push(format!(
-            "Gaussian-process regression on {k} features: prior variance {:.4e}, noise variance \
-             {:.4e}, log marginal likelihood {:.2}",
-            number("prior_variance"),
-            number("noise_variance"),
-            number("log_marginal_likelihood")
+            "warning: not converged, the gradient is {:.1e}; raise --max-iter",
+            report.fit.gradient_norm
         ));
     }
     lines.join("\n")
+}
+
+fn regression_text(report: &RegressionReport) -> String {
+    let scores = score_table(REGRESSION, &report.train, report.test.as_ref());
+    format!(
+        "{scores}\nGaussian-process regression on {} features: prior variance {:.4e}, noise \
+         variance {:.4e}, log marginal likelihood {:.2}",
+        report.features,
+        report.prior_variance,
+        report.noise_variance,
+        report.log_marginal_likelihood
+    )
 }

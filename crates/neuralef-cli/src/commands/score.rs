@@ -1,6 +1,5 @@
 //! `neuralef score`: gradients of the log density of samples, at points that are streamed.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,12 +7,12 @@ use anyhow::{Context as _, Result};
 use neuralef::data::{Density, NpyWriter};
 use neuralef::score::{SpectralStein, SteinOptions};
 use neuralef::{Dataset, KernelSpec, Model};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{expect_columns, expect_width};
 use crate::args::ScoreArgs;
-use crate::output::{distinct, file, say, writable};
-use crate::report::table;
+use crate::output::{distinct, file, print, writable};
+use crate::report::{Column, cells, number, table, titles};
 
 /// Points at a time: with thousands of samples, some hundred megabytes at most.
 const ROWS: usize = 4096;
@@ -46,15 +45,59 @@ pub(crate) fn run(args: &ScoreArgs, json: bool) -> Result<()> {
         estimator.save(path)?;
     }
     let record = estimator.record();
-    let found = json!({
-        "data": record.data, "n_samples": record.points, "n_features": estimator.dimensions(),
-        "parametric": estimator.is_parametric(), "kernel": estimator.kernel(),
-        "n_components": record.components, "terms": record.terms,
-        "losses": record.losses, "fit_seconds": fit_seconds, "query": query,
-        "output": output.map(Path::to_string_lossy), "saved": save.map(Path::to_string_lossy),
-    });
-    if json { say(found) } else { say(text(&found)) }
+    let report = ScoreReport {
+        data: record.data.clone(),
+        n_samples: record.points,
+        n_features: estimator.dimensions(),
+        parametric: estimator.is_parametric(),
+        kernel: estimator.kernel(),
+        n_components: record.components,
+        terms: record.terms,
+        losses: record.losses.clone(),
+        fit_seconds,
+        query,
+        output: output.map(|path| path.to_string_lossy().into()),
+        saved: save.map(|path| path.to_string_lossy().into()),
+    };
+    print(&report, json, text)
 }
+
+/// Everything that is reported.
+#[derive(Serialize)]
+struct ScoreReport {
+    data: String,
+    n_samples: usize,
+    n_features: usize,
+    parametric: bool,
+    kernel: Option<String>,
+    n_components: usize,
+    terms: usize,
+    losses: Vec<f64>,
+    /// None for an estimator from a file.
+    fit_seconds: Option<f64>,
+    query: Option<QueryRow>,
+    output: Option<String>,
+    saved: Option<String>,
+}
+
+/// How good the estimate is at the points of a query, where that is known.
+#[derive(Serialize)]
+struct QueryRow {
+    data: String,
+    points: usize,
+    seconds: f64,
+    points_per_second: f64,
+    relative_error: Option<f64>,
+    hyvarinen_loss: Option<f64>,
+}
+
+const QUERY: &[Column<QueryRow>] = &[
+    Column::new("query", |row| row.data.clone()),
+    Column::new("points", |row| row.points.to_string()),
+    Column::new("points/s", |row| format!("{:.0}", row.points_per_second)),
+    Column::new("relative error", |row| number(row.relative_error, 4)),
+    Column::new("Hyvärinen loss", |row| number(row.hyvarinen_loss, 4)),
+];
 
 fn fit(args: &ScoreArgs, samples: &Dataset) -> Result<SpectralStein> {
     let options = SteinOptions {
@@ -76,7 +119,7 @@ fn fit(args: &ScoreArgs, samples: &Dataset) -> Result<SpectralStein> {
 
 /// Scores at `points`, written where that is asked for, with their error where the density of the
 /// samples is known.
-fn evaluate(args: &ScoreArgs, estimator: &SpectralStein, points: &Dataset) -> Result<Value> {
+fn evaluate(args: &ScoreArgs, estimator: &SpectralStein, points: &Dataset) -> Result<QueryRow> {
     let (n, d) = (points.len(), estimator.dimensions());
     expect_columns(points, d)?;
     let density = Density::of(&estimator.record().data);
@@ -104,50 +147,36 @@ fn evaluate(args: &ScoreArgs, estimator: &SpectralStein, points: &Dataset) -> Re
     }
     let error = density.is_some().then(|| (errors / sizes).sqrt());
     let loss = args.loss.then(|| estimator.hyvarinen_loss(points)).transpose()?;
-    Ok(json!({
-        "data": points.name(), "points": n, "seconds": computing,
-        "points_per_second": n as f64 / computing, "relative_error": error,
-        "hyvarinen_loss": loss,
-    }))
+    Ok(QueryRow {
+        data: points.name().to_string(),
+        points: n,
+        seconds: computing,
+        points_per_second: n as f64 / computing,
+        relative_error: error,
+        hyvarinen_loss: loss,
+    })
 }
 
-fn text(found: &Value) -> String {
-    let word = |value: &Value| value.as_str().unwrap_or("unknown").to_string();
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let kind = match found["parametric"].as_bool() {
-        Some(true) => "eigenfunctions of a model",
-        _ => "Nyström eigenfunctions of all samples",
+fn text(report: &ScoreReport) -> String {
+    let kind = match report.parametric {
+        true => "eigenfunctions of a model",
+        false => "Nyström eigenfunctions of all samples",
     };
+    let kernel = report.kernel.as_deref().unwrap_or("unknown");
     let mut lines = vec![
-        format!(
-            "samples      {} × {} of {}",
-            found["n_samples"],
-            found["n_features"],
-            word(&found["data"])
-        ),
-        format!("kernel       {}, {kind}", word(&found["kernel"])),
-        format!("terms        {} of {}", found["terms"], found["n_components"]),
+        format!("samples      {} × {} of {}", report.n_samples, report.n_features, report.data),
+        format!("kernel       {kernel}, {kind}"),
+        format!("terms        {} of {}", report.terms, report.n_components),
     ];
-    if let Some(seconds) = found["fit_seconds"].as_f64() {
+    if let Some(seconds) = report.fit_seconds {
         lines.push(format!("fit          {seconds:.3} s"));
     }
-    let query = &found["query"];
-    if query.is_object() {
-        let cell = |value: &Value| value.as_f64().map_or_else(|| "–".into(), |v| format!("{v:.4}"));
-        let header = ["query", "points", "points/s", "relative error", "Hyvärinen loss"];
-        let row = vec![
-            word(&query["data"]),
-            query["points"].to_string(),
-            format!("{:.0}", number(&query["points_per_second"])),
-            cell(&query["relative_error"]),
-            cell(&query["hyvarinen_loss"]),
-        ];
-        lines.push(table(&header, [row]).to_string());
+    if let Some(row) = &report.query {
+        let header: Vec<&str> = titles(QUERY).collect();
+        lines.push(table(&header, [cells(QUERY, Some(row)).collect()]).to_string());
     }
-    for (key, what) in [("output", "scores"), ("saved", "estimator")] {
-        if found[key].is_string() {
-            lines.push(format!("{what:<12} {}", word(&found[key])));
-        }
+    for (path, what) in [(&report.output, "scores"), (&report.saved, "estimator")] {
+        lines.extend(path.as_ref().map(|path| format!("{what:<12} {path}")));
     }
     lines.join("\n")
 }

@@ -22,10 +22,10 @@ pub fn reliability(path: &Path, title: &str, diagrams: &[(String, Reliability)])
         let (x, y) = points.into_iter().unzip();
         Line { entry, x, y, marked }
     };
-    let panel = |(name, found): &(String, Reliability)| {
-        let bins = found.bins.iter().filter_map(|bin| bin.confidence.zip(bin.accuracy));
+    let panel = |(name, diagram): &(String, Reliability)| {
+        let bins = diagram.bins.iter().filter_map(|bin| bin.confidence.zip(bin.accuracy));
         Panel {
-            title: format!("{name}: ECE {:.4}", found.ece),
+            title: format!("{name}: ECE {:.4}", diagram.ece),
             x_label: "confidence".into(),
             y_label: "accuracy".into(),
             logarithmic: (false, false),

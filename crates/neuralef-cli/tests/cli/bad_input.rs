@@ -55,13 +55,13 @@ fn files_that_are_no_tables_are_refused() {
         ("words.csv", "a,b\n1,2\n3,four\n", ["line 3", "`four` is not a number"]),
         ("hole.csv", "1,2\n3,\n", ["line 2", "empty cell"]),
         ("header.csv", "a,b\n", ["line 1", "no data"]),
-        ("empty.csv", "", ["empty.csv", "empty"]),
-        ("empty.npy", "", ["empty.npy", "empty"]),
-        ("blank.csv", "\n\n", ["blank.csv", "empty"]),
+        ("empty.csv", "", ["empty.csv", "the file is empty"]),
+        ("empty.npy", "", ["empty.npy", "the file is empty"]),
+        ("blank.csv", "\n\n", ["blank.csv", "the file is empty"]),
         ("text.npy", "hello, world, this is text", ["text.npy", "not a .npy file"]),
         ("notes.txt", "some notes of mine", ["notes.txt", "not recognised"]),
-        ("zip.npz", "PK\u{3}\u{4}rubbish", ["zip.npz", ""]),
-        ("x.parquet", "PAR1rubbishPAR1", ["x.parquet", "parquet"]),
+        ("zip.npz", "PK\u{3}\u{4}rubbish", ["zip.npz", "not a usable .npz file"]),
+        ("x.parquet", "PAR1rubbishPAR1", ["x.parquet", "not a usable parquet file"]),
     ] {
         dir.text(name, text);
         dir.refused(&fit(name, ""), &[&[name], &parts[..]].concat());

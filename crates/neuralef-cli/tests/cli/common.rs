@@ -133,6 +133,7 @@ impl Folder {
         assert_eq!(ran.code, Some(code), "{ran:?}");
         assert_eq!(ran.stdout, "", "{ran:?}");
         for part in parts {
+            assert!(!part.is_empty(), "an empty part is in every message: {line}");
             assert!(ran.stderr.contains(part), "{part:?} is not in {ran:?}");
         }
         assert!(self.contents() == before, "{ran:?}: files changed: {:?}", self.files());

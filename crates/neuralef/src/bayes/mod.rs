@@ -1,6 +1,6 @@
 //! Bayesian predictions of trained networks, without training them again.
 //!
-//! A method gives the Gaussian distribution of the outputs at a point, [`Outputs`]: their mean and
+//! A method gives the Gaussian distribution of the outputs at a point, [`GaussianOutputs`]: their mean and
 //! their C × C covariance. [`Predictive`] turns it into probabilities, whose quality
 //! [`calibration`](crate::calibration) measures.
 
@@ -15,4 +15,4 @@ pub use laplace::{
     Criterion, Laplace, LaplaceInfo, LaplaceSeconds, LaplaceSpec, Likelihood, PointFeatures,
     SourceSpec, Targets, Tuning, fit_laplace,
 };
-pub use predictive::{Outputs, PREDICTIVES, Predictive};
+pub use predictive::{GaussianOutputs, PREDICTIVES, Predictive};

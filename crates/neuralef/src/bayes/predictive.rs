@@ -58,23 +58,23 @@ pub static PREDICTIVES: Registry<Predictive> = Registry {
 
 /// Gaussian distributions of the C outputs at each of n points, without noise of observations.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outputs {
-    /// n × C.
+pub struct GaussianOutputs {
+    /// Means of the outputs, n × C.
     pub mean: Mat64,
-    /// n × C × C, positive semi-definite.
+    /// Covariances of the outputs of each point, n × C × C, positive semi-definite.
     pub covariance: Array3<f64>,
 }
 
-impl Outputs {
+impl GaussianOutputs {
     /// The points of all parts, in order.
     ///
     /// # Errors
     /// [`Error::Shape`] when there is none, or they have other numbers of outputs.
-    pub fn concatenate(parts: &[Outputs]) -> Result<Outputs> {
+    pub fn concatenate(parts: &[GaussianOutputs]) -> Result<GaussianOutputs> {
         let fault = |e| Error::shape("outputs to join", "the same C", e);
         let means: Vec<_> = parts.iter().map(|p| p.mean.view()).collect();
         let covariances: Vec<_> = parts.iter().map(|p| p.covariance.view()).collect();
-        Ok(Outputs {
+        Ok(GaussianOutputs {
             mean: concatenate(Axis(0), &means).map_err(fault)?,
             covariance: concatenate(Axis(0), &covariances).map_err(fault)?,
         })
@@ -94,7 +94,7 @@ impl Outputs {
     /// Probabilities of the C classes, n × C. See [`Predictive::probabilities`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Predictive::probabilities`].
     pub fn probabilities(&self, predictive: Predictive, seed: u64) -> Result<Mat64> {
         predictive.probabilities(self.mean.view(), self.covariance.view(), seed)
     }
@@ -115,7 +115,7 @@ pub enum Predictive {
     /// a point's probabilities do not depend on its company; errors of points are correlated for that.
     /// The standard error of a probability p is at most √(p(1 − p)/samples).
     MonteCarlo {
-        /// How many.
+        /// Number of random logits for each point.
         samples: usize,
     },
     /// The mean of the Dirichlet distribution whose density over logits that sum to 0 has the mode and

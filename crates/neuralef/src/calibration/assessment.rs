@@ -12,7 +12,7 @@ use crate::matrix::Mat64Ref;
 /// How good the probabilities of a classifier are on labelled points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Assessment {
-    /// n.
+    /// n, the number of points.
     pub points: usize,
     /// Share of points whose most probable class is their label.
     pub accuracy: f64,

@@ -83,15 +83,15 @@ pub fn reliability_of(predictions: &[(f64, bool)], bins: Bins) -> Result<Reliabi
     if count == 0 {
         return Err(Error::parameter("bins", "at least 1", count));
     }
-    let found = match bins {
+    let filled = match bins {
         Bins::EqualWidth(count) => equal_width(predictions, count),
         Bins::EqualMass(count) => equal_mass(predictions, count),
     };
     let n = predictions.len() as f64;
     let gap = |b: &Bin| b.accuracy.zip(b.confidence).map_or(0.0, |(a, c)| (a - c).abs());
-    let ece = found.iter().map(|b| b.count as f64 / n * gap(b)).sum();
-    let mce = found.iter().map(gap).fold(0.0, f64::max);
-    Ok(Reliability { binning: bins, bins: found, ece, mce })
+    let ece = filled.iter().map(|b| b.count as f64 / n * gap(b)).sum();
+    let mce = filled.iter().map(gap).fold(0.0, f64::max);
+    Ok(Reliability { binning: bins, bins: filled, ece, mce })
 }
 
 fn equal_width(predictions: &[(f64, bool)], count: usize) -> Vec<Bin> {

@@ -42,20 +42,20 @@ impl TemperatureScaling {
             row.mapv_inplace(|v| v - largest);
         }
         expect_finite_f64("logits less the largest of their row", z.view())?;
-        let task = Task { z, labels };
+        let likelihood = ScaledLikelihood { z, labels };
         let none = |message: &str| Error::Numerical {
             what: "temperature scaling".into(),
             message: message.into(),
         };
         // The slope in β = 1/T ascends from its value at 0 to minus the mean logit of the labels,
         // which is 0 when the largest logits are theirs.
-        if task.slopes(0.0).0 >= 0.0 {
+        if likelihood.slopes(0.0).0 >= 0.0 {
             return Err(none(
                 "the logits of the labels are no larger than those of other classes on average, \
                  so the likelihood is largest for T → ∞",
             ));
         }
-        if task.labels().all(|z| z == 0.0) {
+        if likelihood.labels().all(|z| z == 0.0) {
             return Err(none(
                 "the largest logit is that of the label at every point, so the likelihood is \
                  largest for T → 0; a validation set with errors is needed",
@@ -64,7 +64,7 @@ impl TemperatureScaling {
         let (mut low, mut high) = (0.0, f64::INFINITY);
         let mut beta = 1.0;
         for _ in 0..STEPS {
-            let (slope, curvature) = task.slopes(beta);
+            let (slope, curvature) = likelihood.slopes(beta);
             if slope == 0.0 {
                 break;
             }
@@ -107,13 +107,14 @@ impl TemperatureScaling {
     }
 }
 
-struct Task<'a> {
+/// The mean negative log likelihood of labels as a function of β = 1/T.
+struct ScaledLikelihood<'a> {
     /// Logits less the largest of their row.
     z: Mat64,
     labels: &'a [usize],
 }
 
-impl Task<'_> {
+impl ScaledLikelihood<'_> {
     /// The logits of the labels.
     fn labels(&self) -> impl Iterator<Item = f64> {
         self.z.rows().into_iter().zip(self.labels).map(|(row, y)| row[*y])

@@ -32,7 +32,7 @@ pub struct Case {
     pub summary: &'static str,
     /// The kernel, as text.
     pub kernel: &'static str,
-    /// k, how many pairs to look at: whole levels where eigenvalues coincide, but for
+    /// k, how many pairs to compare: whole levels where eigenvalues coincide, but for
     /// `rbf-gaussian-2d`, whose first four levels are ten pairs.
     pub k: usize,
     /// The eigenpairs of the population.

@@ -28,11 +28,11 @@ struct Axis {
     log_first: f64,
     /// ln B, the (negative) logarithm of the ratio of one eigenvalue to the one before.
     log_ratio: f64,
-    /// (c/a)^¼.
+    /// The constant factor (c/a)^¼.
     amplitude: f64,
-    /// c − a.
+    /// The decay c − a of the Gaussian factor.
     decay: f64,
-    /// √(2c).
+    /// The factor √(2c) of the argument of Hermite polynomials.
     stretch: f64,
 }
 

@@ -10,7 +10,7 @@ use crate::matrix::{Mat64, MatRef};
 const NODES: usize = 1024;
 /// Largest dimension: beyond it the weight (1 − t²)^{(d−3)/2} is too narrow for the nodes.
 const MAX_DIMENSION: usize = 1024;
-/// Most degrees looked at.
+/// Most degrees computed.
 const MAX_DEGREES: usize = 256;
 /// Most harmonics evaluated at a point.
 const MAX_HARMONICS: usize = 1 << 20;
@@ -44,7 +44,7 @@ pub struct SphereDotProduct {
 }
 
 impl SphereDotProduct {
-    /// For f on [−1, 1], d from 2 to 1024, looking at degrees below `degrees` (1 to 256).
+    /// For f on [−1, 1], d from 2 to 1024, with the degrees below `degrees` (1 to 256).
     ///
     /// Levels that are not positive above the rounding error are left out:
     /// [`rank`](KnownSpectrum::rank) counts the functions of those that are kept.

@@ -41,7 +41,7 @@ impl Density {
         SYNTHETIC.build_text(name).ok().and_then(|set| set.density())
     }
 
-    /// d.
+    /// d, the number of coordinates of a point.
     pub fn dimensions(&self) -> usize {
         self.d
     }
@@ -74,7 +74,7 @@ impl Density {
         expect_columns("x", x, self.d)?;
         let mut out = Mat64::zeros(x.dim());
         for (point, to) in x.rows().into_iter().zip(out.rows_mut()) {
-            self.score_at(&wide(point), to);
+            self.score_at(&double_precision(point), to);
         }
         Ok(out)
     }
@@ -85,7 +85,7 @@ impl Density {
     /// As [`score`](Density::score).
     pub fn log_density(&self, x: MatRef<'_>) -> Result<Vec<f64>> {
         expect_columns("x", x, self.d)?;
-        Ok(x.rows().into_iter().map(|point| self.log_at(&wide(point))).collect())
+        Ok(x.rows().into_iter().map(|point| self.log_at(&double_precision(point))).collect())
     }
 
     fn score_at(&self, x: &[f64], mut to: ArrayViewMut1<'_, f64>) {
@@ -172,7 +172,7 @@ impl Density {
     }
 }
 
-fn wide(point: ArrayView1<'_, f32>) -> Vec<f64> {
+fn double_precision(point: ArrayView1<'_, f32>) -> Vec<f64> {
     point.iter().map(|v| f64::from(*v)).collect()
 }
 

@@ -108,8 +108,8 @@ impl FromStr for Dtype {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found
+        let entry = Self::ALL.iter().find(|(name, _)| *name == text);
+        entry
             .map(|(_, dtype)| *dtype)
             .ok_or_else(|| Error::unknown("dtype", text, &Self::ALL.map(|a| a.0)))
     }

@@ -100,12 +100,12 @@ impl MappedNpy {
         })
     }
 
-    /// n.
+    /// n, the number of rows.
     pub(super) fn rows(&self) -> usize {
         self.layout.rows
     }
 
-    /// d.
+    /// d, the number of columns.
     pub(super) fn width(&self) -> usize {
         self.layout.width
     }
@@ -218,9 +218,9 @@ impl Dictionary<'_> {
 
     fn take(&mut self, c: u8) -> bool {
         self.space();
-        let found = self.text.get(self.at) == Some(&c);
-        self.at += usize::from(found);
-        found
+        let matches = self.text.get(self.at) == Some(&c);
+        self.at += usize::from(matches);
+        matches
     }
 
     fn expect(&mut self, c: u8) -> Result<(), String> {

@@ -104,9 +104,9 @@ fn convert_half(bytes: &[u8], big_endian: bool, out: &mut Vec<f32>) {
 /// An array's dimensions seen as a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// n.
+    /// n, the first dimension.
     pub(super) rows: usize,
-    /// d: the product of the dimensions after the first; 1 for a vector.
+    /// d, the product of the dimensions after the first; 1 for a vector.
     pub(super) width: usize,
     /// The dimensions after the first.
     pub(super) inner: Vec<usize>,
@@ -129,7 +129,7 @@ impl Layout {
         }
     }
 
-    /// n · d.
+    /// Numbers of the whole array, n·d.
     pub(super) fn elements(&self) -> usize {
         self.rows * self.width
     }
@@ -147,17 +147,17 @@ impl Layout {
         let mut out = Vec::new();
         let mut block = vec![0u8; BLOCK.min(total * element.size())];
         while out.len() < total {
-            let wanted = block.len().min((total - out.len()) * element.size());
-            let got = read_full(&mut reader, &mut block[..wanted], source)?;
-            if got < wanted {
+            let length = block.len().min((total - out.len()) * element.size());
+            let got = read_full(&mut reader, &mut block[..length], source)?;
+            if got < length {
                 let whole = out.len() + got / element.size();
                 return Err(Error::data(
                     source,
                     format!("truncated: {whole} of {total} values are there"),
                 ));
             }
-            grow(&mut out, wanted / element.size(), total, source)?;
-            element.decode(&block[..wanted], &mut out);
+            grow(&mut out, length / element.size(), total, source)?;
+            element.decode(&block[..length], &mut out);
         }
         if read_full(&mut reader, &mut [0u8], source)? != 0 {
             return Err(Error::data(source, format!("more bytes than its {total} values take")));
@@ -202,8 +202,8 @@ pub(super) fn grow(out: &mut Vec<f32>, more: usize, total: usize, source: &str) 
     if out.capacity() - out.len() >= more {
         return Ok(());
     }
-    let wanted = (out.len() + more).max(out.len().saturating_mul(2)).min(total);
-    reserve(out, wanted - out.len(), source)
+    let capacity = (out.len() + more).max(out.len().saturating_mul(2)).min(total);
+    reserve(out, capacity - out.len(), source)
 }
 
 /// Room for `n` more values, or an error that says how much was needed.

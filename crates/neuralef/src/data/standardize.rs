@@ -34,7 +34,7 @@ impl TryFrom<Unchecked> for Standardizer {
 }
 
 impl Standardizer {
-    /// From given statistics, one of each for every feature.
+    /// From statistics that are known, one of each for every feature.
     ///
     /// # Errors
     /// [`Error::Shape`] when the lengths differ, [`Error::InvalidParameter`] unless every mean is
@@ -87,7 +87,7 @@ impl Standardizer {
     /// # Errors
     /// [`Error::InvalidParameter`] when `limit` is 0, [`Error::NonFinite`] from a mapped file.
     pub fn per_feature(data: &Dataset, limit: Option<usize>) -> Result<Self> {
-        let moments = Moments::of(data, limit)?;
+        let moments = FeatureMoments::of(data, limit)?;
         let scale = moments.mean.iter().zip(moments.variances()).map(|(m, v)| scale(v, m.abs()));
         Standardizer::new(moments.mean.clone(), scale.collect())
     }
@@ -98,7 +98,7 @@ impl Standardizer {
     /// # Errors
     /// As [`per_feature`](Standardizer::per_feature).
     pub fn isotropic(data: &Dataset, limit: Option<usize>) -> Result<Self> {
-        let moments = Moments::of(data, limit)?;
+        let moments = FeatureMoments::of(data, limit)?;
         let width = data.width();
         let variance = moments.variances().sum::<f64>() / width as f64;
         let largest = moments.mean.iter().fold(0.0f64, |a, m| a.max(m.abs()));
@@ -119,7 +119,7 @@ impl Standardizer {
         Standardizer::new(part("mean")?, part("scale")?)
     }
 
-    /// d.
+    /// d, the number of features.
     pub fn width(&self) -> usize {
         self.mean.len()
     }
@@ -166,13 +166,13 @@ fn scale(variance: f64, size: f64) -> f64 {
 }
 
 /// Counts, means and centred sums of squares, merged block by block (Chan, Golub & LeVeque 1983).
-struct Moments {
+struct FeatureMoments {
     count: f64,
     mean: Vec<f64>,
     squares: Vec<f64>,
 }
 
-impl Moments {
+impl FeatureMoments {
     fn of(data: &Dataset, limit: Option<usize>) -> Result<Self> {
         if limit == Some(0) {
             return Err(Error::parameter("standardisation sample", "at least one row", 0));
@@ -180,7 +180,7 @@ impl Moments {
         let n = data.len();
         let m = limit.unwrap_or(n).min(n);
         let (d, zeros) = (data.width(), vec![0.0; data.width()]);
-        let mut total = Moments { count: 0.0, mean: zeros.clone(), squares: zeros };
+        let mut total = FeatureMoments { count: 0.0, mean: zeros.clone(), squares: zeros };
         let mut start = 0;
         while start < m {
             let end = (start + BLOCK).min(m);
@@ -191,7 +191,7 @@ impl Moments {
                 let row = |i: usize| (i as u128 * n as u128 / m as u128) as usize;
                 data.rows(&(start..end).map(row).collect::<Vec<_>>())?
             };
-            total.merge(&Moments::of_block(x.view(), d));
+            total.merge(&FeatureMoments::of_block(x.view(), d));
             start = end;
         }
         Ok(total)
@@ -210,10 +210,10 @@ impl Moments {
                 *s += (f64::from(*v) - m).powi(2);
             }
         }
-        Moments { count, mean, squares }
+        FeatureMoments { count, mean, squares }
     }
 
-    fn merge(&mut self, other: &Moments) {
+    fn merge(&mut self, other: &FeatureMoments) {
         let count = self.count + other.count;
         let (share, weight) = (other.count / count, self.count * other.count / count);
         for j in 0..self.mean.len() {

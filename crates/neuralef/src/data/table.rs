@@ -39,8 +39,8 @@ pub(super) fn read(reader: impl Read, delimiter: u8, source: &str) -> Result<Mat
         let header = first.is_none() && record.iter().all(|cell| number(cell).is_none());
         let (first_line, width) = *first.get_or_insert((line, record.len()));
         if record.len() != width {
-            let found = format!("{} cells, line {first_line} has {width}", record.len());
-            return Err(fault(line, found));
+            let message = format!("{} cells, line {first_line} has {width}", record.len());
+            return Err(fault(line, message));
         }
         if !header {
             push(&record, &mut values, source)

@@ -47,11 +47,11 @@ pub(crate) fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
     expect_finite_f64("symmetric matrix", a)?;
     let k = k.min(n);
     if Plan::new(n, k).is_some() {
-        let found = top_eigh_operator(n, k, |x| matmul_f64(a, x));
-        if let Ok(found) = found
-            && found.residuals.iter().all(|r| *r <= ACCEPT_DENSE * found.values[0].abs())
+        let pairs = top_eigh_operator(n, k, |x| matmul_f64(a, x));
+        if let Ok(pairs) = pairs
+            && pairs.residuals.iter().all(|r| *r <= ACCEPT_DENSE * pairs.values[0].abs())
         {
-            return Ok(found);
+            return Ok(pairs);
         }
     }
     dense(a, k)

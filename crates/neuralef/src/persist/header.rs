@@ -86,8 +86,8 @@ pub(super) fn parse(json: &[u8], data_length: u64) -> Result<(Vec<Slot>, String)
         return Err(format!("{} bytes follow the last tensor", data_length - end));
     }
     let metadata = raw.metadata.ok_or("no metadata: the file was not written by neuralef")?;
-    let own = metadata.into_iter().find(|(key, _)| key == "neuralef");
-    let (_, text) = own.ok_or("no `neuralef` metadata: the file was not written by neuralef")?;
+    let entry = metadata.into_iter().find(|(key, _)| key == "neuralef");
+    let (_, text) = entry.ok_or("no `neuralef` metadata: the file was not written by neuralef")?;
     Ok((slots, text))
 }
 

@@ -25,9 +25,9 @@ const PER_DECADE: i32 = 8;
 /// outputs are independent processes with the same variances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GpRegression {
-    /// s² > 0.
+    /// s² > 0, the variance of the weights.
     pub prior_variance: f64,
-    /// σ² > 0.
+    /// σ² > 0, the variance of the noise.
     pub noise_variance: f64,
     /// Whether the process is one about the mean of the targets, not about zero.
     pub centre: bool,
@@ -37,7 +37,7 @@ pub struct GpRegression {
 #[derive(Debug, Clone)]
 pub struct GpModel {
     spec: GpRegression,
-    /// k × m.
+    /// Posterior means of the weights, k × m.
     weights: Mat64,
     /// Added to predictions, m of them.
     means: Array1<f64>,
@@ -47,13 +47,13 @@ pub struct GpModel {
 }
 
 /// ΦᵀΦ, ΦᵀY and the means taken from Y.
-struct Moments {
+struct NormalEquations {
     gram: Mat64,
     cross: Mat64,
     means: Array1<f64>,
 }
 
-impl Moments {
+impl NormalEquations {
     fn new(x: MatRef<'_>, y: Mat64Ref<'_>, centre: bool) -> Result<Self> {
         check_features(x, y.nrows(), None)?;
         if y.ncols() == 0 {
@@ -76,7 +76,7 @@ impl Moments {
             cross += &b;
         })?;
         expect_finite_f64("ΦᵀΦ", gram.view())?;
-        Ok(Moments { gram, cross, means })
+        Ok(NormalEquations { gram, cross, means })
     }
 
     /// Σ over rows of (y − Φw)² for each output.
@@ -98,7 +98,7 @@ impl Moments {
 }
 
 impl GpRegression {
-    /// s² = 1 and the given σ², about zero: ridge regression with α = σ².
+    /// s² = 1 and this σ², about zero: ridge regression with α = σ².
     pub fn new(noise_variance: f64) -> Self {
         GpRegression { prior_variance: 1.0, noise_variance, centre: false }
     }
@@ -115,9 +115,9 @@ impl GpRegression {
         y: Mat64Ref<'_>,
         centre: bool,
     ) -> Result<GpRegression> {
-        let moments = Moments::new(x, y, centre)?;
+        let equations = NormalEquations::new(x, y, centre)?;
         let (n, m) = (y.nrows() as f64, y.ncols() as f64);
-        let (values, vectors) = eigh(moments.gram.view())?;
+        let (values, vectors) = eigh(equations.gram.view())?;
         let floor = values.len() as f64 * f64::EPSILON * values[0].max(0.0);
         let rank = values.iter().take_while(|v| **v > floor && **v > 0.0).count();
         let fault = |message: &str| {
@@ -130,7 +130,7 @@ impl GpRegression {
         let values = &values[..rank];
         let vectors = vectors.slice(s![.., ..rank]);
         // |uᵀy|² along each left singular vector of Φ, and what lies outside their span.
-        let mut inside = tr_matmul_f64(vectors, moments.cross.view())?;
+        let mut inside = tr_matmul_f64(vectors, equations.cross.view())?;
         let mut least = inside.clone();
         for (i, v) in values.iter().enumerate() {
             inside.row_mut(i).mapv_inplace(|b| b * b / v);
@@ -138,7 +138,7 @@ impl GpRegression {
         }
         let energies = inside.sum_axis(Axis(1));
         let least = matmul_f64(vectors, least.view())?;
-        let outside = moments.squared_residuals(x, y, least.view())?.sum();
+        let outside = equations.squared_residuals(x, y, least.view())?.sum();
         // Σ over outputs of yᵀ(ΦΦᵀ + λI)⁻¹y.
         let quadratic = |ratio: f64| {
             outside / ratio + energies.iter().zip(values).map(|(e, v)| e / (v + ratio)).sum::<f64>()
@@ -180,23 +180,23 @@ impl GpRegression {
         check_positive("noise_variance", self.noise_variance)?;
         let ratio = self.noise_variance / self.prior_variance;
         check_positive("noise_variance/prior_variance", ratio)?;
-        let moments = Moments::new(x, y, self.centre)?;
+        let equations = NormalEquations::new(x, y, self.centre)?;
         let (n, k) = (x.nrows() as f64, x.ncols());
-        let mut regular = moments.gram.clone();
+        let mut regular = equations.gram.clone();
         regular.diag_mut().mapv_inplace(|v| v + ratio);
         let cholesky = cholesky_jittered(regular.view())?;
         if cholesky.jitter > 0.0 {
-            let largest = moments.gram.diag().fold(0.0f64, |m, v| m.max(*v));
+            let largest = equations.gram.diag().fold(0.0f64, |m, v| m.max(*v));
             let message = format!(
                 "noise_variance/prior_variance = {ratio:e} is lost in the rounding errors of \
                  ΦᵀΦ, whose largest entry is {largest:e}"
             );
             return Err(Error::Numerical { what: "Gaussian-process regression".into(), message });
         }
-        let half = cholesky.solve_lower(moments.cross.view())?;
+        let half = cholesky.solve_lower(equations.cross.view())?;
         let weights = cholesky.solve_lower_transposed(half.view())?;
         // yᵀ(s²ΦΦᵀ + σ²I)⁻¹y as a sum of squares: nothing cancels.
-        let residuals = moments.squared_residuals(x, y, weights.view())?;
+        let residuals = equations.squared_residuals(x, y, weights.view())?;
         let norms = weights.map_axis(Axis(0), |w| w.dot(&w));
         let log_ratio = ratio.ln();
         let root: f64 = cholesky.lower.diag().iter().map(|l| 2.0 * l.ln() - log_ratio).sum();
@@ -207,7 +207,7 @@ impl GpRegression {
             .map(|(r, w)| -0.5 * (r / self.noise_variance + w / self.prior_variance + constant))
             .collect();
         debug_assert_eq!(weights.nrows(), k);
-        Ok(GpModel { spec: *self, weights, means: moments.means, cholesky, log_marginal })
+        Ok(GpModel { spec: *self, weights, means: equations.means, cholesky, log_marginal })
     }
 }
 

@@ -65,10 +65,10 @@ impl KMeans {
         let mut best: Option<KMeansModel> = None;
         for run in 0..self.n_init {
             let mut rng = stream(self.seed, "k-means", run as u64);
-            let centres = points.start(self.clusters, &mut rng)?;
-            let found = points.lloyd(centres, self.max_iter);
-            if best.as_ref().is_none_or(|b| found.inertia < b.inertia) {
-                best = Some(found);
+            let centres = points.k_means_plus_plus(self.clusters, &mut rng)?;
+            let model = points.lloyd(centres, self.max_iter);
+            if best.as_ref().is_none_or(|b| model.inertia < b.inertia) {
+                best = Some(model);
             }
         }
         best.ok_or_else(|| Error::parameter("n_init", "at least 1", 0))
@@ -150,7 +150,7 @@ impl Points<'_> {
     }
 
     /// Greedy k-means++.
-    fn start(&self, clusters: usize, rng: &mut Rng) -> Result<Mat64> {
+    fn k_means_plus_plus(&self, clusters: usize, rng: &mut Rng) -> Result<Mat64> {
         let trials = 2 + (clusters as f64).ln() as usize;
         let mut centres = Mat64::zeros((clusters, self.d));
         let mut distances = vec![f64::INFINITY; self.len()];
@@ -221,8 +221,8 @@ impl Points<'_> {
             total.iter_mut().zip(block).for_each(|(t, b)| *t += b);
         }
         let mut centres = old;
-        // Points given to empty clusters, farthest first.
-        let mut given: Vec<usize> = Vec::new();
+        // Points moved to empty clusters, farthest first.
+        let mut moved: Vec<usize> = Vec::new();
         for (j, sum) in total.chunks_exact(d + 1).enumerate() {
             let centre = centres.slice_mut(s![j, ..]);
             if sum[d] > 0.0 {
@@ -230,14 +230,14 @@ impl Points<'_> {
                 continue;
             }
             let mut far: Option<usize> = None;
-            for i in (0..nearest.len()).filter(|i| !given.contains(i)) {
+            for i in (0..nearest.len()).filter(|i| !moved.contains(i)) {
                 if far.is_none_or(|f| nearest[i].1 > nearest[f].1) {
                     far = Some(i);
                 }
             }
             if let Some(i) = far {
                 centre.into_iter().zip(self.double(i)).for_each(|(c, v)| *c = v);
-                given.push(i);
+                moved.push(i);
             }
         }
         centres

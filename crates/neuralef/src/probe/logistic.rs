@@ -91,28 +91,28 @@ impl LogisticRegression {
         }
         let indices = indices(&classes, labels)?;
         let x = x.as_standard_layout();
-        let task = Task::new(x.view(), &indices, classes.len(), self);
-        let (d, r) = (task.rows(), task.responses);
-        let conditioner = task.conditioner()?;
-        let found = minimise(
+        let objective = LogisticObjective::new(x.view(), &indices, classes.len(), self);
+        let (d, r) = (objective.rows(), objective.responses);
+        let preconditioner = objective.preconditioner()?;
+        let minimum = minimise(
             vec![0.0; d * r],
             self.tol,
             self.max_iter,
-            |w| task.evaluate(w),
-            |g| conditioner.apply(g, r),
+            |w| objective.evaluate(w),
+            |g| preconditioner.apply(g, r),
         )?;
-        let all = shaped(d, r, &found.at)?;
+        let all = shaped(d, r, &minimum.at)?;
         let k = x.ncols();
         let intercepts = match self.intercept {
             true => all.row(k).to_owned(),
             false => Array1::zeros(r),
         };
         let record = LogisticRecord {
-            converged: found.converged,
-            iterations: found.iterations,
-            evaluations: found.evaluations,
-            gradient_norm: found.gradient_norm,
-            objective: found.value * self.c * labels.len() as f64,
+            converged: minimum.converged,
+            iterations: minimum.iterations,
+            evaluations: minimum.evaluations,
+            gradient_norm: minimum.gradient_norm,
+            objective: minimum.value * self.c * labels.len() as f64,
         };
         let weights = all.slice(s![..k, ..]).to_owned();
         Ok(LogisticModel { classes, weights, intercepts, record })
@@ -246,7 +246,7 @@ fn shaped(rows: usize, columns: usize, values: &[f64]) -> Result<Mat64> {
 }
 
 /// The objective (1/n)Σ loss + λ/2·‖W‖², λ = 1/(C n), of (k + intercept) × r coefficients.
-struct Task<'a> {
+struct LogisticObjective<'a> {
     x: MatRef<'a>,
     /// Classes of the rows.
     indices: &'a [usize],
@@ -254,15 +254,15 @@ struct Task<'a> {
     responses: usize,
     classes: usize,
     intercept: bool,
-    /// λ.
+    /// λ, the weight of the penalty.
     penalty: f64,
 }
 
-impl<'a> Task<'a> {
+impl<'a> LogisticObjective<'a> {
     fn new(x: MatRef<'a>, indices: &'a [usize], classes: usize, spec: &LogisticRegression) -> Self {
         let responses = if classes == 2 { 1 } else { classes };
         let penalty = 1.0 / (spec.c * x.nrows() as f64);
-        Task { x, indices, responses, classes, intercept: spec.intercept, penalty }
+        LogisticObjective { x, indices, responses, classes, intercept: spec.intercept, penalty }
     }
 
     /// k, and one for the intercept.
@@ -333,7 +333,7 @@ impl<'a> Task<'a> {
     /// The inverse of the Hessian at W = 0, the same for each class: p(1 − p) E xxᵀ + λI over
     /// features and intercept, with p(1 − p) = 1/4 for two classes and 1/c otherwise (its value on
     /// coefficients that sum to zero over the classes).
-    fn conditioner(&self) -> Result<Conditioner> {
+    fn preconditioner(&self) -> Result<Preconditioner> {
         let (k, d, n) = (self.x.ncols(), self.rows(), self.x.nrows() as f64);
         let curvature = if self.responses == 1 { 0.25 } else { 1.0 / self.classes as f64 };
         let scale = curvature / n;
@@ -347,37 +347,37 @@ impl<'a> Task<'a> {
             })?;
             squares.slice_mut(s![k..]).fill(n);
             let inverse = squares.indexed_iter().map(|(i, s)| 1.0 / (scale * s + damp(i)));
-            return Ok(Conditioner::Diagonal(inverse.collect()));
+            return Ok(Preconditioner::Diagonal(inverse.collect()));
         }
         let mut gram = Mat64::zeros((d, d));
         let work = |_: Range<usize>, x: Mat64| {
-            let mut wide = Mat64::ones((x.nrows(), d));
-            wide.slice_mut(s![.., ..k]).assign(&x);
-            tr_matmul_f64(wide.view(), wide.view())
+            let mut inputs = Mat64::ones((x.nrows(), d));
+            inputs.slice_mut(s![.., ..k]).assign(&x);
+            tr_matmul_f64(inputs.view(), inputs.view())
         };
         for_blocks(self.x, work, |part| gram += &part)?;
         gram *= scale;
         gram.diag_mut().iter_mut().enumerate().for_each(|(i, v)| *v += damp(i));
-        Ok(Conditioner::Full(cholesky_jittered(gram.view())?))
+        Ok(Preconditioner::Full(cholesky_jittered(gram.view())?))
     }
 }
 
 /// An approximate inverse Hessian.
-enum Conditioner {
+enum Preconditioner {
     Full(Cholesky),
     Diagonal(Vec<f64>),
 }
 
-impl Conditioner {
+impl Preconditioner {
     /// Times a d × r gradient.
     fn apply(&self, gradient: &[f64], r: usize) -> Result<Vec<f64>> {
         match self {
-            Conditioner::Full(cholesky) => {
+            Preconditioner::Full(cholesky) => {
                 let g = shaped(cholesky.lower.nrows(), r, gradient)?;
                 let half = cholesky.solve_lower(g.view())?;
                 Ok(cholesky.solve_lower_transposed(half.view())?.into_raw_vec_and_offset().0)
             }
-            Conditioner::Diagonal(inverse) => {
+            Preconditioner::Diagonal(inverse) => {
                 let scaled = gradient.chunks_exact(r).zip(inverse);
                 Ok(scaled.flat_map(|(row, s)| row.iter().map(move |g| g * s)).collect())
             }
@@ -403,15 +403,15 @@ mod tests {
             let (x, labels) = draw(1100, 3, classes, 1);
             let labels: Vec<usize> = labels.iter().map(|l| *l as usize).collect();
             let spec = LogisticRegression { c: 0.01, intercept, ..Default::default() };
-            let task = Task::new(x.view(), &labels, classes as usize, &spec);
-            let size = task.rows() * task.responses;
+            let objective = LogisticObjective::new(x.view(), &labels, classes as usize, &spec);
+            let size = objective.rows() * objective.responses;
             let at: Vec<f64> = (0..size).map(|i| (i as f64).sin()).collect();
-            let (_, gradient) = task.evaluate(&at).unwrap();
+            let (_, gradient) = objective.evaluate(&at).unwrap();
             for (i, got) in gradient.iter().enumerate() {
                 let moved = |by: f64| {
                     let mut at = at.clone();
                     at[i] += by;
-                    task.evaluate(&at).unwrap().0
+                    objective.evaluate(&at).unwrap().0
                 };
                 let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
                 assert!((got - slope).abs() < 1e-9, "{classes} {i}: {got} {slope}");

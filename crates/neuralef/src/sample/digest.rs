@@ -7,7 +7,7 @@ use crate::nn::Network;
 
 /// Rows of data read at a time, about this many bytes.
 const BYTES: usize = 1 << 20;
-/// Points at which a network's values are looked at.
+/// Points at which the values of a network enter its checksum.
 pub(super) const POINTS: usize = 8;
 
 /// A running checksum of 64 bits.

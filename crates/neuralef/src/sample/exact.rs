@@ -43,7 +43,7 @@ pub fn exact_ntk(
     let c = network.functions() * network.outputs();
     let (n, m) = (x.nrows(), other.map_or(x.nrows(), |y| y.nrows()));
     let budget = MemoryBudget::from_mib(memory_budget);
-    affordable(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, budget)?;
+    expect_memory(network, sides.iter().map(|x| x.nrows()).sum(), n * c, m * c, budget)?;
     let factors = factors(network.parameters(), parameterization)?;
     let jacobians: Vec<Vec<Mat>> =
         sides.iter().map(|x| jacobians(network, *x)).collect::<Result<_>>()?;
@@ -61,7 +61,7 @@ pub fn exact_ntk(
 }
 
 /// Fails unless the Jacobians of `points` and a result of `rows` × `columns` fit into the budget.
-fn affordable(
+fn expect_memory(
     network: &dyn Network,
     points: usize,
     rows: usize,
@@ -70,8 +70,8 @@ fn affordable(
 ) -> Result<()> {
     let units = network.parameters().units();
     let sizes = (0..network.functions()).map(|f| units[network.unit(f)].len() as u64);
-    let each = 4 * network.outputs() as u64 * points as u64;
-    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(each);
+    let bytes = 4 * network.outputs() as u64 * points as u64;
+    let jacobian = sizes.fold(0u64, u64::saturating_add).saturating_mul(bytes);
     let result = (rows as u64).saturating_mul(columns as u64).saturating_mul(8);
     let blocks = 8 * WIDTH as u64 * (rows as u64).saturating_add(columns as u64);
     let needed = jacobian.saturating_add(result).saturating_add(blocks);

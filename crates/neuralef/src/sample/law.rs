@@ -16,9 +16,9 @@ use crate::rng::stream;
 /// are 1 and shifts 0; running statistics stay as they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightLaw {
-    /// w, positive.
+    /// Variances w of weights times their fan-in, positive.
     pub weight_var: Vec<f64>,
-    /// b, not negative.
+    /// Variances b of biases, not negative.
     pub bias_var: Vec<f64>,
 }
 
@@ -65,13 +65,13 @@ impl WeightLaw {
         check("weight_var", &self.weight_var, layers, |v| v > 0.0, "positive")?;
         check("bias_var", &self.bias_var, layers, |v| v >= 0.0, "not negative")?;
         let of = |list: &[f64], layer: usize| *list.get(layer).unwrap_or(&list[0]);
-        let mut seen = 0usize;
+        let mut layer = 0usize;
         let deviation = |tensor: &TensorLayout| match tensor.role {
             Role::Weight { fan_in } => {
-                seen += 1;
-                (of(&self.weight_var, seen - 1) / fan_in.max(1) as f64).sqrt()
+                layer += 1;
+                (of(&self.weight_var, layer - 1) / fan_in.max(1) as f64).sqrt()
             }
-            Role::Bias => of(&self.bias_var, seen.saturating_sub(1)).sqrt(),
+            Role::Bias => of(&self.bias_var, layer.saturating_sub(1)).sqrt(),
             Role::Scale | Role::Shift | Role::Mean | Role::Variance => 1.0,
         };
         Ok(unit.iter().map(deviation).collect())

@@ -7,7 +7,7 @@ use ndarray::s;
 use serde_json::json;
 
 use super::WeightLaw;
-use super::stream::{Sampled, Sampler, Sampling, share, stream};
+use super::stream::{Sampled, Sampler, Sampling, sampler_budget, stream};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
@@ -69,7 +69,7 @@ impl<'a> RandomNetworks<'a> {
         law: &'a WeightLaw,
         sampling: &Sampling,
     ) -> Result<Self> {
-        let budget = share(sampling)?;
+        let budget = sampler_budget(sampling)?;
         let bytes =
             |networks: usize| spec.size(inputs, networks, 1).parameters.saturating_mul(PARAMETER);
         let one = bytes(1);

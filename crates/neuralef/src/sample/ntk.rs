@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::WeightLaw;
 use super::digest;
-use super::stream::{Sampled, Sampler, Sampling, share, stream};
+use super::stream::{Sampled, Sampler, Sampling, sampler_budget, stream};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::linalg;
@@ -160,7 +160,7 @@ pub fn ntk(
     expect_inputs(network, data.name(), data.len(), data.width())?;
     let first = data.range(0..data.len().min(digest::POINTS))?;
     let checksum = digest::of_network(network, first.view())?;
-    let mut probes = Directions::new(network, tangents, sampling)?;
+    let mut probes = TangentSampler::new(network, tangents, sampling)?;
     let what = json!({
         "features": "ntk",
         "network": describe(probes.network.parameters()),
@@ -196,16 +196,16 @@ pub(super) fn factors(
 }
 
 /// The law of directions, with the tensors they are of and their factors.
-struct Law {
+struct DirectionLaw {
     probes: Probes,
     layouts: Vec<Vec<TensorLayout>>,
     factors: Vec<Vec<f64>>,
     seed: u64,
 }
 
-struct Directions<'a> {
+struct TangentSampler<'a> {
     network: &'a mut dyn Network,
-    law: Law,
+    law: DirectionLaw,
     direction: Parameters,
     difference: Option<Difference>,
     /// With [`Derivative::Reverse`], of each unit: the derivatives of its outputs at the points of
@@ -216,13 +216,13 @@ struct Directions<'a> {
 /// What finite differences need.
 struct Difference {
     epsilon: f64,
-    /// θ.
+    /// θ, the parameters of the network as it came.
     parameters: Parameters,
     /// g(x, θ) at the points of the block.
     values: Mat,
 }
 
-impl Law {
+impl DirectionLaw {
     /// Draws direction number `sample`, over all units one after the other.
     fn draw(&self, sample: usize, direction: &mut [Vec<f32>]) {
         let mut rng = rng::stream(self.seed, "tangent", sample as u64);
@@ -248,16 +248,16 @@ impl Law {
     }
 }
 
-impl Drop for Directions<'_> {
+impl Drop for TangentSampler<'_> {
     /// The network leaves as it came, whatever happened.
     fn drop(&mut self) {
         self.restore();
     }
 }
 
-impl<'a> Directions<'a> {
+impl<'a> TangentSampler<'a> {
     fn new(network: &'a mut dyn Network, tangents: &Tangents, sampling: &Sampling) -> Result<Self> {
-        let budget = share(sampling)?;
+        let budget = sampler_budget(sampling)?;
         let bytes = network.parameters().len() as u64 * PARAMETER;
         if bytes > budget {
             let what = "a quarter of the memory for sampling: the network and a direction";
@@ -278,7 +278,7 @@ impl<'a> Directions<'a> {
             }
         };
         let layouts = network.parameters().layouts().to_vec();
-        let law = Law { probes: tangents.probes, layouts, factors, seed: sampling.seed };
+        let law = DirectionLaw { probes: tangents.probes, layouts, factors, seed: sampling.seed };
         let jacobians = match tangents.derivative {
             Derivative::Reverse => {
                 expect_frozen(network)?;
@@ -286,7 +286,7 @@ impl<'a> Directions<'a> {
             }
             _ => None,
         };
-        Ok(Directions { network, law, direction, difference, jacobians })
+        Ok(TangentSampler { network, law, direction, difference, jacobians })
     }
 
     /// The derivative with its ε resolved.
@@ -387,7 +387,7 @@ pub(super) fn default_epsilon(parameters: &Parameters, factors: &[Vec<f64>]) -> 
     f64::from(f32::EPSILON).sqrt() * ratio
 }
 
-impl Sampler for Directions<'_> {
+impl Sampler for TangentSampler<'_> {
     fn outputs(&self) -> usize {
         self.network.functions() * self.network.outputs()
     }

@@ -174,9 +174,9 @@ impl Sidecar {
         (NPY_HEADER + self.rows * self.columns * self.dtype.size()) as u64
     }
 
-    /// Fails with the first thing in which `held`, the work of `file`, is not this one.
-    fn expect_same(&self, held: &Sidecar, file: &Path) -> Result<()> {
-        let (held_fill, complete) = (held.fill, held.checksum.is_some());
+    /// Fails with the first thing in which `stored`, the work of `file`, is not this one.
+    fn expect_same(&self, stored: &Sidecar, file: &Path) -> Result<()> {
+        let (stored_fill, complete) = (stored.fill, stored.checksum.is_some());
         let describe = |s: &Sidecar| {
             let mut all = vec![
                 ("rows".to_string(), Value::from(s.rows)),
@@ -186,18 +186,20 @@ impl Sidecar {
             all.extend(s.work.iter().map(|(k, v)| (k.clone(), v.clone())));
             all
         };
-        let (mut wanted, mut held) = (describe(self), describe(held));
-        if held_fill != self.fill && !complete {
-            wanted.push(("fill".to_string(), Value::from(self.fill.name())));
-            held.push(("fill".to_string(), Value::from(held_fill.name())));
+        let (mut requested, mut stored) = (describe(self), describe(stored));
+        if stored_fill != self.fill && !complete {
+            requested.push(("fill".to_string(), Value::from(self.fill.name())));
+            stored.push(("fill".to_string(), Value::from(stored_fill.name())));
         }
         let of = |list: &[(String, Value)], key: &str| {
             list.iter().find(|(k, _)| k == key).map_or(Value::Null, |(_, v)| v.clone())
         };
-        let mut keys = wanted.iter().chain(&held).map(|(key, _)| key);
-        let Some(key) = keys.find(|key| of(&wanted, key) != of(&held, key)) else { return Ok(()) };
-        let expected = format!("{} of the features in {}", of(&held, key), file.display());
-        let got = format!("{}; remove that file or choose another name", of(&wanted, key));
+        let mut keys = requested.iter().chain(&stored).map(|(key, _)| key);
+        let Some(key) = keys.find(|key| of(&requested, key) != of(&stored, key)) else {
+            return Ok(());
+        };
+        let expected = format!("{} of the features in {}", of(&stored, key), file.display());
+        let got = format!("{}; remove that file or choose another name", of(&requested, key));
         Err(Error::parameter(key.clone(), expected, got))
     }
 }
@@ -234,16 +236,16 @@ impl FeatureStore {
         let exists = |path: &Path| path.try_exists().map_err(|e| Error::io(path, e));
         let (partial, target) = (exists(&paths.partial)?, exists(&paths.target)?);
         match Sidecar::read(&paths.sidecar)? {
-            Some(held) if partial => match sidecar.expect_same(&held, &paths.partial) {
+            Some(stored) if partial => match sidecar.expect_same(&stored, &paths.partial) {
                 // Nothing is lost: as if there were no file.
-                Err(_) if held.done == 0 => Self::go_on(paths, sidecar),
-                same => same.and_then(|()| Self::go_on(paths, held)),
+                Err(_) if stored.done == 0 => Self::resume(paths, sidecar),
+                same => same.and_then(|()| Self::resume(paths, stored)),
             },
-            Some(held) if target && held.checksum.is_some() => {
-                sidecar.expect_same(&held, &paths.target)?;
+            Some(stored) if target && stored.checksum.is_some() => {
+                sidecar.expect_same(&stored, &paths.target)?;
                 let file = File::open(&paths.target).map_err(|e| Error::io(&paths.target, e))?;
-                held.verify(file, &paths.target, &paths.sidecar)?;
-                Ok(FeatureStore { paths, sidecar: held, file: None, saved: None })
+                stored.verify(file, &paths.target, &paths.sidecar)?;
+                Ok(FeatureStore { paths, sidecar: stored, file: None, saved: None })
             }
             None if partial => {
                 let reason = format!(
@@ -253,28 +255,28 @@ impl FeatureStore {
                 Err(Error::data(paths.partial.display(), reason))
             }
             // A sidecar without its file describes nothing.
-            _ => Self::begin(paths, sidecar),
+            _ => Self::create(paths, sidecar),
         }
     }
 
-    fn begin(paths: Paths, sidecar: Sidecar) -> Result<Self> {
+    fn create(paths: Paths, sidecar: Sidecar) -> Result<Self> {
         sidecar.write(&paths.sidecar)?;
         let fail = |e| Error::io(&paths.partial, e);
         let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
         let file = options.open(&paths.partial).map_err(fail)?;
         lock(&file, &paths.partial)?;
         let mut store = FeatureStore { paths, sidecar, file: Some(file), saved: None };
-        store.lay_out()?;
+        store.write_header()?;
         Ok(store)
     }
 
-    fn go_on(paths: Paths, held: Sidecar) -> Result<Self> {
+    fn resume(paths: Paths, stored: Sidecar) -> Result<Self> {
         let fail = |e| Error::io(&paths.partial, e);
         let file = OpenOptions::new().read(true).write(true).open(&paths.partial).map_err(fail)?;
         lock(&file, &paths.partial)?;
-        let complete = held.checksum.is_some();
+        let complete = stored.checksum.is_some();
         let length = file.metadata().map_err(fail)?.len();
-        let mut store = FeatureStore { paths, sidecar: held, file: Some(file), saved: None };
+        let mut store = FeatureStore { paths, sidecar: stored, file: Some(file), saved: None };
         if complete {
             // Ended between its last record and its name.
             let file = store.file.as_ref().map(File::try_clone).transpose();
@@ -282,10 +284,10 @@ impl FeatureStore {
             if let Some(file) = file.map_err(|e| Error::io(partial, e))? {
                 store.sidecar.verify(file, partial, &store.paths.sidecar)?;
             }
-            store.name()?;
+            store.rename()?;
         } else if store.sidecar.done == 0 {
             store.sidecar.write(&store.paths.sidecar)?;
-            store.lay_out()?;
+            store.write_header()?;
         } else if length != store.sidecar.length() {
             let reason = format!("{length} bytes, expected {}; remove it", store.sidecar.length());
             return Err(Error::data(store.paths.partial.display(), reason));
@@ -294,7 +296,7 @@ impl FeatureStore {
     }
 
     /// Header and length of a file that holds nothing yet.
-    fn lay_out(&mut self) -> Result<()> {
+    fn write_header(&mut self) -> Result<()> {
         let Sidecar { rows, columns, dtype, .. } = self.sidecar;
         let length = self.sidecar.length();
         let Some(file) = &mut self.file else { return Ok(()) };
@@ -413,10 +415,10 @@ impl FeatureStore {
         file.sync_all().map_err(fail)?;
         self.sidecar.checksum = Some(checksum(file).map_err(fail)?);
         self.sidecar.write(&self.paths.sidecar)?;
-        self.name()
+        self.rename()
     }
 
-    fn name(&mut self) -> Result<()> {
+    fn rename(&mut self) -> Result<()> {
         let Paths { partial, target, .. } = &self.paths;
         self.file = None;
         fs::rename(partial, target).map_err(|e| Error::io(target, e))?;
@@ -442,8 +444,8 @@ impl Drop for FeatureStore {
 impl Sidecar {
     /// Fails unless `file` is the one that this record was written for.
     fn verify(&self, mut file: File, path: &Path, record: &Path) -> Result<()> {
-        let found = checksum(&mut file).map_err(|e| Error::io(path, e))?;
-        if self.checksum.as_ref() == Some(&found) {
+        let actual = checksum(&mut file).map_err(|e| Error::io(path, e))?;
+        if self.checksum.as_ref() == Some(&actual) {
             return Ok(());
         }
         let record = record.display();

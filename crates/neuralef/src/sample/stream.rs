@@ -64,11 +64,11 @@ impl Sampling {
 pub struct Sampled {
     /// The `.npy` file, (N·C) × S.
     pub path: PathBuf,
-    /// N.
+    /// N, the number of points.
     pub points: usize,
     /// C, consecutive rows of a point.
     pub outputs: usize,
-    /// S.
+    /// S, the number of samples.
     pub samples: usize,
     /// Element type of the file.
     pub dtype: Dtype,
@@ -88,7 +88,7 @@ impl Sampled {
 
 /// What draws features.
 pub(super) trait Sampler {
-    /// C.
+    /// C, rows of features for each point.
     fn outputs(&self) -> usize;
 
     /// Samples that are drawn together.
@@ -111,8 +111,8 @@ pub(super) trait Sampler {
     fn draw(&mut self, x: MatRef<'_>, samples: Range<usize>) -> Result<Mat>;
 }
 
-/// Bytes of the budget that a sampler may take, and fails for a budget or S of 0.
-pub(super) fn share(sampling: &Sampling) -> Result<u64> {
+/// Bytes of the budget that a sampler may take, and fails for S of 0.
+pub(super) fn sampler_budget(sampling: &Sampling) -> Result<u64> {
     if sampling.samples == 0 {
         return Err(Error::parameter("samples", "at least 1", 0));
     }
@@ -138,12 +138,12 @@ pub(super) fn stream(
     let layout = FeatureLayout { rows, columns: samples, dtype, fill: Fill::Rows };
     let store = FeatureStore::open(path, &layout, what)?;
     let first = store.done() / c;
-    let mut block =
-        Block { store, bytes: Vec::new(), sampling, largest: 0.0, done: first, total: n };
-    let run = block.run(sampler, data, most, observer);
-    let mut store = block.store;
+    let mut stream =
+        FeatureStream { store, bytes: Vec::new(), sampling, largest: 0.0, done: first, total: n };
+    let run = stream.run(sampler, data, most, observer);
+    let mut store = stream.store;
     if run.is_err() {
-        // What is there survives; the error that ended the run is the one to tell.
+        // What is there survives; the error that ended the run is the one to report.
         let _ = store.save();
     }
     run?;
@@ -167,8 +167,8 @@ fn most_points(sampler: &dyn Sampler, width: usize, sampling: &Sampling) -> Resu
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// The block being sampled and the file it goes to.
-struct Block<'a> {
+/// Blocks of features on their way to a file.
+struct FeatureStream<'a> {
     store: FeatureStore,
     /// Encoded rows.
     bytes: Vec<u8>,
@@ -180,7 +180,7 @@ struct Block<'a> {
     total: usize,
 }
 
-impl Block<'_> {
+impl FeatureStream<'_> {
     /// Fills and writes blocks of at most `most` points to the end of the data.
     fn run(
         &mut self,
@@ -189,7 +189,7 @@ impl Block<'_> {
         most: usize,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        tell(observer, &Event::Phase { name: "sampling" }, self)?;
+        notify(observer, &Event::Phase { name: "sampling" }, self)?;
         let (mut count, mut first) = (FIRST, true);
         while self.done < self.total {
             let began = Instant::now();
@@ -203,7 +203,7 @@ impl Block<'_> {
                     "the largest feature so far is {largest:e}: float16 has few digits there, \
                      use f32"
                 );
-                tell(observer, &Event::Warning { message: &message }, self)?;
+                notify(observer, &Event::Warning { message: &message }, self)?;
             }
         }
         Ok(())
@@ -226,7 +226,7 @@ impl Block<'_> {
         sampler.begin(x)?;
         for start in (0..samples).step_by(group) {
             let done = self.done + (x.nrows() as f64 * start as f64 / samples as f64) as usize;
-            tell(observer, &Event::Progress { done, total: self.total }, self)?;
+            notify(observer, &Event::Progress { done, total: self.total }, self)?;
             let range = start..(start + group).min(samples);
             let values = sampler.draw(x, range.clone())?;
             if values.dim() != (x.nrows() * sampler.outputs(), range.len()) {
@@ -241,7 +241,7 @@ impl Block<'_> {
         }
         self.store.write_encoded(&self.bytes)?;
         self.done += x.nrows();
-        tell(observer, &Event::Progress { done: self.done, total: self.total }, self)
+        notify(observer, &Event::Progress { done: self.done, total: self.total }, self)
     }
 
     /// Encodes the values of the samples from number `first` into the rows of the block.
@@ -271,13 +271,17 @@ impl Block<'_> {
     }
 }
 
-/// Tells the observer, and ends the work if it wants that.
-fn tell(observer: &mut dyn Observer, event: &Event<'_>, block: &Block<'_>) -> Result<()> {
+/// Notifies the observer, and ends the work if it wants that.
+fn notify(
+    observer: &mut dyn Observer,
+    event: &Event<'_>,
+    stream: &FeatureStream<'_>,
+) -> Result<()> {
     match observer.observe(event) {
-        Control::Stop if block.done < block.total => Err(Error::SamplingInterrupted {
-            done: block.done,
-            total: block.total,
-            path: block.store.path().to_path_buf(),
+        Control::Stop if stream.done < stream.total => Err(Error::SamplingInterrupted {
+            done: stream.done,
+            total: stream.total,
+            path: stream.store.path().to_path_buf(),
         }),
         _ => Ok(()),
     }

@@ -23,7 +23,7 @@ impl fmt::Debug for Basis {
 }
 
 impl Basis {
-    /// d.
+    /// d, the number of coordinates of a point.
     pub(super) fn inputs(&self) -> usize {
         match self {
             Basis::Model(model) => model.info().n_features,
@@ -31,7 +31,7 @@ impl Basis {
         }
     }
 
-    /// k of them, descending.
+    /// The k eigenvalues, descending.
     pub(super) fn eigenvalues(&self) -> &[f64] {
         match self {
             Basis::Model(model) => model.eigenvalues(),
@@ -57,7 +57,7 @@ impl Basis {
         Err(Error::Numerical { what: "mean of κ(x, x)".into(), message })
     }
 
-    /// ψ(x), n × k.
+    /// The eigenfunctions ψ(x), n × k.
     pub(super) fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64> {
         match self {
             Basis::Model(model) => model.eigenfunctions(x),
@@ -65,7 +65,7 @@ impl Basis {
         }
     }
 
-    /// ∇ψ(x), n·d × k, the d coordinates of a point in consecutive rows.
+    /// Their gradients ∇ψ(x), n·d × k, the d coordinates of a point in consecutive rows.
     pub(super) fn gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
         match self {
             Basis::Model(model) => model.eigenfunction_gradients(x),

@@ -55,7 +55,7 @@ mod tests;
 pub use terms::Terms;
 
 use basis::Basis;
-use sums::Sums;
+use sums::SteinSums;
 
 /// Parts that the samples are divided into to choose the number of terms.
 const FOLDS: usize = 5;
@@ -63,9 +63,9 @@ const FOLDS: usize = 5;
 /// How a [`SpectralStein`] estimator is fitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SteinOptions {
-    /// J.
+    /// J, the number of eigenfunctions in the estimate.
     pub terms: Terms,
-    /// The most eigenfunctions that the non-parametric estimator looks at; the parametric one has
+    /// The most eigenfunctions that the non-parametric estimator computes; the parametric one has
     /// those of its model.
     pub components: usize,
     /// Seed of the division into held-out parts.
@@ -84,7 +84,7 @@ impl Default for SteinOptions {
 pub struct SteinRecord {
     /// Name of the samples.
     pub data: String,
-    /// N.
+    /// N, the number of samples.
     pub points: usize,
     /// k, the eigenfunctions there are.
     pub components: usize,
@@ -130,7 +130,7 @@ impl SpectralStein {
         let none = samples.rows(&[])?;
         kernel.gradient(none.view(), none.view(), Mat64::zeros((0, 0)).view_mut())?;
         let basis = fit(&all)?;
-        let total = Sums::of(&basis, samples, &all, false)?;
+        let total = SteinSums::of(&basis, samples, &all, false)?;
         let mut losses: Option<Vec<f64>> = None;
         if options.terms == Terms::Auto {
             let folds = terms::folds(n, options.seed)?;
@@ -138,8 +138,8 @@ impl SpectralStein {
                 let rest = folds.iter().enumerate().filter(|(other, _)| *other != f);
                 let rest: Vec<usize> = rest.flat_map(|(_, part)| part).copied().collect();
                 let basis = fit(&rest)?;
-                let train = Sums::of(&basis, samples, &rest, false)?;
-                let held_out = Sums::of(&basis, samples, fold, true)?;
+                let train = SteinSums::of(&basis, samples, &rest, false)?;
+                let held_out = SteinSums::of(&basis, samples, fold, true)?;
                 terms::add(&mut losses, held_out.losses(train.coefficients().view()));
             }
         }
@@ -187,9 +187,9 @@ impl SpectralStein {
             Terms::Auto => terms::folds(n, options.seed)?,
             _ => vec![(0..n).collect()],
         };
-        let parts = folds.iter().map(|fold| Sums::of(&basis, samples, fold, true));
-        let parts: Vec<Sums> = parts.collect::<Result<_>>()?;
-        let mut total = Sums::empty(&basis);
+        let parts = folds.iter().map(|fold| SteinSums::of(&basis, samples, fold, true));
+        let parts: Vec<SteinSums> = parts.collect::<Result<_>>()?;
+        let mut total = SteinSums::empty(&basis);
         parts.iter().for_each(|part| total.add(part));
         let mut losses = None;
         if options.terms == Terms::Auto {
@@ -245,17 +245,17 @@ impl SpectralStein {
     /// As [`score`](SpectralStein::score); [`Error::Shape`] for no points.
     pub fn hyvarinen_loss(&self, points: &Dataset) -> Result<f64> {
         let all: Vec<usize> = (0..points.len()).collect();
-        let sums = Sums::of(&self.basis, points, &all, true)?;
+        let sums = SteinSums::of(&self.basis, points, &all, true)?;
         let losses = sums.losses(self.coefficients.view());
         Ok(losses.last().copied().unwrap_or(f64::NAN) / points.len() as f64)
     }
 
-    /// d.
+    /// d, the number of coordinates of a point.
     pub fn dimensions(&self) -> usize {
         self.basis.inputs()
     }
 
-    /// J, the number of eigenfunctions used.
+    /// J, the number of eigenfunctions in the estimate.
     pub fn terms(&self) -> usize {
         self.record.terms
     }

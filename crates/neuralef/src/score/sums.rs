@@ -15,7 +15,7 @@ const ROWS: usize = 1024;
 
 /// Σ over samples of ∇ψ and ψψᵀ.
 #[derive(Debug, Clone)]
-pub(super) struct Sums {
+pub(super) struct SteinSums {
     count: usize,
     /// Σ ∂ψ_j/∂x_c, d × k.
     gradients: Mat64,
@@ -23,21 +23,21 @@ pub(super) struct Sums {
     squares: Mat64,
 }
 
-impl Sums {
+impl SteinSums {
     pub(super) fn empty(basis: &Basis) -> Self {
         let (d, k) = (basis.inputs(), basis.eigenvalues().len());
-        Sums { count: 0, gradients: Mat64::zeros((d, k)), squares: Mat64::zeros((k, k)) }
+        SteinSums { count: 0, gradients: Mat64::zeros((d, k)), squares: Mat64::zeros((k, k)) }
     }
 
-    /// Over `rows` of the samples, in blocks of a size that depends on d and k alone; with ψψᵀ if
-    /// losses are `wanted`.
+    /// Over `rows` of the samples, in blocks of a size that depends on d and k alone; with ψψᵀ
+    /// if losses are to follow.
     pub(super) fn of(
         basis: &Basis,
         samples: &Dataset,
         rows: &[usize],
-        wanted: bool,
+        with_losses: bool,
     ) -> Result<Self> {
-        let mut sums = Sums::empty(basis);
+        let mut sums = SteinSums::empty(basis);
         let (d, k) = sums.gradients.dim();
         let size = (NUMBERS / (d * k).max(1)).clamp(1, ROWS);
         for rows in rows.chunks(size) {
@@ -46,7 +46,7 @@ impl Sums {
             for point in gradients.axis_chunks_iter(Axis(0), d) {
                 sums.gradients += &point;
             }
-            if wanted {
+            if with_losses {
                 let psi = basis.eigenfunctions(x.view())?;
                 sums.squares += &tr_matmul_f64(psi.view(), psi.view())?;
             }
@@ -55,15 +55,15 @@ impl Sums {
         Ok(sums)
     }
 
-    pub(super) fn add(&mut self, other: &Sums) {
+    pub(super) fn add(&mut self, other: &SteinSums) {
         self.count += other.count;
         self.gradients += &other.gradients;
         self.squares += &other.squares;
     }
 
     /// Without those of `part`, which are among them.
-    pub(super) fn without(&self, part: &Sums) -> Sums {
-        Sums {
+    pub(super) fn without(&self, part: &SteinSums) -> SteinSums {
+        SteinSums {
             count: self.count - part.count,
             gradients: &self.gradients - &part.gradients,
             squares: &self.squares - &part.squares,
@@ -102,8 +102,8 @@ impl Sums {
     }
 
     /// The same sums for the combinations ψA, A k × r, instead of ψ.
-    pub(super) fn combined(&self, a: Mat64Ref<'_>) -> Sums {
-        Sums {
+    pub(super) fn combined(&self, a: Mat64Ref<'_>) -> SteinSums {
+        SteinSums {
             count: self.count,
             gradients: self.gradients.dot(&a),
             squares: a.t().dot(&self.squares).dot(&a),

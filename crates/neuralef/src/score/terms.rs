@@ -15,7 +15,7 @@ use crate::rng::stream;
 pub enum Terms {
     /// The number with the least Hyvärinen loss on held-out samples, five parts held out in turn.
     Auto,
-    /// This many.
+    /// This number of terms.
     Exactly(usize),
     /// The fewest whose eigenvalues make up this share of their sum E κ(x, x), as 0.95 to 0.99 in
     /// the paper.
@@ -69,14 +69,14 @@ impl Terms {
                 Err(Error::parameter("terms", expected, terms))
             }
             Terms::Share(share) => {
-                let wanted = share * trace()?;
+                let target = share * trace()?;
                 let mut sum = 0.0;
-                let found = values.iter().position(|v| {
+                let reached = values.iter().position(|v| {
                     sum += v;
-                    sum >= wanted
+                    sum >= target
                 });
-                let most = sum * share / wanted;
-                found.map(|at| at + 1).ok_or_else(|| {
+                let most = sum * share / target;
+                reached.map(|at| at + 1).ok_or_else(|| {
                     let expected =
                         format!("a share up to {most:.4}, that of all {k} eigenfunctions");
                     Error::parameter("terms", expected, share)

@@ -119,8 +119,8 @@ fn functions(report: &Report, path: &Path) -> Result<()> {
                         marked: false,
                     })
                     .collect();
-                let own = trial.map(|t| t.curves.as_slice()).unwrap_or_default();
-                lines.extend(own.iter().take(FUNCTIONS).enumerate().map(|(j, y)| Line {
+                let curves = trial.map(|t| t.curves.as_slice()).unwrap_or_default();
+                lines.extend(curves.iter().take(FUNCTIONS).enumerate().map(|(j, y)| Line {
                     entry: j,
                     x: truth.x.clone(),
                     y: y.clone(),
@@ -207,10 +207,10 @@ fn measures(report: &Report, case: &str, contenders: &[&str]) -> Vec<Panel> {
     }
     if !report.reaches.is_empty() {
         let of = |(i, name): (usize, &&str)| {
-            let own = report.reaches.iter().find(|r| {
+            let reach = report.reaches.iter().find(|r| {
                 r.case == case && r.n == largest && r.contender == **name && r.seed == 0
             })?;
-            let points = own.rungs.iter().map(|(c, s)| (*s, (1.0 - c).max(FLOOR)));
+            let points = reach.rungs.iter().map(|(c, s)| (*s, (1.0 - c).max(FLOOR)));
             Some(line(i, points.collect()))
         };
         panels.push(Panel {

@@ -43,9 +43,9 @@ pub(crate) fn run(args: &CompareArgs, json: bool) -> Result<()> {
     args.csv.as_deref().map_or(Ok(()), writable)?;
     let comparison = comparison(args)?;
     let mut display = Display::new(args.progress, Interrupt::install()?);
-    let found = comparison.run(&mut display);
+    let report = comparison.run(&mut display);
     display.finish();
-    let report = found?;
+    let report = report?;
     if let Some(path) = &args.csv {
         write_csv(path, &report)?;
     }

@@ -66,8 +66,8 @@ fn columns(
     let header: Vec<&str> =
         std::iter::once("contender").chain(names.iter().map(String::as_str)).collect();
     let body = rows.iter().map(|r| {
-        let own = (0..k).map(|j| values(r).get(j).map_or_else(|| "–".into(), &show));
-        std::iter::once(r.contender.clone()).chain(own).collect::<Vec<_>>()
+        let cells = (0..k).map(|j| values(r).get(j).map_or_else(|| "–".into(), &show));
+        std::iter::once(r.contender.clone()).chain(cells).collect::<Vec<_>>()
     });
     table(&header, body).to_string()
 }
@@ -130,23 +130,23 @@ fn reaches(report: &Report) -> String {
         }
     }
     let body = keys.into_iter().map(|(case, n, contender)| {
-        let own: Vec<_> = report
+        let reaches: Vec<_> = report
             .reaches
             .iter()
             .filter(|r| (r.case.as_str(), r.n, r.contender.as_str()) == (case, n, contender))
             .collect();
-        let reached = own.iter().filter(|r| r.seconds.is_some()).count();
+        let reached = reaches.iter().filter(|r| r.seconds.is_some()).count();
         let mut seconds: Vec<f64> =
-            own.iter().map(|r| r.seconds.unwrap_or(f64::INFINITY)).collect();
+            reaches.iter().map(|r| r.seconds.unwrap_or(f64::INFINITY)).collect();
         seconds.sort_by(f64::total_cmp);
         let median = seconds.get(seconds.len().saturating_sub(1) / 2).filter(|s| s.is_finite());
-        let best = own.iter().flat_map(|r| r.rungs.iter().map(|g| g.0)).fold(0.0, f64::max);
+        let best = reaches.iter().flat_map(|r| r.rungs.iter().map(|g| g.0)).fold(0.0, f64::max);
         vec![
             case.to_string(),
             n.to_string(),
             contender.to_string(),
             median.map_or_else(|| "–".into(), |s| format!("{s:.3}")),
-            format!("{reached} of {}", own.len()),
+            format!("{reached} of {}", reaches.len()),
             format!("{best:.4}"),
         ]
     });

@@ -22,7 +22,7 @@ pub(super) const POINTS: usize = 256;
 /// Numbers of features that are held at a time, about: 256 MiB.
 const HELD: usize = 1 << 25;
 
-/// Points that are looked at together for posteriors of these coordinates, c outputs each.
+/// Points that are evaluated together for posteriors of these coordinates, c outputs each.
 pub(super) fn points_at_a_time(c: usize, curvatures: &[&dyn Curvature]) -> usize {
     let narrow = curvatures.iter().filter(|k| !k.wants_jacobian()).map(|k| k.values().len());
     (HELD / (c * narrow.max().unwrap_or(1)).max(1)).clamp(1, POINTS)
@@ -39,7 +39,7 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// C.
+    /// C, the number of outputs of a point.
     pub(super) fn outputs(&self) -> usize {
         self.network.functions() * self.network.outputs()
     }
@@ -80,7 +80,7 @@ pub(crate) trait Curvature: Send + Sync {
 }
 
 /// Sums over the points of a fit that become a [`Curvature`].
-pub(crate) trait Sums {
+pub(crate) trait CurvatureAccumulator {
     /// Whether blocks need gradients.
     fn wants_jacobian(&self) -> bool;
 
@@ -91,29 +91,29 @@ pub(crate) trait Sums {
     fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>>;
 }
 
-/// Calls `each` with the points `x` as a whole, and, if `jacobian` says so, once more for pieces of
+/// Calls `visit` with the points `x` as a whole, and, if `jacobian` says so, once more for pieces of
 /// them with their gradients: with the range of points, the block, and the seconds that gradients took.
 pub(super) fn with_jacobians(
     network: &dyn Network,
     x: MatRef<'_>,
     jacobian: bool,
-    mut each: impl FnMut(Range<usize>, &Block<'_>) -> Result<()>,
+    mut visit: impl FnMut(Range<usize>, &Block<'_>) -> Result<()>,
 ) -> Result<f64> {
-    each(0..x.nrows(), &Block { network, x, jacobian: None })?;
+    visit(0..x.nrows(), &Block { network, x, jacobian: None })?;
     if !jacobian {
         return Ok(0.0);
     }
     let c = network.functions() * network.outputs();
-    let (started, mut own) = (Instant::now(), 0.0);
+    let (started, mut visits) = (Instant::now(), 0.0);
     jacobian_blocks(network, x, |rows, jacobian| {
         let began = Instant::now();
         let points = rows.start / c..rows.end / c;
         let x = x.slice(s![points.clone(), ..]);
-        each(points, &Block { network, x, jacobian: Some(jacobian) })?;
-        own += began.elapsed().as_secs_f64();
+        visit(points, &Block { network, x, jacobian: Some(jacobian) })?;
+        visits += began.elapsed().as_secs_f64();
         Ok(())
     })?;
-    Ok(started.elapsed().as_secs_f64() - own)
+    Ok(started.elapsed().as_secs_f64() - visits)
 }
 
 /// F diag(variances) Fᵀ of each point, for features with the `c` outputs of a point in consecutive
@@ -140,14 +140,14 @@ impl Points<'_> {
     }
 
     pub(super) fn block(&self, rows: Range<usize>) -> Result<Mat> {
-        self.seen(self.data.range(rows)?)
+        self.preprocess(self.data.range(rows)?)
     }
 
     pub(super) fn rows(&self, rows: &[usize]) -> Result<Mat> {
-        self.seen(self.data.rows(rows)?)
+        self.preprocess(self.data.rows(rows)?)
     }
 
-    fn seen(&self, x: Mat) -> Result<Mat> {
+    fn preprocess(&self, x: Mat) -> Result<Mat> {
         match self.preprocessing {
             Some(p) => p.apply(x.view()),
             None => Ok(x),
@@ -155,15 +155,15 @@ impl Points<'_> {
     }
 }
 
-/// What a source is given.
+/// The network, the points and the limits that a source is fitted with.
 pub(crate) struct Task<'a> {
     pub network: &'a dyn Network,
     pub trained: &'a crate::nn::TrainedNetwork,
     pub points: Points<'a>,
-    /// C.
+    /// C, the number of outputs of a point.
     pub outputs: usize,
     pub seed: u64,
-    /// MiB.
+    /// Memory that the source may take, in MiB.
     pub memory_budget: u64,
     /// Squared norm up to which a column of a root of Λ counts for nothing.
     pub negligible: f64,
@@ -176,8 +176,8 @@ impl Task<'_> {
     }
 }
 
-/// Tells the observer, and ends the work if it wants that.
-pub(super) fn tell(observer: &mut dyn Observer, event: &Event<'_>) -> Result<()> {
+/// Notifies the observer, and ends the work if it wants that.
+pub(super) fn notify(observer: &mut dyn Observer, event: &Event<'_>) -> Result<()> {
     match observer.observe(event) {
         Control::Stop => Err(Error::Interrupted { step: 0, checkpoint: None }),
         Control::Continue => Ok(()),
@@ -186,7 +186,7 @@ pub(super) fn tell(observer: &mut dyn Observer, event: &Event<'_>) -> Result<()>
 
 /// k features of points, n·C × k: what a posterior in few coordinates is made in.
 pub(super) trait FeatureSpace: Send + Sync {
-    /// k.
+    /// k, the number of features.
     fn width(&self) -> usize;
 
     /// Whether blocks need gradients.
@@ -194,12 +194,12 @@ pub(super) trait FeatureSpace: Send + Sync {
         false
     }
 
-    /// F, n·C × k.
-    fn at(&self, block: &Block<'_>) -> Result<Mat64>;
+    /// F, n·C × k with rows (point, output).
+    fn features(&self, block: &Block<'_>) -> Result<Mat64>;
 
     /// FQ for Q of k × p.
     fn rotated(&self, block: &Block<'_>, rotation: Mat64Ref<'_>) -> Result<Mat64> {
-        matmul_f64(self.at(block)?.view(), rotation)
+        matmul_f64(self.features(block)?.view(), rotation)
     }
 
     /// Stores it in a model file.
@@ -207,60 +207,60 @@ pub(super) trait FeatureSpace: Send + Sync {
 }
 
 /// A matrix in k features that is decomposed: Σ FᵀΛF, or one that stands for it.
-pub(super) struct InFeatures {
+pub(super) struct LowRankCurvature {
     pub space: Box<dyn FeatureSpace>,
-    /// λ.
+    /// Eigenvalues λ, p of them.
     pub values: Vec<f64>,
     /// Eigenvectors, k × p.
     pub rotation: Mat64,
 }
 
-impl InFeatures {
+impl LowRankCurvature {
     /// Of a matrix in the features, k × k: QΛQᵀ.
     pub(super) fn of(space: Box<dyn FeatureSpace>, matrix: Mat64Ref<'_>) -> Result<Self> {
         let (values, rotation) = eigh(matrix)?;
         // What is below 0 is rounding.
         let values = values.into_iter().map(|v| v.max(0.0)).collect();
-        Ok(InFeatures { space, values, rotation })
+        Ok(LowRankCurvature { space, values, rotation })
     }
 
     pub(super) fn load(space: Box<dyn FeatureSpace>, archive: &Archive) -> Result<Self> {
         let values = archive.f64_vector("curvature.values")?;
         let rotation = archive.f64_matrix("curvature.rotation", (space.width(), values.len()))?;
-        Ok(InFeatures { space, values, rotation })
+        Ok(LowRankCurvature { space, values, rotation })
     }
 }
 
 /// Σ over points of FᵀΛF = QΛQᵀ, k × k, in double precision. O(n C k (C + k) + k³).
-pub(super) struct GaussNewton {
+pub(super) struct GaussNewtonAccumulator {
     space: Box<dyn FeatureSpace>,
     sum: Mat64,
 }
 
-impl GaussNewton {
+impl GaussNewtonAccumulator {
     pub(super) fn of(space: Box<dyn FeatureSpace>) -> Box<Self> {
         let sum = Mat64::zeros((space.width(), space.width()));
-        Box::new(GaussNewton { space, sum })
+        Box::new(GaussNewtonAccumulator { space, sum })
     }
 }
 
-impl Sums for GaussNewton {
+impl CurvatureAccumulator for GaussNewtonAccumulator {
     fn wants_jacobian(&self) -> bool {
         self.space.wants_jacobian()
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
-        let features = weighted(self.space.at(block)?.view(), roots);
+        let features = weighted(self.space.features(block)?.view(), roots);
         self.sum += &tr_matmul_f64(features.view(), features.view())?;
         Ok(())
     }
 
     fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
-        Ok(Box::new(InFeatures::of(self.space, self.sum.view())?))
+        Ok(Box::new(LowRankCurvature::of(self.space, self.sum.view())?))
     }
 }
 
-impl Curvature for InFeatures {
+impl Curvature for LowRankCurvature {
     fn values(&self) -> &[f64] {
         &self.values
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ndarray::s;
 use rayon::prelude::*;
 
-use super::curvature::{Block, Curvature, Sums, Task};
-use super::likelihood::without;
+use super::curvature::{Block, Curvature, CurvatureAccumulator, Task};
+use super::full::{FullCurvature, WIDTH};
+use super::likelihood::without_negligible_columns;
 use super::source::Source;
-use super::wide::{InParameters, WIDTH};
 use crate::error::Result;
 use crate::matrix::Mat64;
 use crate::nn::{Network, expect_one};
@@ -32,36 +32,41 @@ impl Source for Diag {
         "diag".into()
     }
 
-    fn is_wide(&self) -> bool {
+    fn spans_all_parameters(&self) -> bool {
         true
     }
 
-    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        _: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
         let values = vec![0.0; expect_one(task.network)?];
-        Ok(Box::new(Squares { values, negligible: task.negligible }))
+        Ok(Box::new(DiagonalAccumulator { values, negligible: task.negligible }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
         let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
-        Ok(Box::new(InParameters { layers: Vec::new(), values }))
+        Ok(Box::new(FullCurvature { layers: Vec::new(), values }))
     }
 }
 
 /// Σ (LᵀJ)², for each parameter.
-struct Squares {
+struct DiagonalAccumulator {
     values: Vec<f64>,
     /// Columns of roots that are left out.
     negligible: f64,
 }
 
-impl Sums for Squares {
+impl CurvatureAccumulator for DiagonalAccumulator {
     fn wants_jacobian(&self) -> bool {
         true
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
         let (c, jacobian) = (block.outputs(), block.jacobian()?);
-        let roots: Vec<Mat64> = roots.iter().map(|root| without(root, self.negligible)).collect();
+        let roots: Vec<Mat64> =
+            roots.iter().map(|root| without_negligible_columns(root, self.negligible)).collect();
         self.values.par_chunks_mut(WIDTH).enumerate().for_each(|(number, sums)| {
             let columns = number * WIDTH..number * WIDTH + sums.len();
             let mut pulled = vec![0.0; sums.len()];
@@ -82,6 +87,6 @@ impl Sums for Squares {
     }
 
     fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
-        Ok(Box::new(InParameters { layers: Vec::new(), values: self.values }))
+        Ok(Box::new(FullCurvature { layers: Vec::new(), values: self.values }))
     }
 }

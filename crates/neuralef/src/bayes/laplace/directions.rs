@@ -6,7 +6,10 @@ use std::sync::Arc;
 use ndarray::s;
 use rand::Rng as _;
 
-use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task, tell};
+use super::curvature::{
+    Block, Curvature, CurvatureAccumulator, FeatureSpace, GaussNewtonAccumulator, LowRankCurvature,
+    Task, notify,
+};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::linalg::{self, eigh_bytes, top_eigh};
@@ -20,7 +23,7 @@ use crate::spec::args::{Args, Entry};
 
 /// Eigenvalues of landmarks below this share of the largest are rounding of single precision.
 const FLOOR: f64 = 1e-6;
-/// Points whose Jacobians are taken between two looks at the observer.
+/// Points whose Jacobians are taken between two notices to the observer.
 const BLOCK: usize = 32;
 
 type Parameter = (&'static str, &'static str, &'static str);
@@ -87,9 +90,9 @@ impl Ella {
         let mut output = || ((u64::from(rng.next_u32()) * c as u64) >> 32) as usize;
         let outputs: Vec<usize> = (0..m).map(|_| output()).collect();
         let mut rows = Mat::zeros((m, width));
-        tell(observer, &Event::Phase { name: "landmarks" })?;
+        notify(observer, &Event::Phase { name: "landmarks" })?;
         for start in (0..m).step_by(BLOCK) {
-            tell(observer, &Event::Progress { done: start, total: m })?;
+            notify(observer, &Event::Progress { done: start, total: m })?;
             let block = start..(start + BLOCK).min(m);
             let x = task.points.rows(&chosen[block])?;
             jacobian_blocks(task.network, x.view(), |range, jacobian| {
@@ -122,9 +125,13 @@ impl Source for Ella {
         format!("ella(components={}, landmarks={})", self.components, self.landmarks)
     }
 
-    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
         let v = self.directions(task, observer)?;
-        Ok(GaussNewton::of(Box::new(Directions::without_constants(v))))
+        Ok(GaussNewtonAccumulator::of(Box::new(DirectionalDerivatives::without_constants(v))))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -137,7 +144,11 @@ impl Source for Random {
         format!("random(components={})", self.components)
     }
 
-    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        _: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
         let width = expect_one(task.network)?;
         let numbers = (self.components as u64).saturating_mul(width as u64);
         task.expect_memory("random directions", numbers.saturating_mul(4))?;
@@ -150,7 +161,7 @@ impl Source for Random {
             }
             row *= scale;
         }
-        Ok(GaussNewton::of(Box::new(Directions::without_constants(v))))
+        Ok(GaussNewtonAccumulator::of(Box::new(DirectionalDerivatives::without_constants(v))))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -168,28 +179,31 @@ pub(super) fn load(
     let v = Mat::from_shape_vec((components, width), values)
         .map_err(|e| archive.fault(format!("directions: {e}")))?;
     let constants = archive.f64("directions.constants", &[components])?.to_vec();
-    Ok(Box::new(InFeatures::load(Box::new(Directions { v, constants }), archive)?))
+    Ok(Box::new(LowRankCurvature::load(
+        Box::new(DirectionalDerivatives { v, constants }),
+        archive,
+    )?))
 }
 
 /// F = J(x)Vᵀ + constants for the rows of V, k × P: the constants are those that the readout of learned
 /// eigenfunctions may have, the same for all points and outputs.
-pub(super) struct Directions {
+pub(super) struct DirectionalDerivatives {
     v: Mat,
     constants: Vec<f64>,
 }
 
-impl Directions {
+impl DirectionalDerivatives {
     pub(super) fn new(v: Mat, constants: Vec<f64>) -> Self {
-        Directions { v, constants }
+        DirectionalDerivatives { v, constants }
     }
 
     fn without_constants(v: Mat) -> Self {
         let constants = vec![0.0; v.nrows()];
-        Directions { v, constants }
+        DirectionalDerivatives { v, constants }
     }
 }
 
-impl FeatureSpace for Directions {
+impl FeatureSpace for DirectionalDerivatives {
     fn width(&self) -> usize {
         self.v.nrows()
     }
@@ -198,7 +212,7 @@ impl FeatureSpace for Directions {
         true
     }
 
-    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+    fn features(&self, block: &Block<'_>) -> Result<Mat64> {
         let rows = block.x.nrows() * block.outputs();
         let product = linalg::matmul_long_f32(block.jacobian()?, self.v.view())?;
         let constants = ndarray::ArrayView1::from(&self.constants);

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task};
-use super::directions::{self, Directions};
+use super::curvature::{
+    Block, Curvature, CurvatureAccumulator, FeatureSpace, GaussNewtonAccumulator, LowRankCurvature,
+    Task,
+};
+use super::directions::{self, DirectionalDerivatives};
 use super::source::Source;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -144,7 +147,11 @@ impl Source for NeuralEf {
         }
     }
 
-    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
         let model = self.model(task, observer)?;
         let (inputs, outputs) = (model.info().n_features, model.outputs());
         if (inputs, outputs) != (task.network.inputs(), task.outputs) {
@@ -155,8 +162,10 @@ impl Source for NeuralEf {
         // Derivatives of the same network along directions share the gradients of other sources.
         let same = model.info().spec.network.is_made_of(task.trained);
         Ok(match model.tangent_directions()?.filter(|_| same) {
-            Some((v, constants)) => GaussNewton::of(Box::new(Directions::new(v, constants))),
-            None => GaussNewton::of(Box::new(Eigenfeatures(model))),
+            Some((v, constants)) => {
+                GaussNewtonAccumulator::of(Box::new(DirectionalDerivatives::new(v, constants)))
+            }
+            None => GaussNewtonAccumulator::of(Box::new(Eigenfeatures(model))),
         })
     }
 
@@ -168,7 +177,7 @@ impl Source for NeuralEf {
         if (model.info().n_features, model.outputs()) != (network.inputs(), network.outputs()) {
             return Err(archive.fault("eigenfunctions of another network"));
         }
-        Ok(Box::new(InFeatures::load(Box::new(Eigenfeatures(model)), archive)?))
+        Ok(Box::new(LowRankCurvature::load(Box::new(Eigenfeatures(model)), archive)?))
     }
 }
 
@@ -180,7 +189,7 @@ impl FeatureSpace for Eigenfeatures {
         self.0.n_components()
     }
 
-    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+    fn features(&self, block: &Block<'_>) -> Result<Mat64> {
         Ok(self.0.transform(block.x)?.mapv(f64::from))
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Evidence<'a> {
     pub loss: f64,
     /// Number of observed numbers, n·C; for regression only.
     pub observations: f64,
-    /// ‖θ*‖².
+    /// ‖θ*‖² over the parameters that have the prior.
     pub squared_norm: f64,
     /// λ, for σ² = 1.
     pub values: &'a [f64],

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use ndarray::s;
 
-use super::curvature::{POINTS, Points, Sums, Task, tell, with_jacobians};
+use super::curvature::{CurvatureAccumulator, POINTS, Points, Task, notify, with_jacobians};
 use super::likelihood::{self, Likelihood, Targets};
-use super::source::SourceSpec;
+use super::registry::SourceSpec;
 use super::{Laplace, LaplaceInfo, LaplaceSeconds, expect_positive, seconds};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
@@ -125,47 +125,47 @@ pub fn fit_laplace(
     let mut outputs = Mat64::zeros((n, c));
     for start in (0..n).step_by(POINTS) {
         let rows = start..(start + POINTS).min(n);
-        tell(observer, &Event::Tick)?;
+        notify(observer, &Event::Tick)?;
         let f = built.forward(points.block(rows.clone())?.view(), None)?;
         outputs.slice_mut(s![rows, ..]).assign(&f.mapv(f64::from));
     }
     let forward = seconds(started);
     let loss = targets.loss(outputs.view())?;
     let negligible = likelihood::negligible(targets.likelihood(), outputs.view())?;
-    let mut sums: Vec<(Box<dyn Sums>, LaplaceSeconds)> = Vec::new();
+    let mut accumulators: Vec<(Box<dyn CurvatureAccumulator>, LaplaceSeconds)> = Vec::new();
     for spec in specs {
         let started = Instant::now();
         let LaplaceSpec { seed, memory_budget, .. } = *spec;
         let (network, trained) = (&*built, network);
         let task = Task { network, trained, points, outputs: c, seed, memory_budget, negligible };
-        let begun = spec.source.0.begin(&task, observer)?;
-        sums.push((begun, LaplaceSeconds { own: seconds(started), shared: forward }));
+        let accumulator = spec.source.0.begin(&task, observer)?;
+        accumulators.push((accumulator, LaplaceSeconds { own: seconds(started), shared: forward }));
     }
-    let jacobian = sums.iter().any(|(sums, _)| sums.wants_jacobian());
-    tell(observer, &Event::Phase { name: "curvature" })?;
+    let jacobian = accumulators.iter().any(|(accumulator, _)| accumulator.wants_jacobian());
+    notify(observer, &Event::Phase { name: "curvature" })?;
     for start in (0..n).step_by(POINTS) {
-        tell(observer, &Event::Progress { done: start, total: n })?;
+        notify(observer, &Event::Progress { done: start, total: n })?;
         let rows = start..(start + POINTS).min(n);
         let roots = targets.likelihood().roots(outputs.slice(s![rows.clone(), ..]))?;
         let x = points.block(rows)?;
         let shared = with_jacobians(&*built, x.view(), jacobian, |points, block| {
-            for (sums, spent) in &mut sums {
-                if sums.wants_jacobian() == block.jacobian.is_some() {
+            for (accumulator, spent) in &mut accumulators {
+                if accumulator.wants_jacobian() == block.jacobian.is_some() {
                     let started = Instant::now();
-                    sums.add(block, &roots[points.clone()])?;
+                    accumulator.add(block, &roots[points.clone()])?;
                     spent.own += seconds(started);
                 }
             }
             Ok(())
         })?;
-        for (sums, spent) in &mut sums {
-            spent.shared += if sums.wants_jacobian() { shared } else { 0.0 };
+        for (accumulator, spent) in &mut accumulators {
+            spent.shared += if accumulator.wants_jacobian() { shared } else { 0.0 };
         }
     }
     let mut fitted = Vec::new();
-    for (spec, (sums, mut spent)) in specs.iter().zip(sums) {
+    for (spec, (accumulator, mut spent)) in specs.iter().zip(accumulators) {
         let started = Instant::now();
-        let curvature = sums.finish(n)?;
+        let curvature = accumulator.finish(n)?;
         let info = LaplaceInfo {
             network: network.to_string(),
             source: spec.source.clone(),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::curvature::{Block, Curvature, Sums, Task};
-use super::likelihood::without;
+use super::curvature::{Block, Curvature, CurvatureAccumulator, Task};
+use super::full::{FullCurvature, KroneckerFactors};
+use super::likelihood::without_negligible_columns;
 use super::source::Source;
-use super::wide::{InParameters, Layer};
 use crate::error::Result;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
@@ -34,11 +34,15 @@ impl Source for Kfac {
         "kfac".into()
     }
 
-    fn is_wide(&self) -> bool {
+    fn spans_all_parameters(&self) -> bool {
         true
     }
 
-    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        _: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
         let width = expect_one(task.network)?;
         let layers = task.network.weight_layers()?;
         let squared = |size: usize| (size as u64).saturating_mul(size as u64);
@@ -46,7 +50,11 @@ impl Source for Kfac {
         let numbers = numbers.fold(0u64, u64::saturating_add);
         task.expect_memory("factors of all layers", numbers.saturating_mul(8 * COPIES))?;
         let negligible = task.negligible;
-        Ok(Box::new(Moments { layers: Vec::new(), squares: vec![0.0; width], negligible }))
+        Ok(Box::new(KroneckerAccumulator {
+            layers: Vec::new(),
+            squares: vec![0.0; width],
+            negligible,
+        }))
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
@@ -60,9 +68,9 @@ impl Source for Kfac {
                     .map_err(|e| archive.fault(format!("{name}: {e}")))
             };
             let (left, right) = (matrix("left", place.rows())?, matrix("right", place.outputs)?);
-            layers.push(Layer { place, left, right });
+            layers.push(KroneckerFactors { place, left, right });
         }
-        Ok(Box::new(InParameters { layers, values }))
+        Ok(Box::new(FullCurvature { layers, values }))
     }
 }
 
@@ -70,27 +78,28 @@ impl Source for Kfac {
 /// Σ aaᵀ ⊗ Σ ggᵀ/(n T), as if positions were independent (Grosse & Martens 2016), g with the root of Λ
 /// pulled back. Exact for one point and one position. Scales and shifts of normalisation have their
 /// diagonal.
-struct Moments {
+struct KroneckerAccumulator {
     layers: Vec<LayerMoments>,
     /// Of derivatives by parameters of other layers.
     squares: Vec<f64>,
     negligible: f64,
 }
 
-impl Sums for Moments {
+impl CurvatureAccumulator for KroneckerAccumulator {
     fn wants_jacobian(&self) -> bool {
         false
     }
 
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
         // A column of a root costs a backward pass.
-        let roots: Vec<Mat64> = roots.iter().map(|root| without(root, self.negligible)).collect();
-        let found = block.network.layer_moments(block.x, &roots, &mut self.squares)?;
+        let roots: Vec<Mat64> =
+            roots.iter().map(|root| without_negligible_columns(root, self.negligible)).collect();
+        let moments = block.network.layer_moments(block.x, &roots, &mut self.squares)?;
         if self.layers.is_empty() {
-            self.layers = found;
+            self.layers = moments;
             return Ok(());
         }
-        self.layers.iter_mut().zip(&found).for_each(|(sum, found)| sum.add(found));
+        self.layers.iter_mut().zip(&moments).for_each(|(sum, moments)| sum.add(moments));
         Ok(())
     }
 
@@ -102,11 +111,11 @@ impl Sums for Moments {
             let (g, right) = eigh(g.view())?;
             let (left, right) = (left.mapv(|v| v as f32), right.mapv(|v| v as f32));
             let product = |(i, j): (usize, usize)| a[i].max(0.0) * g[j].max(0.0);
-            let own = Mat64::from_shape_fn((place.rows(), place.outputs), product);
+            let products = Mat64::from_shape_fn((place.rows(), place.outputs), product);
             let places = place.weight.clone().chain(place.bias.clone());
-            places.zip(&own).for_each(|(at, value)| values[at] = *value);
-            layers.push(Layer { place, left, right });
+            places.zip(&products).for_each(|(at, value)| values[at] = *value);
+            layers.push(KroneckerFactors { place, left, right });
         }
-        Ok(Box::new(InParameters { layers, values }))
+        Ok(Box::new(FullCurvature { layers, values }))
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Axis, s};
 
-use super::curvature::{Block, Curvature, FeatureSpace, InFeatures, Sums, Task};
+use super::curvature::{
+    Block, Curvature, CurvatureAccumulator, FeatureSpace, LowRankCurvature, Task,
+};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::linalg::{eigh, eigh_bytes, matmul_f64, tr_matmul_f64};
@@ -70,8 +72,12 @@ impl Source for LastLayer {
         })
     }
 
-    fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
-        let space = Box::new(Hidden::of(task.network)?);
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        _: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>> {
+        let space = Box::new(LastLayerFeatures::of(task.network)?);
         let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
         let width = space.width();
         let matrix = 8 * (width as u64).saturating_mul(width as u64);
@@ -84,18 +90,20 @@ impl Source for LastLayer {
         Ok(match self.structure {
             Structure::Full => {
                 let sum = Mat64::zeros((width, width));
-                Box::new(Whole { space, sum })
+                Box::new(FullLastLayer { space, sum })
             }
             Structure::Kronecker => {
                 let (inputs, outputs) = (Mat64::zeros((h, h)), Mat64::zeros((c, c)));
-                Box::new(Products { space, inputs, outputs })
+                Box::new(KroneckerLastLayer { space, inputs, outputs })
             }
-            Structure::Diagonal => Box::new(Squares { space, sums: Mat64::zeros((c, p)) }),
+            Structure::Diagonal => {
+                Box::new(DiagonalLastLayer { space, sums: Mat64::zeros((c, p)) })
+            }
         })
     }
 
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
-        Ok(Box::new(InFeatures::load(Box::new(Hidden::of(network)?), archive)?))
+        Ok(Box::new(LowRankCurvature::load(Box::new(LastLayerFeatures::of(network)?), archive)?))
     }
 }
 
@@ -125,17 +133,17 @@ fn last_layer(network: &dyn Network) -> Result<(std::ops::Range<usize>, bool)> {
 }
 
 /// F = I ⊗ (h, 1): column o·(p + 1) + i is weight i of output o, i = p its bias.
-struct Hidden {
+struct LastLayerFeatures {
     outputs: usize,
     hidden: usize,
     bias: bool,
 }
 
-impl Hidden {
+impl LastLayerFeatures {
     fn of(network: &dyn Network) -> Result<Self> {
         let (_, bias) = last_layer(network)?;
         let outputs = network.functions() * network.outputs();
-        Ok(Hidden { outputs, hidden: network.hidden_width(), bias })
+        Ok(LastLayerFeatures { outputs, hidden: network.hidden_width(), bias })
     }
 
     /// Coordinates of one output.
@@ -152,12 +160,12 @@ impl Hidden {
     }
 }
 
-impl FeatureSpace for Hidden {
+impl FeatureSpace for LastLayerFeatures {
     fn width(&self) -> usize {
         self.outputs * self.of_one()
     }
 
-    fn at(&self, block: &Block<'_>) -> Result<Mat64> {
+    fn features(&self, block: &Block<'_>) -> Result<Mat64> {
         let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
         let mut out = Mat64::zeros((values.nrows() * c, c * p));
         for (i, row) in values.rows().into_iter().enumerate() {
@@ -173,8 +181,8 @@ impl FeatureSpace for Hidden {
         let (values, c, p) = (self.values(block)?, self.outputs, self.of_one());
         let mut out = Mat64::zeros((values.nrows() * c, rotation.ncols()));
         for o in 0..c {
-            let found = matmul_f64(values.view(), rotation.slice(s![o * p..(o + 1) * p, ..]))?;
-            out.slice_mut(s![o..;c, ..]).assign(&found);
+            let rows = matmul_f64(values.view(), rotation.slice(s![o * p..(o + 1) * p, ..]))?;
+            out.slice_mut(s![o..;c, ..]).assign(&rows);
         }
         Ok(out)
     }
@@ -186,12 +194,12 @@ impl FeatureSpace for Hidden {
 
 /// The whole matrix, Σ Λ ⊗ (h, 1)(h, 1)ᵀ, block by block: O(n C² (p + 1)²), C² times less than by
 /// features.
-struct Whole {
-    space: Box<Hidden>,
+struct FullLastLayer {
+    space: Box<LastLayerFeatures>,
     sum: Mat64,
 }
 
-impl Sums for Whole {
+impl CurvatureAccumulator for FullLastLayer {
     fn wants_jacobian(&self) -> bool {
         false
     }
@@ -202,36 +210,36 @@ impl Sums for Whole {
             for b in 0..=a {
                 let lambda = roots.iter().map(|root| root.row(a).dot(&root.row(b)));
                 let lambda = Array1::from_iter(lambda).insert_axis(Axis(1));
-                let found = tr_matmul_f64(values.view(), (&values * &lambda).view())?;
+                let product = tr_matmul_f64(values.view(), (&values * &lambda).view())?;
                 let mut to = self.sum.slice_mut(s![a * p..(a + 1) * p, b * p..(b + 1) * p]);
-                to += &found;
+                to += &product;
             }
         }
         Ok(())
     }
 
     fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
-        let Whole { space, mut sum } = *self;
+        let FullLastLayer { space, mut sum } = *self;
         for row in 0..sum.nrows() {
             for column in 0..row {
                 sum[[column, row]] = sum[[row, column]];
             }
         }
-        Ok(Box::new(InFeatures::of(space, sum.view())?))
+        Ok(Box::new(LowRankCurvature::of(space, sum.view())?))
     }
 }
 
 /// Products in place of the blocks of weights and of biases (Ritter, Botev & Barber 2018): for weights
 /// (Σ hhᵀ/n) ⊗ ΣΛ, for biases ΣΛ, nothing between them.
-struct Products {
-    space: Box<Hidden>,
-    /// Σ hhᵀ.
+struct KroneckerLastLayer {
+    space: Box<LastLayerFeatures>,
+    /// Second moments of hidden features, Σ hhᵀ.
     inputs: Mat64,
-    /// ΣΛ.
+    /// Curvatures of the loss by outputs, ΣΛ.
     outputs: Mat64,
 }
 
-impl Sums for Products {
+impl CurvatureAccumulator for KroneckerLastLayer {
     fn wants_jacobian(&self) -> bool {
         false
     }
@@ -245,7 +253,7 @@ impl Sums for Products {
     }
 
     fn finish(self: Box<Self>, points: usize) -> Result<Box<dyn Curvature>> {
-        let Products { space, inputs, outputs } = *self;
+        let KroneckerLastLayer { space, inputs, outputs } = *self;
         let (c, p, h) = (space.outputs, space.of_one(), space.hidden);
         let (a, u) = eigh((inputs / points as f64).view())?;
         let (b, v) = eigh(outputs.view())?;
@@ -263,17 +271,17 @@ impl Sums for Products {
                 }
             }
         }
-        Ok(Box::new(InFeatures { space, values, rotation }))
+        Ok(Box::new(LowRankCurvature { space, values, rotation }))
     }
 }
 
 /// The diagonal of the matrix, output by output.
-struct Squares {
-    space: Box<Hidden>,
+struct DiagonalLastLayer {
+    space: Box<LastLayerFeatures>,
     sums: Mat64,
 }
 
-impl Sums for Squares {
+impl CurvatureAccumulator for DiagonalLastLayer {
     fn wants_jacobian(&self) -> bool {
         false
     }
@@ -291,6 +299,6 @@ impl Sums for Squares {
 
     fn finish(self: Box<Self>, _: usize) -> Result<Box<dyn Curvature>> {
         let (values, rotation) = (self.sums.iter().copied().collect(), Mat64::eye(self.sums.len()));
-        Ok(Box::new(InFeatures { space: self.space, values, rotation }))
+        Ok(Box::new(LowRankCurvature { space: self.space, values, rotation }))
     }
 }

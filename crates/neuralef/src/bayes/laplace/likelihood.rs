@@ -24,12 +24,12 @@ pub enum Likelihood {
 pub enum Targets {
     /// Numbers of classes, n.
     Labels(Vec<usize>),
-    /// n × C.
+    /// Real numbers, n × C.
     Values(Mat64),
 }
 
 impl Targets {
-    /// n.
+    /// n, the number of points.
     pub fn len(&self) -> usize {
         match self {
             Targets::Labels(labels) => labels.len(),
@@ -152,7 +152,7 @@ pub(super) fn negligible(likelihood: Likelihood, f: Mat64Ref<'_>) -> Result<f64>
 }
 
 /// The columns of a root that are not negligible.
-pub(super) fn without(root: &Mat64, negligible: f64) -> Mat64 {
+pub(super) fn without_negligible_columns(root: &Mat64, negligible: f64) -> Mat64 {
     let large: Vec<usize> =
         (0..root.ncols()).filter(|i| root.column(*i).dot(&root.column(*i)) > negligible).collect();
     root.select(Axis(1), &large)

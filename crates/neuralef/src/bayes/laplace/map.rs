@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::Array3;
 
-use super::curvature::{Block, Curvature, Sums, Task};
+use super::curvature::{Block, Curvature, CurvatureAccumulator, Task};
 use super::source::Source;
 use crate::error::Result;
 use crate::matrix::Mat64;
@@ -29,7 +29,7 @@ impl Source for Map {
         "map".into()
     }
 
-    fn begin(&self, _: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
+    fn begin(&self, _: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn CurvatureAccumulator>> {
         Ok(Box::new(Map))
     }
 
@@ -38,7 +38,7 @@ impl Source for Map {
     }
 }
 
-impl Sums for Map {
+impl CurvatureAccumulator for Map {
     fn wants_jacobian(&self) -> bool {
         false
     }

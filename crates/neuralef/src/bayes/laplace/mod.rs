@@ -43,7 +43,7 @@ use std::time::Instant;
 use ndarray::{Array3, Axis, s};
 use serde::{Deserialize, Serialize};
 
-use super::predictive::Outputs;
+use super::predictive::GaussianOutputs;
 use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::linalg::expect_finite_f32;
@@ -57,23 +57,24 @@ mod eigenfunctions;
 mod evidence;
 mod file;
 mod fit;
+mod full;
 mod kronecker;
 mod last_layer;
 mod likelihood;
 mod map;
+mod registry;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tune;
-mod wide;
 
 use curvature::{Block, Curvature, covariances, points_at_a_time, with_jacobians};
 use evidence::Evidence;
 
 pub use fit::{LaplaceSpec, fit_laplace};
 pub use likelihood::{Likelihood, Targets};
-pub(crate) use source::SOURCES;
-pub use source::SourceSpec;
+pub(crate) use registry::SOURCES;
+pub use registry::SourceSpec;
 pub use tune::{Criterion, Tuning};
 
 /// What is known about a fitted posterior, apart from its tensors.
@@ -88,7 +89,7 @@ pub struct LaplaceInfo {
     pub likelihood: Likelihood,
     /// d, columns of the data.
     pub n_features: usize,
-    /// C.
+    /// C, the number of outputs of the network.
     pub outputs: usize,
     /// Name of the data, and n.
     pub data: String,
@@ -98,9 +99,9 @@ pub struct LaplaceInfo {
     pub loss: f64,
     /// ‖θ*‖² over the parameters that have the prior.
     pub squared_norm: f64,
-    /// δ.
+    /// δ, the precision of the prior of parameters.
     pub prior_precision: f64,
-    /// T for classes, σ² for real targets.
+    /// The temperature T for classes, the variance of the noise σ² for real targets.
     pub scale: f64,
     /// Seed of the source.
     pub seed: u64,
@@ -120,14 +121,14 @@ pub struct Laplace {
 /// Outputs and features of points, kept so that other prior precisions cost next to nothing.
 #[derive(Debug, Clone)]
 pub struct PointFeatures {
-    /// f, n × C.
+    /// The outputs of the network f, n × C.
     mean: Mat64,
     /// F in the coordinates of the posterior, n·C × p.
     features: Mat64,
 }
 
 impl PointFeatures {
-    /// f, n × C.
+    /// The outputs of the network f, n × C.
     pub fn mean(&self) -> Mat64Ref<'_> {
         self.mean.view()
     }
@@ -147,13 +148,13 @@ impl PointFeatures {
     }
 }
 
-/// Goes through the points `x` (n × d) for several posteriors of one network: calls `each` with the
+/// Goes through the points `x` (n × d) for several posteriors of one network: calls `visit` with the
 /// number of a posterior, a range of points and the block of them. Returns the outputs of the network,
 /// n × C, and the time of each posterior.
 fn pass(
     posteriors: &[&Laplace],
     x: MatRef<'_>,
-    mut each: impl FnMut(usize, Range<usize>, &Block<'_>) -> Result<()>,
+    mut visit: impl FnMut(usize, Range<usize>, &Block<'_>) -> Result<()>,
 ) -> Result<(Mat64, Vec<LaplaceSeconds>)> {
     let Some(first) = posteriors.first() else { return Ok((Mat64::zeros((0, 0)), Vec::new())) };
     for other in posteriors {
@@ -171,7 +172,7 @@ fn pass(
     let points = points_at_a_time(first.info.outputs, &curvatures);
     for (start, x) in (0..).step_by(points).zip(x.axis_chunks_iter(Axis(0), points)) {
         let started = Instant::now();
-        let x = first.seen(x)?;
+        let x = first.preprocess(x)?;
         let f = first.network.forward(x.view(), None)?;
         mean.slice_mut(s![start..start + x.nrows(), ..]).assign(&f.mapv(f64::from));
         let forward = seconds(started);
@@ -180,7 +181,7 @@ fn pass(
             let points = start + rows.start..start + rows.end;
             for i in (0..wants.len()).filter(|i| wants[*i] == block.jacobian.is_some()) {
                 let started = Instant::now();
-                each(i, points.clone(), block)?;
+                visit(i, points.clone(), block)?;
                 spent[i].own += seconds(started);
             }
             Ok(())
@@ -229,12 +230,12 @@ impl Laplace {
         &self.info
     }
 
-    /// δ.
+    /// δ, the precision of the prior of parameters.
     pub fn prior_precision(&self) -> f64 {
         self.info.prior_precision
     }
 
-    /// T; 1 for targets that are real numbers.
+    /// T, the temperature; 1 for targets that are real numbers.
     pub fn temperature(&self) -> f64 {
         match self.info.likelihood {
             Likelihood::Classification => self.info.scale,
@@ -242,7 +243,7 @@ impl Laplace {
         }
     }
 
-    /// σ²; none for targets that are classes.
+    /// σ², the variance of the noise of targets; none for targets that are classes.
     pub fn noise_variance(&self) -> Option<f64> {
         (self.info.likelihood == Likelihood::Regression).then_some(self.info.scale)
     }
@@ -253,7 +254,7 @@ impl Laplace {
         self.curvature.values()
     }
 
-    /// Another δ.
+    /// Sets the prior precision δ.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless positive and finite.
@@ -263,7 +264,7 @@ impl Laplace {
         Ok(())
     }
 
-    /// Another T, or σ² for targets that are real numbers.
+    /// Sets the temperature T, or the variance of the noise σ² for targets that are real numbers.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless positive and finite.
@@ -338,7 +339,7 @@ impl Laplace {
         self.curvature.values().iter().map(|v| 1.0 / (v / scale + delta)).collect()
     }
 
-    fn seen(&self, x: MatRef<'_>) -> Result<Mat> {
+    fn preprocess(&self, x: MatRef<'_>) -> Result<Mat> {
         expect_columns("x", x, self.info.n_features)?;
         expect_finite_f32("x", x)?;
         self.preprocessing.as_ref().map_or_else(|| Ok(x.to_owned()), |p| p.apply(x))
@@ -354,7 +355,7 @@ impl Laplace {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NonFinite`].
-    pub fn outputs(&self, x: MatRef<'_>) -> Result<Outputs> {
+    pub fn outputs(&self, x: MatRef<'_>) -> Result<GaussianOutputs> {
         Ok(Laplace::outputs_of_all(&[self], x)?.swap_remove(0).0)
     }
 
@@ -366,21 +367,22 @@ impl Laplace {
     pub fn outputs_of_all(
         posteriors: &[&Laplace],
         x: MatRef<'_>,
-    ) -> Result<Vec<(Outputs, LaplaceSeconds)>> {
+    ) -> Result<Vec<(GaussianOutputs, LaplaceSeconds)>> {
         let (n, c) = (x.nrows(), posteriors.first().map_or(1, |p| p.info.outputs));
         let mut all = vec![Array3::zeros((n, c, c)); posteriors.len()];
         let variances: Vec<Vec<f64>> =
             posteriors.iter().map(|p| p.variances(p.info.prior_precision, p.info.scale)).collect();
         let (mean, seconds) = pass(posteriors, x, |i, points, block| {
-            let found = posteriors[i].curvature.covariance(block, &variances[i])?;
-            all[i].slice_mut(s![points, .., ..]).assign(&found);
+            let covariance = posteriors[i].curvature.covariance(block, &variances[i])?;
+            all[i].slice_mut(s![points, .., ..]).assign(&covariance);
             Ok(())
         })?;
         if let Some(bad) = all.iter().flatten().find(|v| !v.is_finite()) {
             let message = format!("{bad}: curvatures and features are beyond double precision");
             return Err(Error::Numerical { what: "covariance of outputs".into(), message });
         }
-        let outputs = all.into_iter().map(|covariance| Outputs { mean: mean.clone(), covariance });
+        let outputs =
+            all.into_iter().map(|covariance| GaussianOutputs { mean: mean.clone(), covariance });
         Ok(outputs.zip(seconds).collect())
     }
 
@@ -408,8 +410,8 @@ impl Laplace {
         let mut all: Vec<Mat64> =
             posteriors.iter().map(|p| Mat64::zeros((x.nrows() * c, width(p)))).collect();
         let (mean, seconds) = pass(posteriors, x, |i, points, block| {
-            let found = posteriors[i].curvature.features(block)?;
-            all[i].slice_mut(s![points.start * c..points.end * c, ..]).assign(&found);
+            let features = posteriors[i].curvature.features(block)?;
+            all[i].slice_mut(s![points.start * c..points.end * c, ..]).assign(&features);
             Ok(())
         })?;
         let features =
@@ -421,11 +423,11 @@ impl Laplace {
     ///
     /// # Errors
     /// [`Error::Shape`] for features of another posterior.
-    pub fn outputs_of(&self, points: &PointFeatures) -> Result<Outputs> {
+    pub fn outputs_of(&self, points: &PointFeatures) -> Result<GaussianOutputs> {
         let variances = self.variances(self.info.prior_precision, self.info.scale);
         self.expect_features(points)?;
         let covariance = covariances(points.features.view(), self.info.outputs, &variances);
-        Ok(Outputs { mean: points.mean.clone(), covariance })
+        Ok(GaussianOutputs { mean: points.mean.clone(), covariance })
     }
 
     fn expect_features(&self, points: &PointFeatures) -> Result<()> {

@@ -1,32 +1,12 @@
 //! Where a posterior lives: in functions of a kernel's features, or in parameters.
 
 use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::curvature::{Curvature, Sums, Task};
-use super::{diagonal, directions, eigenfunctions, kronecker, last_layer, map};
-use crate::error::{Error, Result};
+use super::curvature::{Curvature, CurvatureAccumulator, Task};
+use crate::error::Result;
 use crate::nn::{Network, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::Registry;
-
-/// Every source by name.
-pub(crate) static SOURCES: Registry<Arc<dyn Source>> = Registry {
-    kind: "source",
-    entries: &[
-        eigenfunctions::ENTRY,
-        directions::ELLA,
-        directions::RANDOM,
-        last_layer::ENTRY,
-        kronecker::ENTRY,
-        diagonal::ENTRY,
-        map::ENTRY,
-    ],
-};
 
 /// A choice of what is uncertain about a trained network.
 pub(crate) trait Source: fmt::Debug + Send + Sync {
@@ -34,7 +14,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn text(&self) -> String;
 
     /// Whether its coordinates are as many as parameters, so that features of points cannot be kept.
-    fn is_wide(&self) -> bool {
+    fn spans_all_parameters(&self) -> bool {
         false
     }
 
@@ -52,59 +32,15 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Those of the network and of data; parameters that do not fit them.
-    fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>>;
+    fn begin(
+        &self,
+        task: &Task<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn CurvatureAccumulator>>;
 
     /// Reads back what [`Curvature::save`] stored.
     ///
     /// # Errors
     /// [`Error::ModelFile`].
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>>;
-}
-
-/// A source as users write it, checked: parses from and displays as its text form, such as
-/// `ella(components=20, landmarks=2000)`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SourceSpec(pub(super) Arc<dyn Source>);
-
-impl SourceSpec {
-    /// Whether its coordinates are as many as parameters (`kfac`, `diag`): features of points cannot be
-    /// kept then, and nothing be tuned on them.
-    pub fn is_wide(&self) -> bool {
-        self.0.is_wide()
-    }
-}
-
-impl FromStr for SourceSpec {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        SOURCES.build_text(text).map(SourceSpec)
-    }
-}
-
-impl fmt::Display for SourceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text())
-    }
-}
-
-impl PartialEq for SourceSpec {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.text() == other.0.text()
-    }
-}
-
-impl TryFrom<String> for SourceSpec {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<SourceSpec> for String {
-    fn from(spec: SourceSpec) -> String {
-        spec.to_string()
-    }
 }

@@ -21,7 +21,7 @@ const DECADES: std::ops::RangeInclusive<i32> = -8..=8;
 const TEMPERATURES: std::ops::RangeInclusive<i32> = -2..=6;
 /// Of the logarithms to base ten, in the golden sections after the grid.
 const ACCURACY: f64 = 1e-3;
-/// Points that one task looks at.
+/// Points of one parallel validation.
 const POINTS: usize = 500;
 
 /// A decade on either side of `at`, within the grid unless `at` is outside.
@@ -45,9 +45,9 @@ pub enum Criterion {
 pub struct Tuning {
     /// What was made small.
     pub criterion: Criterion,
-    /// δ.
+    /// δ, the prior precision that was chosen.
     pub prior_precision: f64,
-    /// T for classes, σ² for real targets.
+    /// The temperature T for classes, the variance of the noise σ² for real targets.
     pub scale: f64,
     /// The criterion before.
     pub before: f64,
@@ -101,8 +101,8 @@ impl Laplace {
             true => points.features.mapv(|f| f * f),
             false => Mat64::zeros((0, 0)),
         };
-        let task = Validation { points, squares, targets, criterion, predictive, seed };
-        let cost = |delta: f64, scale: f64| self.cost(&task, delta, scale);
+        let validation = Validation { points, squares, targets, criterion, predictive, seed };
+        let cost = |delta: f64, scale: f64| self.cost(&validation, delta, scale);
         let (delta, scale) = (self.info.prior_precision, self.info.scale);
         let before = cost(delta, scale)?;
         let grid = |decades: std::ops::RangeInclusive<i32>| decades.map(f64::from);
@@ -144,15 +144,15 @@ impl Laplace {
         Ok(Tuning { criterion, prior_precision, scale, before, after })
     }
 
-    fn cost(&self, task: &Validation<'_>, delta: f64, scale: f64) -> Result<f64> {
+    fn cost(&self, validation: &Validation<'_>, delta: f64, scale: f64) -> Result<f64> {
         let variances = self.variances(delta, scale);
-        let (n, c) = task.points.mean.dim();
-        match task.targets {
+        let (n, c) = validation.points.mean.dim();
+        match validation.targets {
             Targets::Labels(_) => {}
             Targets::Values(values) => {
-                let variances = task.squares.dot(&Array1::from(variances));
+                let variances = validation.squares.dot(&Array1::from(variances));
                 let terms =
-                    task.points.mean.iter().zip(values).zip(&variances).map(|((f, y), v)| {
+                    validation.points.mean.iter().zip(values).zip(&variances).map(|((f, y), v)| {
                         let v = v + scale;
                         0.5 * ((y - f).powi(2) / v + (TAU * v).ln())
                     });
@@ -162,26 +162,27 @@ impl Laplace {
         let starts: Vec<usize> = (0..n).step_by(POINTS).collect();
         let part = |start: &usize| {
             let rows = *start..(start + POINTS).min(n);
-            let features = task.points.features.slice(s![rows.start * c..rows.end * c, ..]);
-            let mean = task.points.mean.slice(s![rows, ..]);
-            let covariance = match task.predictive {
+            let features = validation.points.features.slice(s![rows.start * c..rows.end * c, ..]);
+            let mean = validation.points.mean.slice(s![rows, ..]);
+            let covariance = match validation.predictive {
                 // Of which only the diagonal counts.
                 Predictive::Probit => {
-                    let squares = task.squares.slice(s![start * c..start * c + mean.len(), ..]);
-                    let found = squares.dot(&ArrayView1::from(&variances));
+                    let squares =
+                        validation.squares.slice(s![start * c..start * c + mean.len(), ..]);
+                    let diagonals = squares.dot(&ArrayView1::from(&variances));
                     Array3::from_shape_fn((mean.nrows(), c, c), |(i, a, b)| {
-                        if a == b { found[i * c + a] } else { 0.0 }
+                        if a == b { diagonals[i * c + a] } else { 0.0 }
                     })
                 }
                 _ => covariances(features, c, &variances),
             };
-            task.predictive.probabilities(mean, covariance.view(), task.seed)
+            validation.predictive.probabilities(mean, covariance.view(), validation.seed)
         };
         let parts: Vec<Mat64> = starts.par_iter().map(part).collect::<Result<_>>()?;
         let views: Vec<_> = parts.iter().map(|p| p.view()).collect();
         let p = concatenate(Axis(0), &views)
             .map_err(|e| Error::shape("probabilities", format!("n × {c}"), e))?;
-        measure(p.view(), task.targets, task.criterion)
+        measure(p.view(), validation.targets, validation.criterion)
     }
 }
 

@@ -89,13 +89,13 @@ pub use training::Training;
 pub struct TrajectoryRecord {
     /// Steps before the tail.
     pub steps: u64,
-    /// M, states taken.
+    /// M, the number of states taken.
     pub states: u64,
     /// Mean loss over the last epoch before the tail; NaN without steps.
     pub base_loss: f64,
     /// Mean loss over the tail, the steps since the last epoch before each state.
     pub tail_loss: f64,
-    /// Wall time.
+    /// Wall time of the training.
     pub training_seconds: f64,
 }
 

@@ -2,7 +2,7 @@
 
 use ndarray::{Array3, ArrayView2, Axis};
 
-use crate::bayes::Outputs;
+use crate::bayes::GaussianOutputs;
 use crate::bayes::predictive::products;
 use crate::calibration::softmax;
 use crate::data::Dataset;
@@ -62,16 +62,16 @@ pub fn covariances(model: &Model, data: &Dataset) -> Result<Array3<f64>> {
 }
 
 /// The Gaussian process at `data`: the outputs of `network` with the covariances of `kernel`, whose
-/// probabilities are those of [`Outputs::probabilities`].
+/// probabilities are those of [`GaussianOutputs::probabilities`].
 ///
 /// # Errors
 /// Those of [`logits`] and [`covariances`], [`Error::Shape`] when they have other outputs.
-pub fn predict(network: &dyn Network, kernel: &Model, data: &Dataset) -> Result<Outputs> {
+pub fn predict(network: &dyn Network, kernel: &Model, data: &Dataset) -> Result<GaussianOutputs> {
     let c = network.functions() * network.outputs();
     if c != kernel.outputs() {
         return Err(Error::shape("outputs of the network", kernel.outputs(), c));
     }
-    Ok(Outputs { mean: logits(network, data)?, covariance: covariances(kernel, data)? })
+    Ok(GaussianOutputs { mean: logits(network, data)?, covariance: covariances(kernel, data)? })
 }
 
 /// The same from features as they are, (n·C) × S: ΦΦᵀ/S, point by point. Of centred outputs of the

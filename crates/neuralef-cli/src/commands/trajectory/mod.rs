@@ -1,5 +1,7 @@
 //! `neuralef trajectory`: a classifier, the states of its training, and the Gaussian process of these.
 
+mod report;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -12,15 +14,14 @@ use neuralef::calibration::{assess, softmax};
 use neuralef::matrix::Mat64Ref;
 use neuralef::nn::{read_weights, write_weights};
 use neuralef::{Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec};
-use serde_json::{Value, json};
 
 use super::expect_columns;
-use super::laplace::{Sample, preprocessing};
-use crate::args::TrajectoryArgs;
+use super::supervised::{SupervisedData, preprocessing};
+use crate::args::{TrainingArgs, TrajectoryArgs};
 use crate::interrupt::Interrupt;
-use crate::output::{distinct, file, say, writable};
+use crate::output::{distinct, file, print, writable};
 use crate::progress::Display;
-use crate::report::table;
+use report::{MethodRow, Predictions, TrainedNetworks, TrajectoryReport};
 
 /// Share of the covariance of the weights that SWAG samples with (Maddox et al. 2019).
 const SCALE: f64 = 0.5;
@@ -29,16 +30,15 @@ pub(crate) fn run(args: &TrajectoryArgs, json: bool) -> Result<()> {
     let places = Places::new(&args.output);
     check_files(args, &places)?;
     // Another seed: with the same one a synthetic set would be the training points again.
-    let open = |location| sample(args, location, args.eval_targets.as_deref(), 1);
+    let open = |location| labelled(args, location, args.eval_targets.as_deref(), 1);
     let points = args.eval.as_deref().map(open).transpose()?;
     let mut display = Display::new(args.progress, Interrupt::install()?);
-    let found = match &args.states {
-        Some(states) => given(args, &places, states, points.as_ref(), &mut display),
-        None => trained(args, &places, points.as_ref(), &mut display),
+    let report = match &args.states {
+        Some(states) => learn_states(args, &places, states, points.as_ref(), &mut display),
+        None => train(args, &places, points.as_ref(), &mut display),
     };
     display.finish();
-    let found = found?;
-    if json { say(found) } else { say(text(&found)) }
+    print(&report?, json, report::text)
 }
 
 /// Where results go.
@@ -72,16 +72,16 @@ fn check_files(args: &TrajectoryArgs, places: &Places) -> Result<()> {
 }
 
 /// Labelled points as the network sees them.
-fn sample(
+fn labelled(
     args: &TrajectoryArgs,
     location: &str,
     targets: Option<&str>,
     offset: u64,
-) -> Result<Sample> {
+) -> Result<SupervisedData> {
     let (seed, options) = (args.seed.wrapping_add(offset), "--targets and --eval-targets");
-    let mut sample = Sample::open(location, targets, false, seed, options)?;
-    sample.data = prepared(args, sample.data)?;
-    Ok(sample)
+    let mut points = SupervisedData::open(location, targets, false, seed, options)?;
+    points.data = prepared(args, points.data)?;
+    Ok(points)
 }
 
 fn prepared(args: &TrajectoryArgs, data: Dataset) -> Result<Dataset> {
@@ -90,13 +90,13 @@ fn prepared(args: &TrajectoryArgs, data: Dataset) -> Result<Dataset> {
     Ok(Dataset::from_array(data.name(), x)?)
 }
 
-fn training(args: &TrajectoryArgs) -> Result<Training> {
+fn training(args: &TrainingArgs, seed: u64) -> Result<Training> {
     fn set<T>(field: &mut T, value: Option<T>) {
         if let Some(value) = value {
             *field = value;
         }
     }
-    let mut spec = Training { seed: args.seed, ..Training::default() };
+    let mut spec = Training { seed, ..Training::default() };
     set(&mut spec.optimizer, args.optimizer.as_deref().map(str::parse).transpose()?);
     set(&mut spec.schedule, args.schedule.as_deref().map(str::parse).transpose()?);
     set(&mut spec.steps, args.steps);
@@ -112,13 +112,13 @@ fn training(args: &TrajectoryArgs) -> Result<Training> {
 }
 
 /// Trains, and learns the eigenfunctions of the trajectory.
-fn trained(
+fn train(
     args: &TrajectoryArgs,
     places: &Places,
-    points: Option<&Sample>,
+    points: Option<&SupervisedData>,
     display: &mut Display,
-) -> Result<Value> {
-    let spec = training(args)?;
+) -> Result<TrajectoryReport> {
+    let spec = training(&args.training, args.seed)?;
     let architecture: NetworkSpec = args.network.as_deref().unwrap_or_default().parse()?;
     let swa = places.swa.display();
     let eigen = args.eigen_network.clone();
@@ -126,7 +126,7 @@ fn trained(
         .unwrap_or_else(|| format!("heads(of=\"{swa}\", network={architecture}, hidden=[])"))
         .parse()
         .context("--eigen-network")?;
-    let train = sample(args, &args.data, args.targets.as_deref(), 0)?;
+    let train = labelled(args, &args.data, args.targets.as_deref(), 0)?;
     let (data, classes) = (&train.data, 1 + train.labels().iter().max().copied().unwrap_or(0));
     if let Some(points) = points {
         expect_like(points, data.width(), classes)?;
@@ -150,13 +150,15 @@ fn trained(
         Some(points) => compare(args, &mut run, &spec, data, &model, points, display)?,
         None => Vec::new(),
     };
-    let mut found = report(args, places, &model, points, rows);
-    found["base"] = places.base.to_string_lossy().into();
-    found["swa"] = places.swa.to_string_lossy().into();
-    found["network"] = architecture.to_string().into();
-    found["training"] = serde_json::to_value(&spec)?;
-    found["record"] = serde_json::to_value(run.record())?;
-    Ok(found)
+    let mut report = report(args, places, &model, points, rows);
+    report.trained = Some(TrainedNetworks {
+        base: places.base.to_string_lossy().into(),
+        swa: places.swa.to_string_lossy().into(),
+        network: architecture.to_string(),
+        training: spec,
+        record: run.record().clone(),
+    });
+    Ok(report)
 }
 
 /// Features of an earlier run are replaced as its other files are.
@@ -173,13 +175,13 @@ fn remove_features(phi: &Path) -> Result<()> {
 }
 
 /// Learns the eigenfunctions of states that the user has.
-fn given(
+fn learn_states(
     args: &TrajectoryArgs,
     places: &Places,
     states: &str,
-    points: Option<&Sample>,
+    points: Option<&SupervisedData>,
     display: &mut Display,
-) -> Result<Value> {
+) -> Result<TrajectoryReport> {
     let classes = args.outputs.unwrap_or_default();
     let data = &prepared(args, Dataset::open(&args.data, args.seed)?)?;
     let eigen = args.eigen_network.as_deref().map(str::parse).transpose();
@@ -249,18 +251,18 @@ fn compare(
     spec: &Training,
     data: &Dataset,
     model: &Model,
-    points: &Sample,
+    points: &SupervisedData,
     display: &mut Display,
-) -> Result<Vec<Value>> {
+) -> Result<Vec<MethodRow>> {
     let base = logits(run.network_with(TrajectoryWeights::Base), &points.data)?;
     let swa = logits(run.network_with(TrajectoryWeights::Swa), &points.data)?;
     let mut rows = vec![
         measure("base", softmax(base.view())?.view(), points)?,
         measure("SWA", softmax(swa.view())?.view(), points)?,
     ];
-    if args.swag_samples > 0 && run.moments().deviations() >= 2 {
+    if args.training.swag_samples > 0 && run.moments().deviations() >= 2 {
         let mut mean = MeanSoftmax::default();
-        run.swag(args.swag_samples, SCALE, data, display, |network| {
+        run.swag(args.training.swag_samples, SCALE, data, display, |network| {
             mean.add(logits(network, &points.data)?.view())
         })?;
         rows.push(measure("SWAG", mean.probabilities().view(), points)?);
@@ -274,7 +276,7 @@ fn compare(
 }
 
 /// Fails unless points are as wide as those of the training, and their labels among its classes.
-fn expect_like(points: &Sample, width: usize, classes: usize) -> Result<()> {
+fn expect_like(points: &SupervisedData, width: usize, classes: usize) -> Result<()> {
     expect_columns(&points.data, width)?;
     let name = points.data.name();
     match points.labels().iter().find(|label| **label >= classes) {
@@ -286,72 +288,31 @@ fn expect_like(points: &Sample, width: usize, classes: usize) -> Result<()> {
     }
 }
 
-fn measure(name: &str, p: Mat64Ref<'_>, points: &Sample) -> Result<Value> {
-    let mut row = serde_json::to_value(assess(p, points.labels())?)?;
-    row["method"] = name.into();
-    Ok(row)
+fn measure(method: &'static str, p: Mat64Ref<'_>, points: &SupervisedData) -> Result<MethodRow> {
+    Ok(MethodRow { method, scores: assess(p, points.labels())? })
 }
 
 fn report(
     args: &TrajectoryArgs,
     places: &Places,
     model: &Model,
-    points: Option<&Sample>,
-    rows: Vec<Value>,
-) -> Value {
+    points: Option<&SupervisedData>,
+    rows: Vec<MethodRow>,
+) -> TrajectoryReport {
     let info = model.info();
-    json!({
-        "model": places.model.to_string_lossy(),
-        "features": places.phi.to_string_lossy(),
-        "outputs": model.outputs(),
-        "eigenvalues": model.eigenvalues(),
-        "captured_trace": info.certificate.captured_trace,
-        "predictive": args.predictive.to_string(),
-        "warnings": info.warnings,
-        "eval": points.map(|points| json!({
-            "data": points.data.name(), "points": points.data.len(), "rows": rows,
-        })),
-    })
-}
-
-fn text(found: &Value) -> String {
-    let number = |value: &Value| value.as_f64().map_or_else(|| "–".into(), |v| format!("{v:.4}"));
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
-    let mut lines = Vec::new();
-    if found["record"].is_object() {
-        let record = &found["record"];
-        lines.push(format!(
-            "{} steps to the base (loss {}), {} states in the tail (loss {})",
-            record["steps"],
-            number(&record["base_loss"]),
-            record["states"],
-            number(&record["tail_loss"])
-        ));
+    TrajectoryReport {
+        model: places.model.to_string_lossy().into(),
+        features: places.phi.to_string_lossy().into(),
+        outputs: model.outputs(),
+        eigenvalues: model.eigenvalues().to_vec(),
+        captured_trace: info.certificate.captured_trace,
+        predictive: args.predictive.to_string(),
+        warnings: info.warnings.clone(),
+        eval: points.map(|points| Predictions {
+            data: points.data.name().to_string(),
+            points: points.data.len(),
+            rows,
+        }),
+        trained: None,
     }
-    lines.push(format!(
-        "{} eigenfunctions of {} outputs: captured trace {:.2} % on held-out points",
-        found["eigenvalues"].as_array().map_or(0, Vec::len),
-        found["outputs"],
-        100.0 * found["captured_trace"].as_f64().unwrap_or(f64::NAN)
-    ));
-    if let Some(rows) = found["eval"]["rows"].as_array() {
-        let (points, data) = (&found["eval"]["points"], word(&found["eval"]["data"]));
-        lines.push(format!("{points} points of {data}, {}", word(&found["predictive"])));
-        let header = ["", "accuracy", "NLL", "Brier", "ECE", "adaptive ECE"];
-        let rows = rows.iter().map(|row| {
-            let values =
-                header[1..].iter().map(|name| number(&row[name.to_lowercase().replace(' ', "_")]));
-            [word(&row["method"])].into_iter().chain(values).collect()
-        });
-        lines.push(table(&header, rows).to_string());
-    }
-    for warning in found["warnings"].as_array().into_iter().flatten() {
-        lines.push(format!("warning: {}", word(warning)));
-    }
-    for key in ["model", "features", "base", "swa"] {
-        if found[key].is_string() {
-            lines.push(format!("{key:<8} {}", word(&found[key])));
-        }
-    }
-    lines.join("\n")
 }

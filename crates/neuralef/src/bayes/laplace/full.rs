@@ -1,4 +1,4 @@
-//! Coordinates that are as many as parameters: these, or products of eigenvectors layer by layer.
+//! Curvature with as many coordinates as parameters: these, or products of eigenvectors layer by layer.
 
 use ndarray::{Array3, s};
 use rayon::prelude::*;
@@ -15,15 +15,15 @@ pub(super) const WIDTH: usize = 1 << 12;
 
 /// One layer: weights (and biases after them) of `inputs` × `outputs`, with the eigenvectors of the two
 /// factors.
-pub(super) struct Layer {
+pub(super) struct KroneckerFactors {
     pub(super) place: WeightLayer,
-    /// Of E aaᵀ, rows × rows with a row for the biases.
+    /// Eigenvectors of E aaᵀ, rows × rows with a row for the biases.
     pub(super) left: Mat,
-    /// Of Σ ggᵀ.
+    /// Eigenvectors of Σ ggᵀ, outputs × outputs.
     pub(super) right: Mat,
 }
 
-impl Layer {
+impl KroneckerFactors {
     /// The numbers of one vector that belong to this layer, in rows.
     fn gather(&self, from: &[f32]) -> Mat {
         let mut to = Mat::zeros((self.place.rows(), self.place.outputs));
@@ -43,13 +43,13 @@ impl Layer {
 
 /// A value λ for each parameter, in the eigenvectors of a Kronecker product for each of `layers`; other
 /// parameters are coordinates as they are.
-pub(super) struct InParameters {
-    pub(super) layers: Vec<Layer>,
+pub(super) struct FullCurvature {
+    pub(super) layers: Vec<KroneckerFactors>,
     /// λ, in the places of the parameters.
     pub(super) values: Vec<f64>,
 }
 
-impl Curvature for InParameters {
+impl Curvature for FullCurvature {
     fn values(&self) -> &[f64] {
         &self.values
     }
@@ -99,23 +99,23 @@ fn scaled_jacobian_covariance(
     let (c, jacobian) = (block.outputs(), block.jacobian()?);
     let width = jacobian.ncols();
     let mut out = Array3::zeros((block.x.nrows(), c, c));
-    let found: Vec<Mat64> = (0..block.x.nrows())
+    let products: Vec<Mat64> = (0..block.x.nrows())
         .into_par_iter()
         .map(|i| {
-            let mut own = jacobian.slice(s![i * c..(i + 1) * c, ..]).to_owned();
-            if let Some(all) = own.as_slice_mut() {
+            let mut rows = jacobian.slice(s![i * c..(i + 1) * c, ..]).to_owned();
+            if let Some(all) = rows.as_slice_mut() {
                 all.chunks_exact_mut(width).for_each(&scale);
             }
             let mut sum = Mat64::zeros((c, c));
             for start in (0..width).step_by(WIDTH) {
-                let part = own.slice(s![.., start..(start + WIDTH).min(width)]);
+                let part = rows.slice(s![.., start..(start + WIDTH).min(width)]);
                 let part = part.mapv(f64::from);
                 sum += &linalg::matmul_f64(part.view(), part.t())?;
             }
             Ok(sum)
         })
         .collect::<Result<_>>()?;
-    for (i, sum) in found.iter().enumerate() {
+    for (i, sum) in products.iter().enumerate() {
         out.slice_mut(s![i, .., ..]).assign(sum);
     }
     Ok(out)
