@@ -82,7 +82,7 @@ impl Learner {
         let cotangent = columns_of_outputs(cotangent, self.network.outputs())?;
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
         self.objective.parameter_gradient(&*self.network, &self.tape, &mut self.gradient)?;
-        self.network.settle(&self.tape, MOMENTUM);
+        self.network.update_running_statistics(&self.tape, MOMENTUM);
         let norm = clip(&mut self.gradient, limit)?;
         self.check("the gradient", norm)?;
         let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);

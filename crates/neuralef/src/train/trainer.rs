@@ -54,7 +54,6 @@ impl<'a> Trainer<'a> {
         }
         let mut network =
             spec.network.build(problem.data.width(), k, spec.network_outputs(), spec.seed)?;
-        let wanted = network.start_points();
         if let Some(start) = start {
             let own = network.parameters_mut();
             if start.layouts() != own.layouts() {
@@ -62,9 +61,9 @@ impl<'a> Trainer<'a> {
                 return Err(Error::parameter("network", expected, &spec.network));
             }
             own.clone_from(start);
-        } else if fresh && wanted > 0 {
-            let points = problem.batch(&problem.training_sample(wanted))?.x;
-            network.start(conditioner.apply(points.view())?.view())?;
+        } else if fresh && let Some(network) = network.data_dependent_init() {
+            let points = problem.batch(&problem.training_sample(network.init_points()))?.x;
+            network.init_from_data(conditioner.apply(points.view())?.view())?;
         }
         problem.expect_training(spec.optimizer.bytes(network.parameters()))?;
         let optimizer = spec.optimizer.build(network.parameters());

@@ -9,7 +9,7 @@ use super::wide::{InParameters, Layer};
 use crate::error::Result;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::{LayerMoments, Network, expect_one};
+use crate::nn::{LayerMoments, Network, expect_layer_second_moments, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
@@ -40,7 +40,7 @@ impl Source for Kfac {
 
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {
         let width = expect_one(task.network)?;
-        let layers = task.network.weight_layers()?;
+        let layers = expect_layer_second_moments(task.network)?.weight_layers()?;
         let squared = |size: usize| (size as u64).saturating_mul(size as u64);
         let numbers = layers.iter().map(|l| squared(l.rows()).saturating_add(squared(l.outputs)));
         let numbers = numbers.fold(0u64, u64::saturating_add);
@@ -52,7 +52,8 @@ impl Source for Kfac {
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
         let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
         let mut layers = Vec::new();
-        for (number, place) in network.weight_layers()?.into_iter().enumerate() {
+        let places = expect_layer_second_moments(network)?.weight_layers()?;
+        for (number, place) in places.into_iter().enumerate() {
             let matrix = |name: &str, size: usize| -> Result<Mat> {
                 let name = format!("curvature.{number}.{name}");
                 let numbers = archive.f32(&name, &[size, size])?.to_vec();
@@ -85,7 +86,8 @@ impl Sums for Moments {
     fn add(&mut self, block: &Block<'_>, roots: &[Mat64]) -> Result<()> {
         // A column of a root costs a backward pass.
         let roots: Vec<Mat64> = roots.iter().map(|root| without(root, self.negligible)).collect();
-        let found = block.network.layer_moments(block.x, &roots, &mut self.squares)?;
+        let network = expect_layer_second_moments(block.network)?;
+        let found = network.layer_moments(block.x, &roots, &mut self.squares)?;
         if self.layers.is_empty() {
             self.layers = found;
             return Ok(());

@@ -260,7 +260,7 @@ impl<'a> Trainer<'a> {
         })?;
         let (loss, cotangent) = loss(self.targets, &rows, outputs.view())?;
         self.network.vjp(&self.tape, cotangent.view(), &mut self.gradient)?;
-        self.network.settle(&self.tape, MOMENTUM);
+        self.network.update_running_statistics(&self.tape, MOMENTUM);
         let limit = (self.spec.clip_norm > 0.0).then_some(self.spec.clip_norm);
         let norm = clip(&mut self.gradient, limit)?;
         for (what, value) in [("the loss", loss), ("the gradient", norm)] {

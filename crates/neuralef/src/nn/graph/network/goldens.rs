@@ -152,7 +152,7 @@ fn network(name: &str, image: Image, heads: usize) -> Box<dyn Network> {
         let spec: NetworkSpec = name.parse().unwrap();
         return spec.build(image.len(), 1, heads, 0).unwrap();
     }
-    let network = Layered::new(layers(name, image).unwrap(), 1, Order::Chw).with_outputs(heads);
+    let network = ConvNetwork::new(layers(name, image).unwrap(), 1, Order::Chw).with_outputs(heads);
     Box::new(network)
 }
 
@@ -212,7 +212,7 @@ fn points(network: &dyn Network, case: &Json) -> Mat {
 #[test]
 fn the_case_of_tiles_is_computed_by_tiles() {
     let image = Image { height: 32, width: 32, channels: 1 };
-    let network = Layered::new(layers("tiles", image).unwrap(), 1, Order::Chw);
+    let network = ConvNetwork::new(layers("tiles", image).unwrap(), 1, Order::Chw);
     // The gradient by the 3 × 3 weight is by tiles from four images on, and a segment has one.
     assert_eq!((tiled(&network, 1), tiled(&network, 4)), (1, 2));
 }
@@ -248,7 +248,7 @@ fn layers_and_networks_agree_with_pytorch() {
         assert_eq!(network.uses_batch_statistics(), case.get("batch").is_some(), "{name}");
         if let Some(batch) = case.get("batch") {
             let (tape, of_batch) = pass(&*network, case, batch, &format!("{name} in training"));
-            network.settle(&tape, MOMENTUM);
+            network.update_running_statistics(&tape, MOMENTUM);
             for (_, tensor, ours) in network.parameters().tensors() {
                 if tensor.name.contains("running") {
                     let error = tensor_distance(tensor, ours, &batch["settled"]);
