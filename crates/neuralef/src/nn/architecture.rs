@@ -1,29 +1,9 @@
-//! Networks that are not built yet: the trait of what a text form describes, and their sizes.
+//! Networks that are not built yet: the trait of what a text form describes.
 
 use super::network::Network;
+use super::size::NetworkSize;
 use super::source::NetworkFile;
-use super::trained::TrainedNetwork;
 use crate::error::Result;
-
-/// The size of a network that may not be built yet. Numbers beyond `u64` are its largest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NetworkSize {
-    /// Number of parameters in all.
-    pub parameters: u64,
-    /// p, the [`hidden_width`](Network::hidden_width).
-    pub hidden: u64,
-    /// Values that a forward pass keeps for each row of a batch.
-    pub activations: u64,
-    /// Numbers in the [`contracted_jacobian`](super::contracted_jacobian) for k weights.
-    pub jacobian: u64,
-    /// Numbers that a pass holds beside these, whatever the batch.
-    pub working: u64,
-    /// The most segments of a batch whose gradients, each as large as the parameters, are held to be
-    /// added up.
-    pub segments: u64,
-    /// The rows that a segment is whole multiples of.
-    pub block: u64,
-}
 
 /// A description of a network that is not built yet, as the text form gives it.
 pub trait Architecture: Send + Sync + std::fmt::Debug {
@@ -51,9 +31,10 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether it is made of this trained network: the same file, read in the same way.
-    fn is_made_of(&self, _trained: &TrainedNetwork) -> bool {
-        false
+    /// What identifies the trained network that it is made of, wherever its file lies: equal for the
+    /// same file read in the same way. None for others.
+    fn trained_identity(&self) -> Option<String> {
+        None
     }
 
     /// The file that the network is made from; none for others. Its weights were trained on x as the

@@ -21,6 +21,7 @@ mod parameters;
 mod product;
 mod rows;
 mod schedule;
+mod size;
 mod source;
 mod spec;
 mod tape;
@@ -30,7 +31,7 @@ mod trained;
 mod weights;
 
 pub(crate) use activation::LEAK;
-pub use architecture::{Architecture, NetworkSize};
+pub use architecture::Architecture;
 pub use capabilities::{
     BatchStatistics, DataDependentInit, InputGradients, LayerFeatures, LayerInfo,
     LayerSecondMoments, PerSampleJacobians, Stage,
@@ -52,6 +53,7 @@ pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
 pub use parameters::{NamedTensor, Parameters, Role, TensorLayout};
 pub use schedule::{SCHEDULES, Schedule};
+pub use size::NetworkSize;
 pub use source::NetworkFile;
 pub use spec::{NETWORKS, NetworkSpec};
 pub use tape::Tape;

@@ -26,9 +26,9 @@ pub use norm::MOMENTUM;
 pub(crate) use pool::{Pool, PoolKind};
 
 use super::activation::Activation;
-use super::architecture::NetworkSize;
 use super::parameters::{Role, TensorLayout};
 use super::rows::most_segments;
+use super::size::NetworkSize;
 
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]

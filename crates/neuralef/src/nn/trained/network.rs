@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{CHECKSUM, NETWORK, OF, Trained};
 use crate::error::{Error, Result};
 use crate::nn::convolutional::ORDER;
-use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
+use crate::nn::{Architecture, NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
 use crate::spec::args::{Entry, Registry};
 use crate::spec::text::{self, Expr, Node};
 
@@ -93,8 +93,9 @@ impl TrainedNetwork {
         self.0.source().path()
     }
 
-    pub(super) fn trained(&self) -> &Trained {
-        &self.0
+    /// Whether `architecture` is made of this network: the same file, read in the same way.
+    pub(crate) fn is_trunk_of(&self, architecture: &dyn Architecture) -> bool {
+        architecture.trained_identity().is_some_and(|trunk| Some(trunk) == self.0.identity())
     }
 
     pub(crate) fn file(&self) -> &NetworkFile {

@@ -7,7 +7,7 @@
 
 use ndarray::{Axis, s};
 
-use super::{CHECKSUM, NETWORK, OF, Parameter, Trained, TrainedNetwork};
+use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
@@ -133,8 +133,8 @@ impl Architecture for TangentsOf {
         true
     }
 
-    fn is_made_of(&self, trained: &TrainedNetwork) -> bool {
-        self.trained.is_same(trained.trained())
+    fn trained_identity(&self) -> Option<String> {
+        self.trained.identity()
     }
 
     fn file(&self) -> Option<&NetworkFile> {
