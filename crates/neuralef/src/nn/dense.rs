@@ -30,10 +30,10 @@ pub(super) const BLOCK: usize = 96;
 /// Most parameters a network may have: 4 GiB of them.
 pub(super) const MAX_PARAMETERS: u64 = 1 << 30;
 
-/// What a dense network looks like.
+/// The sizes and the activation of a dense network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// d.
+    /// d, the width of x.
     pub(super) inputs: usize,
     /// Number of separate perceptrons.
     pub(super) units: usize,

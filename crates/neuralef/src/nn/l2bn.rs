@@ -6,9 +6,9 @@ use crate::matrix::Mat;
 /// A normalised batch: ψ = h/σ with σ_j² the batch mean of h_j² (Deng et al. 2022, section 4.1).
 #[derive(Debug, Clone)]
 pub struct L2Batch {
-    /// ψ, B × k.
+    /// ψ, the normalised values, B × k.
     pub psi: Mat,
-    /// σ, k positive numbers.
+    /// σ, the root mean squares of the columns, k positive numbers.
     pub sigma: Vec<f64>,
 }
 

@@ -91,7 +91,7 @@ pub trait Network: Send + Sync {
         None
     }
 
-    /// The same, to be changed.
+    /// The statistics of [`batch_statistics`](Network::batch_statistics), to be changed.
     fn batch_statistics_mut(&mut self) -> Option<&mut dyn BatchStatistics> {
         None
     }

@@ -24,7 +24,7 @@ const WIDTH: usize = 2048;
 /// # Errors
 /// [`Error::Shape`] when the points do not fit the network, [`Error::MemoryBudget`],
 /// [`Error::InvalidParameter`] from the parameterisation, [`Error::NonFinite`], and
-/// [`Error::Unsupported`] for batch normalisation that is not [frozen](Network::freeze).
+/// [`Error::Unsupported`] for batch normalisation that is not [frozen](crate::nn::BatchStatistics::freeze).
 pub fn exact_ntk(
     network: &dyn Network,
     x: MatRef<'_>,

@@ -23,7 +23,7 @@ impl Converter<'_> {
         self.apply(reader, of, alone, activation)
     }
 
-    /// An activation of `of`: in place when no one else wants the value without it.
+    /// An activation of `of`: in place when nothing else reads the value without it.
     fn apply(
         &mut self,
         reader: &Reader<'_>,

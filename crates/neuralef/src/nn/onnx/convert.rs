@@ -228,7 +228,7 @@ impl Converter<'_> {
     }
 
     /// Constant floats of a node alone. Layers that share their weights would train apart.
-    pub(super) fn own(&mut self, reader: &Reader<'_>, i: usize) -> Result<Arc<Tensor>> {
+    pub(super) fn unshared_tensor(&mut self, reader: &Reader<'_>, i: usize) -> Result<Arc<Tensor>> {
         let tensor = self.tensor(reader, i)?;
         if tensor.size() == 0 {
             return Err(reader.fault("it has no weights"));

@@ -134,7 +134,7 @@ impl Converter<'_> {
         reader.at_most(3)?;
         let of = self.images(reader, 0)?;
         let input = self.graph.image(of.value);
-        let weight = self.own(reader, 1)?;
+        let weight = self.unshared_tensor(reader, 1)?;
         let [channels, inner, height, width] = weight.dims[..] else {
             let reason = format!(
                 "only two spatial dimensions are, the weights have shape {:?}",
@@ -215,7 +215,7 @@ impl Converter<'_> {
         if !of.flat {
             return Err(reader.refuse(None, "only rows are, not images: flatten them first"));
         }
-        let (input, weight) = (self.graph.image(of.value), self.own(reader, 1)?);
+        let (input, weight) = (self.graph.image(of.value), self.unshared_tensor(reader, 1)?);
         let (outputs, inner) = match (&weight.dims[..], transposed) {
             ([o, i], true) | ([i, o], false) => (*o, *i),
             _ => {

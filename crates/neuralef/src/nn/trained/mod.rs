@@ -94,8 +94,8 @@ impl Trained {
         match self {
             Trained::Onnx(onnx) => onnx.single_size().unwrap_or_default(),
             Trained::Weights { source, spec } => {
-                let found = source.bytes().and_then(|bytes| outputs(&bytes, source, spec, inputs));
-                found.map_or_else(|_| NetworkSize::default(), |c| spec.size(inputs, 1, c))
+                let count = source.bytes().and_then(|bytes| outputs(&bytes, source, spec, inputs));
+                count.map_or_else(|_| NetworkSize::default(), |c| spec.size(inputs, 1, c))
             }
         }
     }

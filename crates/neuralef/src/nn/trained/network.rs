@@ -29,8 +29,8 @@ static TRAINED: Registry<Trained> = Registry {
 const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
 
 /// A trained network in a file: ONNX, or safetensors with the architecture that it has the weights of.
-/// The text form is `trained(of=FILE, network=.., checksum=..)`, and the checksum tells whether a file
-/// is still the same.
+/// The text form is `trained(of=FILE, network=.., checksum=..)`, and by the checksum a file is known
+/// to be still the same.
 ///
 /// ```no_run
 /// use neuralef::nn::TrainedNetwork;
@@ -109,9 +109,9 @@ impl TrainedNetwork {
         if let Node::Call(name, arguments) = &mut expr.node
             && MADE_OF.contains(&name.as_str())
             && !arguments.iter().any(|a| a.key.as_deref() == Some("of"))
-            && let Node::Call(_, own) = text::parse(&self.to_string())?.node
+            && let Node::Call(_, trained) = text::parse(&self.to_string())?.node
         {
-            arguments.extend(own);
+            arguments.extend(trained);
         }
         NETWORKS.build(text, &expr).map(NetworkSpec::of)
     }

@@ -153,9 +153,9 @@ struct TangentsTape {
 /// them are the basis of a readout.
 struct Tangents {
     trunk: Box<dyn Network>,
-    /// k.
+    /// k, the number of functions.
     functions: usize,
-    /// C.
+    /// C, the outputs of each.
     outputs: usize,
     /// Of the start.
     points: usize,
@@ -166,7 +166,7 @@ struct Tangents {
 }
 
 impl Tangents {
-    /// P.
+    /// P, the number of parameters of the trunk.
     fn width(&self) -> usize {
         self.trunk.parameters().units()[0].len()
     }

@@ -24,7 +24,7 @@ fn numbers(value: &Json) -> Vec<f64> {
 }
 
 /// Whole numbers over 64, as the file has what goes in.
-fn given(value: &Json) -> Vec<f32> {
+fn singles(value: &Json) -> Vec<f32> {
     numbers(value).into_iter().map(|v| (v / 64.0) as f32).collect()
 }
 
@@ -111,8 +111,8 @@ fn layers(name: &str, image: Image) -> Result<Graph> {
             let b = g.activate(Activation::Tanh)?;
             let p = Pool { padding: [1; 2], ..pool(PoolKind::Average, [2, 3], [1, 2]) };
             let p = g.pool("counted", b, p)?;
-            let own = pool(PoolKind::Average, [3; 2], [2; 2]);
-            g.pool("own", p, Pool { padding: [1; 2], counted: false, ..own })?;
+            let bordered = pool(PoolKind::Average, [3; 2], [2; 2]);
+            g.pool("own", p, Pool { padding: [1; 2], counted: false, ..bordered })?;
         }
         "global" => {
             g.conv("a", 0, conv([3; 2], 7, [1; 2], [0; 2], 1, true))?;
@@ -159,7 +159,7 @@ fn network(name: &str, image: Image, heads: usize) -> Box<dyn Network> {
 /// Fills every tensor of `to` from the tensors of its name.
 fn fill(to: &mut Parameters, from: &Json) {
     to.fill_tensors(|_, tensor, to| {
-        let values = given(&from[tensor.name.as_str()]);
+        let values = singles(&from[tensor.name.as_str()]);
         assert_eq!(values.len(), to.len(), "{}", tensor.name);
         Layout::of(tensor).pairs().for_each(|(ours, theirs)| to[ours] = values[theirs]);
         Ok(())
@@ -186,7 +186,7 @@ fn tensor_distance(tensor: &TensorLayout, ours: &[f32], theirs: &Json) -> f64 {
 fn pass(network: &dyn Network, case: &Json, truth: &Json, what: &str) -> (Tape, f64) {
     let columns = network.outputs();
     let rows = |values: Vec<f32>| Mat::from_shape_vec((values.len() / columns, columns), values);
-    let (x, cotangent) = (points(network, case), rows(given(&case["cotangent"])).unwrap());
+    let (x, cotangent) = (points(network, case), rows(singles(&case["cotangent"])).unwrap());
     let mut tape = Tape::default();
     let output = network.forward(x.view(), Some(&mut tape)).unwrap();
     let mut worst = distance(output.iter().copied(), &numbers(&truth["output"]));
@@ -205,7 +205,7 @@ fn pass(network: &dyn Network, case: &Json, truth: &Json, what: &str) -> (Tape, 
 }
 
 fn points(network: &dyn Network, case: &Json) -> Mat {
-    let values = given(&case["x"]);
+    let values = singles(&case["x"]);
     Mat::from_shape_vec((values.len() / network.inputs(), network.inputs()), values).unwrap()
 }
 

@@ -168,13 +168,13 @@ impl<const M: usize> WithSimd for Slopes<'_, M> {
     }
 }
 
-/// a·b + c for a number a.
+/// a·b + c, rounded once where the machine can, for a number a.
 #[inline(always)]
 fn fused<S: Simd>(simd: S, a: f32, b: S::f32s, c: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(simd.splat_f32s(a), b, c)
 }
 
-/// Bᵀd.
+/// Bᵀd: the transform of six pixels in a line.
 #[inline(always)]
 fn input<S: Simd>(simd: S, d: [S::f32s; SIDE]) -> [S::f32s; SIDE] {
     let (even, odd) = (fused(simd, -4.0, d[2], d[4]), fused(simd, -4.0, d[1], d[3]));
