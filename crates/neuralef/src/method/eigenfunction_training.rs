@@ -31,7 +31,6 @@ pub(super) fn training_loop<'a>(
     }
     let (inputs, outputs) = (problem.points.width(), spec.network_outputs());
     let mut network = spec.network.build(inputs, spec.n_components, outputs, spec.seed)?;
-    let start_points = network.start_points();
     if let Some(start) = start {
         let parameters = network.parameters_mut();
         if start.layouts() != parameters.layouts() {
@@ -39,9 +38,9 @@ pub(super) fn training_loop<'a>(
             return Err(Error::parameter("network", expected, &spec.network));
         }
         parameters.clone_from(start);
-    } else if fresh && start_points > 0 {
-        let points = problem.batch(&problem.training_sample(start_points))?.x;
-        network.start(input_scaler.apply(points.view())?.view())?;
+    } else if fresh && let Some(network) = network.data_dependent_init() {
+        let points = problem.batch(&problem.training_sample(network.init_points()))?.x;
+        network.init_from_data(input_scaler.apply(points.view())?.view())?;
     }
     problem.expect_training(spec.optimizer.bytes(network.parameters()))?;
     let optimizer = spec.optimizer.build(network.parameters());

@@ -11,7 +11,7 @@ use crate::features::FeatureMap;
 use crate::fit::{FitSpec, ReadoutKind};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, Mat64Mut, MatRef, expect_columns};
-use crate::nn::{Network, Parameters, Stage};
+use crate::nn::{Network, Parameters, Stage, expect_input_gradients};
 use crate::persist::Archive;
 use crate::readout::outputs::{OutputCombination, OutputLayout};
 use crate::readout::{Basis, width};
@@ -185,7 +185,7 @@ impl FeatureMap for Eigenfunctions {
     fn tangent_directions(&self) -> Result<Option<(Mat, Vec<f64>)>> {
         let Some(all) = self
             .network
-            .directions()
+            .tangent_directions()
             .filter(|_| matches!(self.combination, OutputCombination::VectorValued))
         else {
             return Ok(None);
@@ -231,7 +231,8 @@ impl FeatureMap for Eigenfunctions {
             _ => (Stage::Functions, p),
         };
         let weights = self.weights.slice(s![..features, ..]);
-        let mut out = self.network.input_gradients(z.view(), stage, weights)?;
+        let network = expect_input_gradients(&*self.network)?;
+        let mut out = network.gradients_by_inputs(z.view(), stage, weights)?;
         for (row, scale) in out.outer_iter_mut().zip(self.input_scaler.scale().iter().cycle()) {
             row.into_iter().for_each(|v| *v /= scale);
         }

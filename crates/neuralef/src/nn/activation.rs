@@ -15,9 +15,9 @@ pub(crate) enum Activation {
     Relu,
     /// max(z, 0.01 z).
     LeakyRelu,
-    /// tanh z.
+    /// The hyperbolic tangent.
     Tanh,
-    /// erf z.
+    /// The error function.
     Erf,
     /// z Φ(z), with the exact Gaussian distribution function.
     Gelu,
@@ -103,7 +103,7 @@ impl WithSimd for Apply<'_> {
 }
 
 /// Value and slope of a function of one number. A trait and not a closure, because only a function
-/// can be told to be inlined, and outside the dispatched code there are no vector instructions.
+/// can be made to be inlined, and outside the dispatched code there are no vector instructions.
 trait Pointwise {
     fn at<S: Simd>(z: V<S>) -> (V<S>, V<S>);
 }

@@ -2,7 +2,9 @@
 
 use super::activation::Activation;
 use super::dense::MAX_PARAMETERS;
-use super::graph::{Conv, EPSILON, Graph, Image, Layered, Order, Pool, PoolKind, Shortcut, Value};
+use super::graph::{
+    Conv, ConvNetwork, EPSILON, Graph, Image, Order, Pool, PoolKind, Shortcut, Value,
+};
 use super::init::{Init, Place};
 use super::parameters::Role;
 use super::spec::units_and_heads;
@@ -288,7 +290,7 @@ impl Architecture for Convolutional {
             Body::ConvNet(net) => (net.activation, net.init),
             Body::ResNet(_) => (Activation::Relu, Init::He),
         };
-        let mut network = Layered::new(graph, units, self.order).with_outputs(outputs);
+        let mut network = ConvNetwork::new(graph, units, self.order).with_outputs(outputs);
         initialise(&mut network, activation, init, seed)?;
         Ok(Box::new(network))
     }
@@ -336,7 +338,12 @@ impl Architecture for Convolutional {
 }
 
 /// Draws all weights and biases: hidden layers by `init`, the last by N(0, 1/fan_in).
-fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u64) -> Result<()> {
+fn initialise(
+    network: &mut ConvNetwork,
+    activation: Activation,
+    init: Init,
+    seed: u64,
+) -> Result<()> {
     let layouts = network.parameters().layouts().to_vec();
     let units = layouts.len();
     for (number, unit) in network.parameters_mut().units_mut().iter_mut().enumerate() {

@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use ndarray::s;
 
+use super::expect::expect_one;
+use super::jacobians::finite_jacobians;
+use super::network::Network;
 use super::rows::finite;
-use super::{Network, finite_jacobians};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, MatRef, expect_columns};
@@ -20,21 +22,12 @@ pub(super) fn held(width: u64) -> u64 {
     (HELD / width.max(1)).clamp(1, linalg::ROWS as u64)
 }
 
-/// Fails unless `network` is a single network, whose parameters are one unit.
-pub(crate) fn expect_one(network: &dyn Network) -> Result<usize> {
-    match network.parameters().units() {
-        [unit] if !unit.is_empty() => Ok(unit.len()),
-        [_] => Err(Error::parameter("network", "a network with parameters", "none")),
-        units => Err(Error::parameter("network", "a single network", units.len())),
-    }
-}
-
-/// Calls `each` with the rows (point, output) of every block of points and their Jacobians, as
-/// [`Network::jacobians`] has them; further rows of these are of no meaning.
+/// Calls `visit` with the rows (point, output) of every block of points and their Jacobians, as
+/// [`per_sample_jacobians`](super::per_sample_jacobians) has them; further rows of these are of no meaning.
 pub(crate) fn jacobian_blocks(
     network: &dyn Network,
     x: MatRef<'_>,
-    mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
+    mut visit: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
 ) -> Result<()> {
     expect_columns("x", x, network.inputs())?;
     let width = expect_one(network)?;
@@ -51,7 +44,7 @@ pub(crate) fn jacobian_blocks(
         jacobian.resize(rows * width, 0.0);
         let jacobian = MatRef::from_shape((rows, width), jacobian)
             .map_err(|e| Error::shape("Jacobian", format!("{rows} × {width}"), e))?;
-        each(start * c..end * c, jacobian)?;
+        visit(start * c..end * c, jacobian)?;
     }
     Ok(())
 }

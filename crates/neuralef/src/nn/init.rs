@@ -59,7 +59,7 @@ impl Init {
             (Init::Auto, Activation::Tanh | Activation::Erf) => Init::Glorot,
             (Init::Auto, Activation::SinCos) => Init::Normal,
             (Init::Auto, _) => Init::He,
-            (given, _) => given,
+            (law, _) => law,
         }
     }
 

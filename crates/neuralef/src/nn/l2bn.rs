@@ -1,16 +1,14 @@
 //! L2 batch normalisation: each function scaled to unit mean square on the batch, and its backward pass.
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
-use crate::matrix::{Mat, MatRef};
+use crate::matrix::Mat;
 
 /// A normalised batch: ψ = h/σ with σ_j² the batch mean of h_j² (Deng et al. 2022, section 4.1).
 #[derive(Debug, Clone)]
 pub struct L2Batch {
-    /// ψ, B × k.
+    /// ψ, the normalised values, B × k.
     pub psi: Mat,
-    /// σ, k positive numbers.
+    /// σ, the root mean squares of the columns, k positive numbers.
     pub sigma: Vec<f64>,
 }
 
@@ -73,72 +71,6 @@ impl L2Batch {
     }
 }
 
-/// Running estimate of σ for use outside training: a bias-corrected exponential moving average of σ²
-/// (of the variance, not of σ, so that it is unbiased for E h²).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunningScale {
-    decay: f64,
-    /// Σ of weight times σ²; zero before the first update.
-    second_moment: Vec<f64>,
-    /// Sum of the weights so far: 1 − decayᵗ.
-    weight: f64,
-}
-
-impl RunningScale {
-    /// For `functions` functions; the past is forgotten by a factor `decay` at each update.
-    ///
-    /// # Errors
-    /// [`Error::InvalidParameter`] unless 0 ≤ decay < 1.
-    pub fn new(functions: usize, decay: f64) -> Result<Self> {
-        if !(0.0..1.0).contains(&decay) {
-            return Err(Error::parameter("decay", "a number from 0 to below 1", decay));
-        }
-        Ok(RunningScale { decay, second_moment: vec![0.0; functions], weight: 0.0 })
-    }
-
-    /// Takes in the σ of a batch.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] for another number of functions.
-    pub fn update(&mut self, sigma: &[f64]) -> Result<()> {
-        if sigma.len() != self.second_moment.len() {
-            return Err(Error::shape("sigma", self.second_moment.len(), sigma.len()));
-        }
-        for (m, s) in self.second_moment.iter_mut().zip(sigma) {
-            *m = self.decay * *m + (1.0 - self.decay) * s * s;
-        }
-        self.weight = self.decay * self.weight + (1.0 - self.decay);
-        Ok(())
-    }
-
-    /// The estimate of σ; nothing before the first update.
-    pub fn sigma(&self) -> Option<Vec<f64>> {
-        let corrected = |m: &f64| (m / self.weight).sqrt();
-        (self.weight > 0.0).then(|| self.second_moment.iter().map(corrected).collect())
-    }
-
-    /// h/σ with the running estimate.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], or [`Error::Numerical`] when there is no usable estimate yet.
-    pub fn apply(&self, h: MatRef<'_>) -> Result<Mat> {
-        crate::matrix::expect_columns("network output", h, self.second_moment.len())?;
-        let sigma = self.sigma().unwrap_or_default();
-        if sigma.len() != h.ncols() || sigma.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            return Err(Error::Numerical {
-                what: "running L2 normalisation".into(),
-                message: format!("no usable estimate of the scales yet: {sigma:?}"),
-            });
-        }
-        let scale: Vec<f32> = sigma.iter().map(|s| (1.0 / s) as f32).collect();
-        let mut psi = h.to_owned();
-        for mut row in psi.rows_mut() {
-            row.iter_mut().zip(&scale).for_each(|(v, s)| *v *= s);
-        }
-        Ok(psi)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,31 +127,5 @@ mod tests {
         assert!(l2_normalise(Mat::zeros((0, 2))).is_err());
         let batch = l2_normalise(draw(5, 3, 4)).unwrap();
         assert!(batch.backward(Mat::zeros((5, 2))).is_err());
-    }
-
-    #[test]
-    fn running_scale_is_bias_corrected_and_restores() {
-        let mut running = RunningScale::new(2, 0.9).unwrap();
-        assert_eq!(running.sigma(), None);
-        assert!(running.apply(draw(2, 2, 0).view()).is_err());
-        running.update(&[3.0, 0.5]).unwrap();
-        let sigma = running.sigma().unwrap();
-        assert!((sigma[0] - 3.0).abs() < 1e-12 && (sigma[1] - 0.5).abs() < 1e-12);
-        running.update(&[1.0, 0.5]).unwrap();
-        // (0.9·9 + 1)/1.9 is the weighted mean of the two second moments.
-        assert!((running.sigma().unwrap()[0] - (9.1f64 / 1.9).sqrt()).abs() < 1e-12);
-        let text = serde_json::to_string(&running).unwrap();
-        let mut restored: RunningScale = serde_json::from_str(&text).unwrap();
-        for r in [&mut running, &mut restored] {
-            r.update(&[2.0, 7.0]).unwrap();
-        }
-        assert_eq!(running, restored);
-        let psi = running.apply(draw(4, 2, 1).view()).unwrap();
-        let h = draw(4, 2, 1);
-        let ratio = f64::from(h[[3, 1]]) / f64::from(psi[[3, 1]]);
-        assert!((ratio - running.sigma().unwrap()[1]).abs() < 1e-5);
-        assert!(running.update(&[1.0]).is_err());
-        assert!(RunningScale::new(2, 1.0).is_err());
-        assert!(RunningScale::new(2, f64::NAN).is_err());
     }
 }

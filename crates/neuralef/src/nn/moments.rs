@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ndarray::{ArrayView2, s};
+
 use crate::matrix::Mat64;
 
 /// Where a layer that multiplies its inputs with weights has these. At position t of an image it
@@ -41,7 +43,7 @@ impl WeightLayer {
 /// z_t.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerMoments {
-    /// Which.
+    /// The layer.
     pub layer: WeightLayer,
     /// Σ a_t a_tᵀ, with a 1 after each a_t where there are biases. In single precision within an image.
     pub a: Mat64,
@@ -55,6 +57,13 @@ impl LayerMoments {
         let (rows, outputs) = (layer.rows(), layer.outputs);
         let (a, g) = (Mat64::zeros((rows, rows)), Mat64::zeros((outputs, outputs)));
         LayerMoments { layer, a, g }
+    }
+
+    /// Adds Σ_t g_t g_tᵀ for cotangents of one image, `stride` numbers to a pixel.
+    pub(super) fn add_cotangents(&mut self, dz: &[f32], stride: usize) {
+        let Ok(g) = ArrayView2::from_shape((dz.len() / stride, stride), dz) else { return };
+        let g = g.slice(s![.., ..self.layer.outputs]);
+        self.g += &g.t().dot(&g).mapv(f64::from);
     }
 
     /// Adds those of other points.

@@ -37,7 +37,7 @@ pub(crate) fn columns_of_outputs(h: Mat, outputs: usize) -> Result<Mat> {
     swapped(&h, (rows / outputs, outputs, k), (rows / outputs, outputs * k))
 }
 
-/// The numbers of `h`, seen as `cube`, with its last two axes exchanged, as a matrix of shape `to`.
+/// The numbers of `h`, as `cube`, with its last two axes exchanged, as a matrix of shape `to`.
 fn swapped(h: &Mat, cube: (usize, usize, usize), to: (usize, usize)) -> Result<Mat> {
     let fault = |e: ndarray::ShapeError| Error::shape("outputs", format!("{cube:?}"), e);
     let h = h.as_standard_layout();

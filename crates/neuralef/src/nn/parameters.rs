@@ -33,6 +33,19 @@ impl TensorLayout {
     }
 }
 
+/// A tensor with its numbers: what [`Parameters::from_tensors`] is given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// Name within its unit, e.g. `layers.0.weight`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// What the tensor does.
+    pub role: Role,
+    /// Its numbers, in row order.
+    pub values: Vec<f32>,
+}
+
 /// What a tensor of parameters does in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -83,6 +96,49 @@ impl Parameters {
         Parameters { layouts: layouts.into(), units, statistics: None }
     }
 
+    /// The tensors of every unit, one after another in its vector.
+    ///
+    /// ```
+    /// use neuralef::nn::{NamedTensor, Parameters, Role};
+    ///
+    /// let weight = NamedTensor {
+    ///     name: "weight".into(),
+    ///     shape: vec![2, 3],
+    ///     role: Role::Weight { fan_in: 2 },
+    ///     values: vec![0.5; 6],
+    /// };
+    /// let bias = NamedTensor {
+    ///     name: "bias".into(),
+    ///     shape: vec![3],
+    ///     role: Role::Bias,
+    ///     values: vec![0.0; 3],
+    /// };
+    /// let parameters = Parameters::from_tensors(vec![vec![weight, bias]])?;
+    /// assert_eq!(parameters.units()[0].len(), 9);
+    /// assert_eq!(parameters.layouts()[0][1].range(), 6..9);
+    /// # Ok::<(), neuralef::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] naming a tensor that has not as many numbers as its shape says.
+    pub fn from_tensors(tensors: Vec<Vec<NamedTensor>>) -> Result<Self> {
+        let (mut layouts, mut units) = (Vec::new(), Vec::new());
+        for unit in tensors {
+            let (mut layout, mut numbers) = (Vec::new(), Vec::new());
+            for NamedTensor { name, shape, role, values } in unit {
+                let tensor = TensorLayout { name, shape, offset: numbers.len(), role, flat: false };
+                if values.len() != tensor.size() {
+                    return Err(Error::shape(&tensor.name, tensor.size(), values.len()));
+                }
+                numbers.extend(values);
+                layout.push(tensor);
+            }
+            layouts.push(layout);
+            units.push(numbers);
+        }
+        Ok(Parameters { layouts: layouts.into(), units, statistics: None })
+    }
+
     /// With statistics of their own layouts (one list for each unit), all zeros.
     pub fn with_statistics(mut self, layouts: Vec<Vec<TensorLayout>>) -> Self {
         let units = zeros(&layouts);
@@ -127,7 +183,7 @@ impl Parameters {
     }
 
     /// Every tensor with its unit and its numbers, statistics last.
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, &TensorLayout, &[f32])> {
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, &TensorLayout, &[f32])> {
         let weights = self.layouts.iter().zip(&self.units);
         let statistics = self.statistics_layouts().iter().zip(self.statistics());
         weights.enumerate().chain(statistics.enumerate()).flat_map(|(unit, (layouts, values))| {
@@ -160,7 +216,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`Error::Shape`] naming `what`.
-    pub(super) fn expect_units(&self, what: &str, units: usize, size: usize) -> Result<()> {
+    pub fn expect_units(&self, what: &str, units: usize, size: usize) -> Result<()> {
         if self.units.len() == units && self.units.iter().all(|u| u.len() == size) {
             return Ok(());
         }

@@ -106,7 +106,7 @@ impl NetworkFile {
     pub(super) fn checksum_text(&self) -> String {
         // A file of another checksum is an error of whoever uses it.
         let _ = self.expected.is_none().then(|| self.bytes());
-        let found = self.content.get().map(|(_, sum)| *sum);
-        self.expected.or(found).map_or_else(|| "auto".into(), |sum| sum.to_string())
+        let computed = self.content.get().map(|(_, sum)| *sum);
+        self.expected.or(computed).map_or_else(|| "auto".into(), |sum| sum.to_string())
     }
 }

@@ -238,7 +238,7 @@ impl NetworkSpec {
 
     /// Whether it is made of this trained network.
     pub(crate) fn is_made_of(&self, trained: &TrainedNetwork) -> bool {
-        self.0.is_made_of(trained)
+        trained.is_trunk_of(&*self.0)
     }
 
     /// What is in the file that it is made from, where there is one.

@@ -1,38 +1,60 @@
 //! What a forward pass leaves behind for the backward pass.
 
-use super::graph::GraphTape;
-use super::product::Panels;
+use std::any::Any;
 
-/// Values a forward pass leaves behind for [`Network::vjp`](super::Network::vjp). Owned by the
+use crate::error::{Error, Result};
+
+/// Values that a forward pass leaves behind for [`Network::vjp`](super::Network::vjp). Owned by the
 /// caller and reused between steps, so that a training step allocates nothing for them.
+///
+/// A tape holds one state, of a type that the network chooses: [`forward`](super::Network::forward)
+/// takes it out, writes what it needs later into it and puts it back; `vjp` reads it.
+///
+/// ```
+/// use neuralef::nn::Tape;
+///
+/// #[derive(Default)]
+/// struct Phases(Vec<f32>);
+///
+/// let mut tape = Tape::default();
+/// let mut phases: Box<Phases> = tape.take_state();
+/// phases.0 = vec![0.5, 1.5];
+/// tape.set_state(phases);
+/// assert_eq!(tape.state::<Phases>().map(|p| p.0.len()), Some(2));
+/// assert!(tape.state::<String>().is_none(), "another network's");
+/// ```
 #[derive(Debug, Default)]
 pub struct Tape {
-    /// Rows of the batch that was recorded.
-    pub(super) rows: usize,
-    /// The batch, rows × d.
-    pub(super) input: Vec<f32>,
-    /// One record for each unit and segment of the batch, segments of a unit side by side.
-    pub(super) records: Vec<Record>,
-    /// What a convolutional network leaves behind.
-    pub(super) graph: Option<GraphTape>,
+    state: Option<Box<dyn Any + Send + Sync>>,
 }
 
-/// The part of a tape that one task writes.
-#[derive(Debug, Default)]
-pub(super) struct Record {
-    /// Hidden layers, first to last.
-    pub(super) layers: Vec<Layer>,
-    /// Output rows.
-    pub(super) output: Vec<f32>,
-    /// Packed weights, layer by layer: working storage.
-    pub(super) panels: Vec<Panels>,
-}
+impl Tape {
+    /// The state, if there is one of this type.
+    pub fn state<T: Any>(&self) -> Option<&T> {
+        self.state.as_ref()?.downcast_ref()
+    }
 
-/// One hidden layer of a [`Record`], in rows of the layer's stride.
-#[derive(Debug, Default)]
-pub(super) struct Layer {
-    /// Activations.
-    pub(super) value: Vec<f32>,
-    /// Derivatives of the activation function.
-    pub(super) slope: Vec<f32>,
+    /// The state of this type.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there is none: another network has recorded, or none has.
+    pub fn expect_state<T: Any>(&self) -> Result<&T> {
+        self.state().ok_or_else(Self::of_another_network)
+    }
+
+    /// The error for a tape that does not fit the network.
+    pub(super) fn of_another_network() -> Error {
+        Error::shape("tape", "one recorded by this network", "another network's")
+    }
+
+    /// Takes the state out: that of the pass before, whose memory can be used again, or a default one
+    /// where there is none of this type.
+    pub fn take_state<T: Any + Default + Send + Sync>(&mut self) -> Box<T> {
+        self.state.take().and_then(|state| state.downcast().ok()).unwrap_or_default()
+    }
+
+    /// Puts a state in, in place of what was there.
+    pub fn set_state<T: Any + Send + Sync>(&mut self, state: Box<T>) {
+        self.state = Some(state);
+    }
 }

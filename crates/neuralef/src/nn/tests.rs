@@ -4,6 +4,7 @@ use super::activation::{Activation, tests::reference};
 use super::dense::{Dense, Shape};
 use super::init::Init;
 use super::*;
+use crate::matrix::{Mat, Mat64, MatRef};
 use rand::RngExt as _;
 
 fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
@@ -418,7 +419,7 @@ fn gradients_by_inputs_agree_with_finite_differences() {
             let h = |units: &[Vec<f64>]| exact(&shape, units, x.view());
             let columns = shape.units * shape.heads;
             let weights = draw(columns, k, 7).mapv(f64::from);
-            let found = network.input_gradients(x.view(), Stage::Functions, weights.view());
+            let found = network.gradients_by_inputs(x.view(), Stage::Functions, weights.view());
             let combined = |units: &[Vec<f64>]| {
                 let h = Mat64::from_shape_vec((n, columns), h(units)).unwrap();
                 h.dot(&weights).into_iter().collect::<Vec<_>>()
@@ -428,14 +429,15 @@ fn gradients_by_inputs_agree_with_finite_differences() {
             let width = *shape.hidden.last().unwrap_or(&shape.inputs);
             if shape.hidden.is_empty() {
                 let weights = draw(d, k, 8).mapv(f64::from);
-                let found = network.input_gradients(x.view(), Stage::Hidden, weights.view());
+                let found = network.gradients_by_inputs(x.view(), Stage::Hidden, weights.view());
                 let rows: Vec<usize> = (0..n * d).map(|i| i % d).collect();
                 assert_eq!(found.unwrap(), weights.select(ndarray::Axis(0), &rows));
                 continue;
             }
             // The same networks with the combinations for heads.
             let weights = draw(shape.units * width, k, 9).mapv(f64::from);
-            let found = network.input_gradients(x.view(), Stage::Hidden, weights.view()).unwrap();
+            let found =
+                network.gradients_by_inputs(x.view(), Stage::Hidden, weights.view()).unwrap();
             let read = Shape { heads: k, outputs: 1, ..shape.clone() };
             let rows = weights.axis_chunks_iter(ndarray::Axis(0), width);
             let with_heads = |(unit, w): (&Vec<f64>, ndarray::ArrayView2<'_, f64>)| {
@@ -474,13 +476,13 @@ fn gradients_by_inputs_refuse_weights_of_other_shapes_and_do_not_depend_on_compa
     let x = draw(300, 3, 1);
     for (stage, features) in [(Stage::Hidden, 20), (Stage::Functions, 2)] {
         let bad = Mat64::zeros((features + 1, 4));
-        let error = network.input_gradients(x.view(), stage, bad.view()).unwrap_err();
+        let error = network.gradients_by_inputs(x.view(), stage, bad.view()).unwrap_err();
         assert!(error.to_string().contains(&format!("expected shape {features} × k")), "{error}");
         for k in [2, 4] {
             let weights = draw(features, k, 2).mapv(f64::from);
-            let whole = network.input_gradients(x.view(), stage, weights.view()).unwrap();
+            let whole = network.gradients_by_inputs(x.view(), stage, weights.view()).unwrap();
             let part = x.slice(ndarray::s![95..98, ..]);
-            let part = network.input_gradients(part, stage, weights.view()).unwrap();
+            let part = network.gradients_by_inputs(part, stage, weights.view()).unwrap();
             assert_eq!(part, whole.slice(ndarray::s![285..294, ..]));
         }
     }

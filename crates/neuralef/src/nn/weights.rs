@@ -23,7 +23,7 @@ const MOST: u64 = 1 << 33;
 /// fits.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Data`] naming a tensor that is missing, not wanted, of another shape or
+/// [`Error::Io`], or [`Error::Data`] naming a tensor that is missing, not of the network, of another shape or
 /// type, or not finite.
 pub fn read_weights(network: &mut dyn Network, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
@@ -53,7 +53,7 @@ pub(super) fn size_of_tensor(bytes: &[u8], source: &str, name: &str) -> Result<u
 pub(super) fn weights_from(network: &mut dyn Network, bytes: &[u8], source: &str) -> Result<()> {
     let file = tensors(bytes, source)?;
     let mut parameters = network.parameters().clone();
-    let (units, mut wanted) = (parameters.units().len(), BTreeSet::new());
+    let (units, mut names) = (parameters.units().len(), BTreeSet::new());
     parameters.fill_tensors(|unit, tensor, to| {
         let name = name(units, unit, tensor);
         let view = file
@@ -69,13 +69,13 @@ pub(super) fn weights_from(network: &mut dyn Network, bytes: &[u8], source: &str
         for (ours, theirs) in theirs.pairs() {
             to[ours] = values[theirs];
         }
-        wanted.insert(name);
+        names.insert(name);
         Ok(())
     })?;
     let surplus = file
         .names()
         .into_iter()
-        .find(|n| !wanted.contains(*n) && !n.ends_with("num_batches_tracked"));
+        .find(|n| !names.contains(*n) && !n.ends_with("num_batches_tracked"));
     if let Some(surplus) = surplus {
         let message = format!("tensor {surplus:?} belongs to no layer of the network");
         return Err(Error::data(source, message));

@@ -5,7 +5,7 @@ use super::{Objective, ObjectiveState, OutputKind, Step};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
-use crate::nn::{Network, Parameters, Tape};
+use crate::nn::{Network, Parameters, Tape, contracted_jacobian};
 use crate::operator::Diagonal;
 use crate::spec::args::{Args, Entry};
 
@@ -132,7 +132,7 @@ impl Objective for Spin {
         let Some((weights, pull)) = self.last.take() else { return Ok(()) };
         let k = weights.ncols();
         let (beta, keep) = (self.beta as f32, (1.0 - self.beta) as f32);
-        let jacobian = network.jacobian(tape, weights.view())?;
+        let jacobian = contracted_jacobian(network, tape, weights.view())?;
         let lower = (0..k).flat_map(|i| (0..=i).map(move |m| i * k + m));
         for (average, at) in self.jacobian.iter_mut().zip(lower) {
             let new = &jacobian[at];

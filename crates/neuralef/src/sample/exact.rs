@@ -27,7 +27,8 @@ const WIDTH: usize = 2048;
 /// [`Error::MemoryBudget`](crate::Error::MemoryBudget),
 /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) from the parameterisation,
 /// [`Error::NonFinite`](crate::Error::NonFinite), and
-/// [`Error::Unsupported`](crate::Error::Unsupported) for batch normalisation that is not [frozen](Network::freeze).
+/// [`Error::Unsupported`](crate::Error::Unsupported) for batch normalisation that is not
+/// [frozen](crate::nn::BatchStatistics::freeze).
 pub fn exact_ntk(
     network: &dyn Network,
     x: MatRef<'_>,

@@ -180,7 +180,7 @@ fn several_outputs_convolutions_and_frozen_norms() {
             // Statistics of a training step, so that they are not 0 and 1.
             let mut tape = crate::nn::Tape::default();
             network.forward(images.view(), Some(&mut tape)).unwrap();
-            network.settle(&tape, MOMENTUM);
+            network.update_running_statistics(&tape, MOMENTUM);
             network.freeze(true);
         }
         let exact = exact_ntk(&*network, images.view(), None, None, MIB).unwrap();

@@ -128,7 +128,7 @@ impl<S: Signal> TrainingLoop<S> {
 
         self.network.vjp(&self.tape, loss.cotangent.view(), &mut self.gradient)?;
         self.signal.parameter_gradient(&*self.network, &self.tape, &mut self.gradient)?;
-        self.network.settle(&self.tape, MOMENTUM);
+        self.network.update_running_statistics(&self.tape, MOMENTUM);
         let norm = clip(&mut self.gradient, self.clip_norm)?;
         self.expect_finite("the gradient", norm)?;
 

@@ -9,7 +9,7 @@ use super::source::Source;
 use crate::error::Result;
 use crate::linalg::eigh;
 use crate::matrix::{Mat, Mat64};
-use crate::nn::{LayerMoments, Network, expect_one};
+use crate::nn::{LayerMoments, Network, expect_layer_second_moments, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::spec::args::Entry;
@@ -44,7 +44,7 @@ impl Source for Kfac {
         _: &mut dyn Observer,
     ) -> Result<Box<dyn CurvatureAccumulator>> {
         let width = expect_one(task.network)?;
-        let layers = task.network.weight_layers()?;
+        let layers = expect_layer_second_moments(task.network)?.weight_layers()?;
         let squared = |size: usize| (size as u64).saturating_mul(size as u64);
         let numbers = layers.iter().map(|l| squared(l.rows()).saturating_add(squared(l.outputs)));
         let numbers = numbers.fold(0u64, u64::saturating_add);
@@ -60,7 +60,8 @@ impl Source for Kfac {
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>> {
         let values = archive.f64("curvature.values", &[expect_one(network)?])?.to_vec();
         let mut layers = Vec::new();
-        for (number, place) in network.weight_layers()?.into_iter().enumerate() {
+        let places = expect_layer_second_moments(network)?.weight_layers()?;
+        for (number, place) in places.into_iter().enumerate() {
             let matrix = |name: &str, size: usize| -> Result<Mat> {
                 let name = format!("curvature.{number}.{name}");
                 let numbers = archive.f32(&name, &[size, size])?.to_vec();
@@ -94,7 +95,8 @@ impl CurvatureAccumulator for KroneckerAccumulator {
         // A column of a root costs a backward pass.
         let roots: Vec<Mat64> =
             roots.iter().map(|root| without_negligible_columns(root, self.negligible)).collect();
-        let moments = block.network.layer_moments(block.x, &roots, &mut self.squares)?;
+        let network = expect_layer_second_moments(block.network)?;
+        let moments = network.layer_moments(block.x, &roots, &mut self.squares)?;
         if self.layers.is_empty() {
             self.layers = moments;
             return Ok(());

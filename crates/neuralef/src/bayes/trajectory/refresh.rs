@@ -32,7 +32,7 @@ pub fn refresh(
     let mut tape = Tape::default();
     for (i, batch) in order.chunks_exact(batch_size.min(data.len())).enumerate() {
         network.forward(data.rows(batch)?.view(), Some(&mut tape))?;
-        network.settle(&tape, 1.0 / (i + 1) as f64);
+        network.update_running_statistics(&tape, 1.0 / (i + 1) as f64);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{BLOCK, Dense, Tensors};
 use crate::error::{Error, Result};
 use crate::linalg::{expect_finite_f64, matmul_f64};
 use crate::matrix::{Mat64, Mat64Mut, Mat64Ref, MatRef, expect_columns};
-use crate::nn::Stage;
+use crate::nn::capabilities::{InputGradients, Stage};
 use crate::nn::product::{Panels, Rows, Start, multiply};
 use crate::nn::rows::in_order;
 
@@ -38,9 +38,8 @@ struct Task<'a> {
     weights: Mat64Ref<'a>,
 }
 
-impl Dense {
-    /// See [`Network::input_gradients`](crate::nn::Network::input_gradients).
-    pub(super) fn gradients_by_input(
+impl InputGradients for Dense {
+    fn gradients_by_inputs(
         &self,
         x: MatRef<'_>,
         stage: Stage,
@@ -85,7 +84,9 @@ impl Dense {
         expect_finite_f64("derivatives by the inputs of the network", out.view())?;
         Ok(out)
     }
+}
 
+impl Dense {
     fn pack_for_input(&self, unit: &[f32], forward: bool) -> Unit {
         let mut values = Vec::new();
         self.pack(unit, &mut values);

@@ -5,12 +5,14 @@ use ndarray::{ArrayView1, s};
 use super::Dense;
 use crate::error::Result;
 use crate::matrix::{Mat, Mat64, MatRef};
+use crate::nn::capabilities::LayerSecondMoments;
+use crate::nn::expect::expect_one;
 use crate::nn::moments::{LayerMoments, WeightLayer};
-use crate::nn::{Network, Tape, expect_one};
+use crate::nn::network::Network;
+use crate::nn::tape::Tape;
 
-impl Dense {
-    /// See [`Network::weight_layers`].
-    pub(super) fn places(&self) -> Result<Vec<WeightLayer>> {
+impl LayerSecondMoments for Dense {
+    fn weight_layers(&self) -> Result<Vec<WeightLayer>> {
         expect_one(self)?;
         let mut offset = 0;
         let place = |(inner, outer): &(usize, usize)| {
@@ -22,18 +24,24 @@ impl Dense {
         Ok(self.layers.iter().map(place).collect())
     }
 
-    /// See [`Network::layer_moments`]. The derivative by biases is that by what a layer puts out.
-    pub(super) fn moments(&self, x: MatRef<'_>, roots: &[Mat64]) -> Result<Vec<LayerMoments>> {
+    /// The derivative by biases is that by what a layer puts out.
+    fn layer_moments(
+        &self,
+        x: MatRef<'_>,
+        roots: &[Mat64],
+        _squares: &mut [f64],
+    ) -> Result<Vec<LayerMoments>> {
         let mut moments: Vec<LayerMoments> =
-            self.places()?.into_iter().map(LayerMoments::new).collect();
+            self.weight_layers()?.into_iter().map(LayerMoments::new).collect();
         let (mut tape, mut gradient) = (Tape::default(), self.parameters.zeros_like());
         for (i, root) in roots.iter().enumerate() {
             let point = x.slice(s![i..i + 1, ..]);
             self.forward(point, Some(&mut tape))?;
+            let recorded = self.recorded(&tape)?;
             for (l, moments) in moments.iter_mut().enumerate() {
                 let values = match l {
-                    0 => &tape.input,
-                    _ => &tape.records[0].layers[l - 1].value,
+                    0 => &recorded.input,
+                    _ => &recorded.records[0].layers[l - 1].value,
                 };
                 let a = values[..moments.layer.inputs].iter().map(|v| f64::from(*v)).chain([1.0]);
                 add_outer(&mut moments.a, &a.collect::<Vec<_>>());

@@ -3,13 +3,14 @@
 //! No matrix of patches is written. All windows of the (padded) image have their numbers at the same
 //! places, and the products of [`product`](super::super::product) read them there. The backward pass to
 //! the image is the same product: the cotangent, spread out by the stride and padded, with the kernel
-//! turned around. Where [`Winograd`] pays, which depends on shapes (and for the input of a network on the
-//! width of vectors) alone, it takes the place of both.
+//! turned around. Where [`Winograd`] is faster, which depends on shapes (and for the input of a network on
+//! the width of vectors) alone, it takes the place of both.
 
 use pulp::Arch;
 
 use super::super::product::{self, Panels, Rows, Start, Windows, accumulate, multiply};
 use super::image::{Image, Stored};
+use super::scratch::Scratch;
 use super::winograd::{self, Winograd};
 use crate::error::{Error, Result};
 use crate::matrix::MatMut;
@@ -44,8 +45,8 @@ impl Conv {
     /// in either direction; else none.
     pub(super) fn transformed(&self) -> [usize; 2] {
         let tiled = |to: Image| {
-            winograd::pays(self.kernel, self.input, to)
-                || winograd::pays(self.kernel, to, self.input)
+            winograd::is_faster(self.kernel, self.input, to)
+                || winograd::is_faster(self.kernel, to, self.input)
         };
         match self.output() {
             Ok(to) if self.groups == 1 && self.stride == [1, 1] && tiled(to) => {
@@ -156,16 +157,6 @@ impl Field {
     }
 }
 
-/// Working storage of a task.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    pub(super) padded: Vec<f32>,
-    bases: Vec<usize>,
-    pub(super) group: Vec<f32>,
-    pub(super) other: Vec<f32>,
-    pub(super) packing: Vec<f32>,
-}
-
 /// Sums of a gradient that are not yet part of it: see [`Convolution::finish`].
 #[derive(Debug, Default)]
 pub(super) struct Pending(Vec<f32>);
@@ -231,11 +222,11 @@ impl Convolution {
         (0..self.shape.groups)
             .map(|g| {
                 let mut panels = Panels::default();
-                let own = g * out..(g + 1) * out;
-                let bias = if bias.is_empty() { bias } else { &bias[own.clone()] };
+                let range = g * out..(g + 1) * out;
+                let bias = if bias.is_empty() { bias } else { &bias[range.clone()] };
                 columns.clear();
                 for row in weight.chunks_exact(self.shape.channels).take(inner) {
-                    columns.extend_from_slice(&row[own.clone()]);
+                    columns.extend_from_slice(&row[range.clone()]);
                 }
                 panels.pack(self.lanes, &columns, bias, inner, out);
                 panels
@@ -391,7 +382,7 @@ impl Convolution {
     ) {
         let mut none = vec![0.0; if bias.is_empty() { self.shape.channels } else { 0 }];
         let bias = if bias.is_empty() { &mut none[..] } else { bias };
-        if let Some(tiled) = self.tiled[0].as_ref().filter(|tiled| tiled.pays(total)) {
+        if let Some(tiled) = self.tiled[0].as_ref().filter(|tiled| tiled.is_faster_for(total)) {
             return tiled.accumulate((x, dz), &mut pending.0, bias, scratch);
         }
         let images = x.len() / self.input.len();
@@ -405,19 +396,19 @@ impl Convolution {
         }
         let stride = product::stride(out, self.lanes);
         for g in 0..self.shape.groups {
-            let own = g * out..(g + 1) * out;
+            let range = g * out..(g + 1) * out;
             other.clear();
             other.resize(inner * out, 0.0);
             group.clear();
             group.resize(bases.len() * stride, 0.0);
             let rows = dz.chunks_exact(self.output.stride);
             for (to, from) in group.chunks_exact_mut(stride).zip(rows) {
-                to[..out].copy_from_slice(&from[own.clone()]);
+                to[..out].copy_from_slice(&from[range.clone()]);
             }
-            accumulate(self.arch, windows(g), group, other, &mut bias[own.clone()], packing);
+            accumulate(self.arch, windows(g), group, other, &mut bias[range.clone()], packing);
             let rows = weight.chunks_exact_mut(self.shape.channels);
             for (to, from) in rows.zip(other.chunks_exact(out)) {
-                to[own.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
+                to[range.clone()].iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
         }
     }
@@ -425,7 +416,7 @@ impl Convolution {
     /// Whether the gradient over this many images is found by tiles.
     #[cfg(test)]
     pub(super) fn is_tiled(&self, images: usize) -> bool {
-        self.tiled[0].as_ref().is_some_and(|tiled| tiled.pays(images))
+        self.tiled[0].as_ref().is_some_and(|tiled| tiled.is_faster_for(images))
     }
 
     /// Makes what is `pending` part of the gradient `weight`.

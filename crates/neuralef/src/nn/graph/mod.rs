@@ -2,36 +2,37 @@
 //! forward-mode derivatives, and ensembles of such graphs as a [`Network`](super::Network).
 //!
 //! A [`Graph`] says what is computed, without weights: nodes in order, each reading values of the
-//! input or of earlier nodes. [`Layered`] adds weights and executes it.
+//! input or of earlier nodes. [`ConvNetwork`] adds weights and executes it.
 
 use crate::error::{Error, Result};
 
 mod conv;
+mod fold;
 mod image;
 mod join;
 mod network;
 mod norm;
 mod plan;
 mod pool;
+mod scratch;
 mod winograd;
 
 pub(crate) use conv::Conv;
 pub(crate) use image::{Image, Order};
 pub(crate) use join::Shortcut;
-pub(in crate::nn) use network::GraphTape;
-pub(crate) use network::Layered;
+pub(crate) use network::ConvNetwork;
 pub(crate) use norm::EPSILON;
 pub use norm::MOMENTUM;
 pub(crate) use pool::{Pool, PoolKind};
 
-use super::NetworkSize;
 use super::activation::Activation;
 use super::parameters::{Role, TensorLayout};
 use super::rows::most_segments;
+use super::size::NetworkSize;
 
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Layer {
+pub(crate) enum GraphLayer {
     /// Convolution or dense layer.
     Conv(Conv),
     /// Batch normalisation, with what is added to variances.
@@ -52,7 +53,7 @@ pub(crate) type Value = usize;
 pub(crate) struct Node {
     /// Name of its tensors, as PyTorch would have it: `layer1.0.conv1`.
     pub(crate) name: String,
-    pub(crate) layer: Layer,
+    pub(crate) layer: GraphLayer,
     pub(crate) inputs: Vec<Value>,
     /// Applied to what the layer gives.
     pub(crate) activation: Option<Activation>,
@@ -74,7 +75,7 @@ impl Node {
     fn tensors(&self) -> Vec<Tensor> {
         let channels = vec![self.output.channels];
         match &self.layer {
-            Layer::Conv(conv) => {
+            GraphLayer::Conv(conv) => {
                 let [height, width] = conv.kernel;
                 let shape = vec![height, width, conv.input.channels / conv.groups, conv.channels];
                 let mut all =
@@ -84,11 +85,11 @@ impl Node {
                 }
                 all
             }
-            Layer::Norm { .. } => vec![
+            GraphLayer::Norm { .. } => vec![
                 ("weight", channels.clone(), Role::Scale, false),
                 ("bias", channels, Role::Shift, false),
             ],
-            Layer::Pool(_) | Layer::Shortcut(_) | Layer::Add => Vec::new(),
+            GraphLayer::Pool(_) | GraphLayer::Shortcut(_) | GraphLayer::Add => Vec::new(),
         }
     }
 
@@ -96,7 +97,7 @@ impl Node {
     fn statistics(&self) -> Vec<Tensor> {
         let channels = vec![self.output.channels];
         match &self.layer {
-            Layer::Norm { .. } => vec![
+            GraphLayer::Norm { .. } => vec![
                 ("running_mean", channels.clone(), Role::Mean, false),
                 ("running_var", channels, Role::Variance, false),
             ],
@@ -128,7 +129,7 @@ impl Graph {
         value.checked_sub(1).map_or(self.input, |node| self.nodes[node].output)
     }
 
-    fn push(&mut self, name: &str, layer: Layer, inputs: Vec<Value>, output: Image) -> Value {
+    fn push(&mut self, name: &str, layer: GraphLayer, inputs: Vec<Value>, output: Image) -> Value {
         let name = name.to_string();
         self.nodes.push(Node { name, layer, inputs, activation: None, output });
         self.last()
@@ -141,7 +142,7 @@ impl Graph {
     pub(crate) fn conv(&mut self, name: &str, of: Value, conv: Conv) -> Result<Value> {
         let conv = Conv { input: self.image(of), ..conv };
         let output = conv.output()?;
-        Ok(self.push(name, Layer::Conv(conv), vec![of], output))
+        Ok(self.push(name, GraphLayer::Conv(conv), vec![of], output))
     }
 
     /// Adds a dense layer on all of `of`.
@@ -154,7 +155,7 @@ impl Graph {
 
     /// Adds batch normalisation of `of`.
     pub(crate) fn norm(&mut self, name: &str, of: Value, epsilon: f64) -> Value {
-        self.push(name, Layer::Norm { epsilon }, vec![of], self.image(of))
+        self.push(name, GraphLayer::Norm { epsilon }, vec![of], self.image(of))
     }
 
     /// Adds a pool of `of`; its `input` is taken from there.
@@ -164,7 +165,7 @@ impl Graph {
     pub(crate) fn pool(&mut self, name: &str, of: Value, pool: Pool) -> Result<Value> {
         let pool = Pool { input: self.image(of), ..pool };
         let output = pool.output()?;
-        Ok(self.push(name, Layer::Pool(pool), vec![of], output))
+        Ok(self.push(name, GraphLayer::Pool(pool), vec![of], output))
     }
 
     /// Adds a shortcut of option A; its `input` is taken from `of`.
@@ -179,7 +180,7 @@ impl Graph {
             let got = format!("{} channels, strides {:?}", cut.channels, cut.stride);
             return Err(Error::parameter("shortcut", expected, got));
         }
-        Ok(self.push(name, Layer::Shortcut(cut), vec![of], cut.output()))
+        Ok(self.push(name, GraphLayer::Shortcut(cut), vec![of], cut.output()))
     }
 
     /// Adds the sum of two values.
@@ -191,14 +192,14 @@ impl Graph {
         if first != second {
             return Err(Error::shape(name, format!("{first:?}"), format!("{second:?}")));
         }
-        Ok(self.push(name, Layer::Add, vec![a, b], first))
+        Ok(self.push(name, GraphLayer::Add, vec![a, b], first))
     }
 
     /// Adds a copy of `of`: a value of its own for an activation, where others want it without.
     pub(crate) fn copy(&mut self, name: &str, of: Value) -> Value {
         let input = self.image(of);
         let cut = Shortcut { input, stride: [1, 1], before: 0, channels: input.channels };
-        self.push(name, Layer::Shortcut(cut), vec![of], input)
+        self.push(name, GraphLayer::Shortcut(cut), vec![of], input)
     }
 
     /// Applies `activation` to the latest value, in place; after a max pool, to a copy, since its
@@ -209,7 +210,7 @@ impl Graph {
     pub(crate) fn activate(&mut self, activation: Activation) -> Result<Value> {
         activation.check_width(self.image(self.last()).channels)?;
         let last = self.nodes.last().map(|node| &node.layer);
-        if matches!(last, Some(Layer::Pool(Pool { kind: PoolKind::Max, .. }))) {
+        if matches!(last, Some(GraphLayer::Pool(Pool { kind: PoolKind::Max, .. }))) {
             self.copy("activation", self.last());
         }
         if let Some(node) = self.nodes.last_mut() {
@@ -242,7 +243,7 @@ impl Graph {
         let parameters = tensors.last().map_or(0, |t| t.range().end as u64);
         let hidden = self.nodes.last().map_or(0, |n| self.image(n.inputs[0]).len() as u64);
         let tiled = self.nodes.iter().map(|node| match &node.layer {
-            Layer::Conv(conv) => conv.transformed().map(|n| n as u64),
+            GraphLayer::Conv(conv) => conv.transformed().map(|n| n as u64),
             _ => [0, 0],
         });
         let [transformed, segment] = tiled.fold([0u64, 0], |[all, most], [weight, segment]| {

@@ -11,18 +11,18 @@ pub const MOMENTUM: f64 = 0.1;
 
 /// Mean and variance of every channel.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Moments {
+pub(super) struct ChannelStatistics {
     pub(super) mean: Vec<f64>,
     pub(super) variance: Vec<f64>,
 }
 
-impl Moments {
+impl ChannelStatistics {
     /// From sums of x and x² over `count` pixels.
     pub(super) fn of(sums: &[(f64, f64)], count: usize) -> Self {
         let n = count as f64;
         let mean: Vec<f64> = sums.iter().map(|(s, _)| s / n).collect();
         let variance = sums.iter().zip(&mean).map(|((_, q), m)| (q / n - m * m).max(0.0)).collect();
-        Moments { mean, variance }
+        ChannelStatistics { mean, variance }
     }
 
     fn inverse(&self, c: usize, epsilon: f64) -> f64 {
@@ -153,6 +153,18 @@ impl Op for Blend<'_> {
 /// Adds Σu and Σuv of every channel over pixels of `stride` numbers to `sums`; with v = u for none.
 pub(super) fn add_sums(u: &[f32], v: Option<&[f32]>, stride: usize, sums: &mut [(f64, f64)]) {
     dispatch(Sums { u, v: v.unwrap_or(u), stride, sums });
+}
+
+/// The sum of the parts of every segment, in order.
+pub(super) fn total(parts: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let Some((first, rest)) = parts.split_first() else { return Vec::new() };
+    let mut total = first.clone();
+    for part in rest {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total = (total.0 + part.0, total.1 + part.1);
+        }
+    }
+    total
 }
 
 struct Sums<'a> {

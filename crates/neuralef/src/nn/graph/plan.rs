@@ -7,7 +7,7 @@ use pulp::Arch;
 use super::conv::Convolution;
 use super::image::Stored;
 use super::pool::Pooling;
-use super::{Graph, Layer, Value};
+use super::{Graph, GraphLayer, Value};
 use crate::nn::product::{lanes, stride};
 
 /// Numbers that the widest value of a block may have: half a MiB, the size of a second-level cache.
@@ -17,7 +17,7 @@ const IMAGES: usize = 96;
 
 /// A layer laid out for this machine.
 #[derive(Debug)]
-pub(super) enum Kernel {
+pub(super) enum Op {
     Conv(Convolution),
     Norm { epsilon: f64 },
     Pool(Pooling),
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) arch: Arch,
     /// Of every value.
     pub(super) stored: Vec<Stored>,
-    pub(super) kernels: Vec<Kernel>,
+    pub(super) ops: Vec<Op>,
     /// With statistics that are known beforehand.
     pub(super) frozen: Vec<Stage>,
     /// With batch statistics: a norm begins a stage, since it needs its whole input.
@@ -61,19 +61,19 @@ impl Plan {
             let stride = stride(node.output.channels, lanes);
             stored.push(Stored { image: node.output, stride });
         }
-        let kernel = |(i, node): (usize, &super::Node)| {
+        let op = |(i, node): (usize, &super::Node)| {
             let (input, output) = (stored[node.inputs[0]], stored[i + 1]);
             match &node.layer {
-                Layer::Conv(conv) => {
-                    Kernel::Conv(Convolution::new(*conv, (arch, lanes), input, output))
+                GraphLayer::Conv(conv) => {
+                    Op::Conv(Convolution::new(*conv, (arch, lanes), input, output))
                 }
-                Layer::Norm { epsilon } => Kernel::Norm { epsilon: *epsilon },
-                Layer::Pool(pool) => Kernel::Pool(Pooling::new(*pool, input, output)),
-                Layer::Shortcut(cut) => Kernel::Shortcut(*cut),
-                Layer::Add => Kernel::Add,
+                GraphLayer::Norm { epsilon } => Op::Norm { epsilon: *epsilon },
+                GraphLayer::Pool(pool) => Op::Pool(Pooling::new(*pool, input, output)),
+                GraphLayer::Shortcut(cut) => Op::Shortcut(*cut),
+                GraphLayer::Add => Op::Add,
             }
         };
-        let kernels = graph.nodes.iter().enumerate().map(kernel).collect();
+        let ops = graph.nodes.iter().enumerate().map(op).collect();
         let mut last_use = vec![0; stored.len()];
         for (i, node) in graph.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|value| last_use[*value] = i);
@@ -95,18 +95,7 @@ impl Plan {
         }
         let frozen = stages(&graph, &stored, false);
         let training = stages(&graph, &stored, true);
-        Plan {
-            graph,
-            arch,
-            stored,
-            kernels,
-            frozen,
-            training,
-            weights,
-            biases,
-            statistics,
-            last_use,
-        }
+        Plan { graph, arch, stored, ops, frozen, training, weights, biases, statistics, last_use }
     }
 
     /// Whether every reader of `value` is in `stage`, so that it is needed for one block at a time.
@@ -122,9 +111,9 @@ impl Plan {
 fn stages(graph: &Graph, stored: &[Stored], batch_statistics: bool) -> Vec<Stage> {
     let mut stages: Vec<Stage> = Vec::new();
     for (i, node) in graph.nodes.iter().enumerate() {
-        let norm = batch_statistics && matches!(node.layer, Layer::Norm { .. });
+        let norm = batch_statistics && matches!(node.layer, GraphLayer::Norm { .. });
         // Dense layers read all their weights for every block: they want larger ones.
-        let dense = matches!(node.layer, Layer::Conv(_))
+        let dense = matches!(node.layer, GraphLayer::Conv(_))
             && node.output.is_vector()
             && !graph.image(node.inputs[0]).is_vector();
         match stages.last_mut() {

@@ -182,7 +182,7 @@ impl Op for Pass<'_> {
                         for tap in &taps {
                             let from = corner + tap..corner + tap + width;
                             let (dx, x) = (&mut dx[from.clone()], &self.x[from]);
-                            hand_out(dx, x, &z[to.clone()], &mut left);
+                            add_to_first(dx, x, &z[to.clone()], &mut left);
                         }
                     }
                 }
@@ -282,11 +282,13 @@ impl Piece for Chosen<'_> {
     }
 }
 
+/// Adds what is `left` of cotangents where `x` has the values `z` of the maximum, and takes it away
+/// from `left`, so that the first of equal values has it.
 #[inline(always)]
-fn hand_out(to: &mut [f32], x: &[f32], z: &[f32], left: &mut [f32]) {
+fn add_to_first(to: &mut [f32], x: &[f32], z: &[f32], left: &mut [f32]) {
     for (((to, x), z), left) in to.iter_mut().zip(x).zip(z).zip(left) {
-        let given = if *x == *z { *left } else { 0.0 };
-        *to += given;
-        *left -= given;
+        let taken = if *x == *z { *left } else { 0.0 };
+        *to += taken;
+        *left -= taken;
     }
 }

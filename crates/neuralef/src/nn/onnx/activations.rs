@@ -2,59 +2,14 @@
 
 use std::sync::Arc;
 
-use super::convert::{Converter, Term, Wire};
+use super::convert::Converter;
 use super::reader::Reader;
 use super::tensor::Tensor;
-use crate::error::{Error, Result};
+use super::terms::{ActivationStage, Part, Term, Wire};
+use crate::error::Result;
 use crate::nn::activation::Activation;
 
-/// A part of an activation that is written as several nodes.
-#[derive(Debug, Clone)]
-pub(super) struct Part {
-    stage: Stage,
-    /// The name of what the activation is of.
-    of: Arc<str>,
-    /// The node, for a part that is used for anything else.
-    node: String,
-    operator: String,
-}
-
-/// How far an activation of x has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// 1/(1 + e⁻ˣ).
-    Sigmoid,
-    /// x/√2.
-    Scaled,
-    /// erf(x/√2).
-    Erf,
-    /// 1 + erf(x/√2), twice the normal distribution function.
-    Distribution,
-    /// x (1 + erf(x/√2)).
-    Twice,
-    /// x/2.
-    Half,
-    /// The normal distribution function.
-    Normal,
-}
-
-impl Part {
-    const REASON: &str =
-        "only as a part of SiLU, x·sigmoid(x), or GELU, x/2·(1 + erf(x/√2)), is it";
-
-    /// That it is no activation.
-    pub(super) fn refuse(&self, file: &str) -> Error {
-        Error::UnsupportedNode {
-            path: file.into(),
-            node: self.node.clone(),
-            operator: self.operator.clone(),
-            attribute: None,
-            reason: Self::REASON.into(),
-        }
-    }
-}
-
-/// Whether `tensor` is the one number `value`, as far as single precision tells.
+/// Whether `tensor` is the one number `value`, in single precision.
 fn is_number(tensor: &Tensor, value: f64) -> bool {
     tensor.scalar().is_some_and(|v| (f64::from(v) / value - 1.0).abs() < 1e-6)
 }
@@ -68,7 +23,7 @@ impl Converter<'_> {
         self.apply(reader, of, alone, activation)
     }
 
-    /// An activation of `of`: in place when no one else wants the value without it.
+    /// An activation of `of`: in place when nothing else reads the value without it.
     fn apply(
         &mut self,
         reader: &Reader<'_>,
@@ -95,23 +50,23 @@ impl Converter<'_> {
     }
 
     /// A part of an activation of the values that input `i` is.
-    fn begin(&self, reader: &Reader<'_>, i: usize, stage: Stage) -> Result<Term> {
+    fn begin(&self, reader: &Reader<'_>, i: usize, stage: ActivationStage) -> Result<Term> {
         self.wire(reader, i)?;
         Ok(Self::part(reader, reader.needed(i)?.into(), stage))
     }
 
-    fn part(reader: &Reader<'_>, of: Arc<str>, stage: Stage) -> Term {
+    fn part(reader: &Reader<'_>, of: Arc<str>, stage: ActivationStage) -> Term {
         Term::Part(Part { stage, of, node: reader.name(), operator: reader.operator() })
     }
 
     pub(super) fn sigmoid(&self, reader: &Reader<'_>) -> Result<Term> {
-        self.begin(reader, 0, Stage::Sigmoid)
+        self.begin(reader, 0, ActivationStage::Sigmoid)
     }
 
     pub(super) fn erf(&mut self, reader: &Reader<'_>) -> Result<Term> {
         match self.term(reader, 0)? {
-            Term::Part(part) if part.stage == Stage::Scaled => {
-                Ok(Self::part(reader, part.of.clone(), Stage::Erf))
+            Term::Part(part) if part.stage == ActivationStage::Scaled => {
+                Ok(Self::part(reader, part.of.clone(), ActivationStage::Erf))
             }
             _ => self.activate(reader, Activation::Erf),
         }
@@ -119,14 +74,14 @@ impl Converter<'_> {
 
     /// A part and a constant, where the sum is a part too.
     pub(super) fn plus(reader: &Reader<'_>, part: &Part, by: &Tensor) -> Option<Term> {
-        let one_more = part.stage == Stage::Erf && is_number(by, 1.0);
-        one_more.then(|| Self::part(reader, part.of.clone(), Stage::Distribution))
+        let one_more = part.stage == ActivationStage::Erf && is_number(by, 1.0);
+        one_more.then(|| Self::part(reader, part.of.clone(), ActivationStage::Distribution))
     }
 
     pub(super) fn over(&mut self, reader: &Reader<'_>) -> Result<Term> {
         match (self.term(reader, 0)?, self.term(reader, 1)?) {
             (Term::Wire(_), Term::Tensor(by)) if is_number(by, 2f64.sqrt()) => {
-                self.begin(reader, 0, Stage::Scaled)
+                self.begin(reader, 0, ActivationStage::Scaled)
             }
             (Term::Part(part), _) => Err(part.refuse(self.file)),
             _ => Err(reader.refuse(None, "only as a part of GELU, x/√2, is it")),
@@ -139,28 +94,34 @@ impl Converter<'_> {
                 (Term::Wire(_), Term::Part(part)) if *part.of == *reader.needed(a)? => {
                     let of = part.of.clone();
                     match part.stage {
-                        Stage::Sigmoid => (of, Activation::Silu),
-                        Stage::Normal => (of, Activation::Gelu),
-                        Stage::Distribution => return Ok(Self::part(reader, of, Stage::Twice)),
+                        ActivationStage::Sigmoid => (of, Activation::Silu),
+                        ActivationStage::Normal => (of, Activation::Gelu),
+                        ActivationStage::Distribution => {
+                            return Ok(Self::part(reader, of, ActivationStage::Twice));
+                        }
                         _ => return Err(part.refuse(self.file)),
                     }
                 }
                 (Term::Wire(_), Term::Tensor(by)) if is_number(by, 0.5f64.sqrt()) => {
-                    return self.begin(reader, a, Stage::Scaled);
+                    return self.begin(reader, a, ActivationStage::Scaled);
                 }
                 (Term::Wire(_), Term::Tensor(by)) if is_number(by, 0.5) => {
-                    return self.begin(reader, a, Stage::Half);
+                    return self.begin(reader, a, ActivationStage::Half);
                 }
                 (Term::Part(part), Term::Tensor(by)) if is_number(by, 0.5) => {
                     let of = part.of.clone();
                     match part.stage {
-                        Stage::Twice => (of, Activation::Gelu),
-                        Stage::Distribution => return Ok(Self::part(reader, of, Stage::Normal)),
+                        ActivationStage::Twice => (of, Activation::Gelu),
+                        ActivationStage::Distribution => {
+                            return Ok(Self::part(reader, of, ActivationStage::Normal));
+                        }
                         _ => return Err(part.refuse(self.file)),
                     }
                 }
                 (Term::Part(x), Term::Part(y))
-                    if x.of == y.of && (x.stage, y.stage) == (Stage::Half, Stage::Distribution) =>
+                    if x.of == y.of
+                        && (x.stage, y.stage)
+                            == (ActivationStage::Half, ActivationStage::Distribution) =>
                 {
                     (x.of.clone(), Activation::Gelu)
                 }

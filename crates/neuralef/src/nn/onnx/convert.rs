@@ -6,11 +6,10 @@ use std::sync::Arc;
 use prost::Message as _;
 use prost::bytes::Bytes;
 
-use super::activations::Part;
-use super::integers::{self, Integers};
 use super::proto;
 use super::reader::{Reader, short};
 use super::tensor::{self, Tensor, head};
+use super::terms::{Term, Wire};
 use crate::error::{Error, Result};
 use crate::nn::graph::{Graph, Image, Value};
 
@@ -30,29 +29,6 @@ pub(super) struct Converted {
     pub(super) graph: Graph,
     /// The numbers of every tensor, in PyTorch's layout, under the names of the graph.
     pub(super) weights: BTreeMap<String, Vec<f32>>,
-}
-
-/// What a name of the file stands for.
-#[derive(Debug, Clone)]
-pub(super) enum Term {
-    /// Values of the network.
-    Wire(Wire),
-    /// Constant floats.
-    Tensor(Arc<Tensor>),
-    /// Sizes.
-    Integers(Integers),
-    /// A part of an activation that is written as several nodes.
-    Part(Part),
-}
-
-/// Values of the network under a name of the file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wire {
-    pub(super) value: Value,
-    /// Whether the file has them as rows of numbers: batch × (channels · height · width).
-    pub(super) flat: bool,
-    /// Whether no other name stands for them that anything reads.
-    pub(super) alone: bool,
 }
 
 /// The state of a conversion.
@@ -209,17 +185,6 @@ fn needed(nodes: &[proto::Node], name: &str, file: &str) -> Result<BTreeSet<usiz
     Ok(needed)
 }
 
-impl Term {
-    /// A constant: small tensors of integers are sizes.
-    pub(super) fn of(tensor: Tensor) -> Result<Self, String> {
-        if !tensor.is_integer() || tensor.size() > integers::MOST {
-            return Ok(Term::Tensor(Arc::new(tensor)));
-        }
-        let values = tensor.integers()?.into_iter().map(Some).collect();
-        Ok(Term::Integers(Integers { dims: tensor.dims, values }))
-    }
-}
-
 impl Converter<'_> {
     /// What input `i` stands for.
     pub(super) fn term(&self, reader: &Reader<'_>, i: usize) -> Result<&Term> {
@@ -263,7 +228,7 @@ impl Converter<'_> {
     }
 
     /// Constant floats of a node alone. Layers that share their weights would train apart.
-    pub(super) fn own(&mut self, reader: &Reader<'_>, i: usize) -> Result<Arc<Tensor>> {
+    pub(super) fn unshared_tensor(&mut self, reader: &Reader<'_>, i: usize) -> Result<Arc<Tensor>> {
         let tensor = self.tensor(reader, i)?;
         if tensor.size() == 0 {
             return Err(reader.fault("it has no weights"));
@@ -340,7 +305,7 @@ impl Converter<'_> {
         Term::Wire(Wire { value, flat, alone: true })
     }
 
-    /// A name for the layer of a node: what PyTorch calls it, as far as its exporter tells.
+    /// A name for the layer of a node: what PyTorch calls it, as far as its exporter has that.
     pub(super) fn layer_name(&mut self, reader: &Reader<'_>, weight: Option<&str>) -> String {
         let module = weight.and_then(|name| name.strip_suffix(".weight"));
         let module = module.filter(|name| !name.contains("::") && !name.is_empty());

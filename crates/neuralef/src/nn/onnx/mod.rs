@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::dense::MAX_PARAMETERS;
-use super::graph::{Layered, Order};
+use super::graph::{ConvNetwork, Order};
 use super::source::NetworkFile;
 use super::spec::units_and_heads;
 use super::weights::Layout;
@@ -24,6 +24,7 @@ mod proto;
 mod reader;
 mod shapes;
 mod tensor;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +52,7 @@ pub(super) const ONNX: &[Parameter] = &[
 /// since they would train apart, and copied for biases and normalisation, which exporters merge
 /// where they are equal.
 ///
-/// Layers have PyTorch's names where the file tells them. A network whose normalisation the exporter
+/// Layers have PyTorch's names where the file has them. A network whose normalisation the exporter
 /// folded into convolutions has the same values as before, but other parameters, and so another tangent
 /// kernel; PyTorch keeps it with `training=TrainingMode.PRESERVE, do_constant_folding=False`.
 ///
@@ -128,8 +129,8 @@ impl Onnx {
         units: usize,
         outputs: usize,
     ) -> Result<Box<dyn Network>> {
-        let layered = Layered::new(content.graph.clone(), units, self.order);
-        let mut network = layered.with_outputs(outputs);
+        let network = ConvNetwork::new(content.graph.clone(), units, self.order);
+        let mut network = network.with_outputs(outputs);
         network.parameters_mut().fill_tensors(|_, tensor, to| {
             let from = content.weights.get(&tensor.name).filter(|w| w.len() == to.len());
             let Some(from) = from else {

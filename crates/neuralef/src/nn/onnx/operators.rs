@@ -1,12 +1,13 @@
 //! What each operator of a file is in the engine.
 
-use super::convert::{Converter, Term, Wire};
+use super::convert::Converter;
 use super::integers::{self, Integers};
 use super::reader::Reader;
 use super::tensor::head;
+use super::terms::{Term, Wire};
 use crate::error::{Error, Result};
 use crate::nn::activation::{Activation, LEAK};
-use crate::nn::graph::{Conv, Image, Layer, Pool, PoolKind};
+use crate::nn::graph::{Conv, GraphLayer, Image, Pool, PoolKind};
 
 /// The operators that are supported, as messages list them.
 const OPERATORS: &str = "Conv, Gemm, MatMul, Add, BatchNormalization, Relu, LeakyRelu, Tanh, Erf, Gelu, \
@@ -133,7 +134,7 @@ impl Converter<'_> {
         reader.at_most(3)?;
         let of = self.images(reader, 0)?;
         let input = self.graph.image(of.value);
-        let weight = self.own(reader, 1)?;
+        let weight = self.unshared_tensor(reader, 1)?;
         let [channels, inner, height, width] = weight.dims[..] else {
             let reason = format!(
                 "only two spatial dimensions are, the weights have shape {:?}",
@@ -214,7 +215,7 @@ impl Converter<'_> {
         if !of.flat {
             return Err(reader.refuse(None, "only rows are, not images: flatten them first"));
         }
-        let (input, weight) = (self.graph.image(of.value), self.own(reader, 1)?);
+        let (input, weight) = (self.graph.image(of.value), self.unshared_tensor(reader, 1)?);
         let (outputs, inner) = match (&weight.dims[..], transposed) {
             ([o, i], true) | ([i, o], false) => (*o, *i),
             _ => {
@@ -243,7 +244,9 @@ impl Converter<'_> {
 
     /// Gives the latest layer, a convolution without a bias, this one.
     fn set_bias(&mut self, name: &str, bias: Vec<f32>) {
-        if let Some(Layer::Conv(conv)) = self.graph.nodes.last_mut().map(|node| &mut node.layer) {
+        if let Some(GraphLayer::Conv(conv)) =
+            self.graph.nodes.last_mut().map(|node| &mut node.layer)
+        {
             conv.bias = true;
             self.weights.insert(format!("{name}.bias"), bias);
         }
@@ -307,7 +310,7 @@ impl Converter<'_> {
         let expected: &[usize] = if of.flat { &[channels] } else { &[channels, 1, 1] };
         let layer = self.graph.nodes.last();
         let name = layer.filter(|node| {
-            let bare = matches!(&node.layer, Layer::Conv(conv) if !conv.bias);
+            let bare = matches!(&node.layer, GraphLayer::Conv(conv) if !conv.bias);
             bare && self.is_open(of) && self.is_read(reader, a, of, 1)
         });
         match name.map(|node| node.name.clone()) {

@@ -104,9 +104,9 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         self.read.borrow_mut().push(place);
-        let found = &self.attributes[place];
-        if found.kind == kind || found.kind == 0 {
-            return Ok(Some(found));
+        let attribute = &self.attributes[place];
+        if attribute.kind == kind || attribute.kind == 0 {
+            return Ok(Some(attribute));
         }
         let expected = KINDS.iter().find(|(code, _)| *code == kind).map_or("another type", |k| k.1);
         Err(self.refuse(Some(name), format!("expected {expected}")))

@@ -1,10 +1,11 @@
 //! Operators that change shapes: to rows, and what shortcuts of option A are made of.
 
-use super::convert::{Converter, Term, Wire};
+use super::convert::Converter;
 use super::reader::Reader;
 use super::tensor::head;
+use super::terms::{Term, Wire};
 use crate::error::Result;
-use crate::nn::graph::{Layer, Shortcut};
+use crate::nn::graph::{GraphLayer, Shortcut};
 
 impl Converter<'_> {
     pub(super) fn flatten(&mut self, reader: &Reader<'_>) -> Result<Term> {
@@ -59,15 +60,15 @@ impl Converter<'_> {
         let image = self.graph.image(of.value);
         let sides = [image.channels, image.height, image.width];
         let mut stride = [1; 2];
-        let mut seen = Vec::new();
+        let mut axes_read = Vec::new();
         for (i, axis) in axes.into_iter().enumerate() {
             let axis = if axis < 0 { axis.saturating_add(4) } else { axis };
             let step = usize::try_from(steps[i]).unwrap_or(0);
             let side = usize::try_from(axis).ok().and_then(|a| sides.get(a.checked_sub(1)?));
-            let (Some(&side), false) = (side, seen.contains(&axis)) else {
+            let (Some(&side), false) = (side, axes_read.contains(&axis)) else {
                 return Err(reader.refuse(None, format!("axis {axis}")));
             };
-            seen.push(axis);
+            axes_read.push(axis);
             let end = if ends[i] < 0 { ends[i].saturating_add(side as i64) } else { ends[i] };
             let end = usize::try_from(end).unwrap_or(0).min(side);
             let all = step > 0 && end.div_ceil(step) == side.div_ceil(step);
@@ -124,9 +125,10 @@ impl Converter<'_> {
         let mut cut = Shortcut { input: self.graph.input, stride, before, channels };
         let (mut name, mut from) = (None, of.value);
         if self.is_open(of) && self.is_read(reader, 0, of, 1) {
-            let last = self.graph.nodes.pop_if(|node| matches!(node.layer, Layer::Shortcut(_)));
+            let last =
+                self.graph.nodes.pop_if(|node| matches!(node.layer, GraphLayer::Shortcut(_)));
             if let Some(node) = last
-                && let Layer::Shortcut(earlier) = node.layer
+                && let GraphLayer::Shortcut(earlier) = node.layer
             {
                 (name, from) = (Some(node.name), node.inputs[0]);
                 cut.before += earlier.before;

@@ -37,15 +37,15 @@ impl Tensor {
             DOUBLE => (8, proto.double_data.len()),
             other => return Err(format!("element type {other} is neither of floats nor integers")),
         };
-        let found = match &proto.raw_data {
+        let count = match &proto.raw_data {
             Some(raw) if raw.len() % width != 0 => {
                 return Err(format!("{} bytes are not whole numbers of {width}", raw.len()));
             }
             Some(raw) => raw.len() / width,
             None => listed,
         };
-        if found != size {
-            return Err(format!("shape {:?} is of {size} numbers, found {found}", head(&dims)));
+        if count != size {
+            return Err(format!("shape {:?} is of {size} numbers, found {count}", head(&dims)));
         }
         Ok(Tensor { dims, proto })
     }

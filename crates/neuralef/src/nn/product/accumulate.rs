@@ -116,8 +116,8 @@ impl<A: Source> Accumulate<'_, A> {
         }
     }
 
-    /// The whole tiles, from copies of dZ in panels of two vectors, and of A in strips of a tile if it
-    /// pays: rows of wide matrices lie a power of two apart and throw each other out of the cache.
+    /// The whole tiles, from copies of dZ in panels of two vectors, and of A in strips of a tile where
+    /// that is faster: rows of wide matrices lie a power of two apart and throw each other out of the cache.
     #[inline(always)]
     fn packed<S: Simd>(&mut self, simd: S, stride: usize, whole: usize, rows: Range<usize>) {
         let (count, wide) = (rows.len(), 2 * S::F32_LANES);

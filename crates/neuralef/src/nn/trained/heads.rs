@@ -6,10 +6,11 @@ use crate::matrix::{Mat, MatRef};
 use crate::nn::activation::Activation;
 use crate::nn::convolutional::ORDER;
 use crate::nn::dense::{Dense, Shape};
+use crate::nn::expect::expect_layer_features;
 use crate::nn::init::Init;
 use crate::nn::source::NetworkFile;
 use crate::nn::spec::{dense_size, read_hidden, units_and_heads};
-use crate::nn::{Architecture, LayerInfo, Network, NetworkSize, Parameters, Tape};
+use crate::nn::{Architecture, LayerFeatures, LayerInfo, Network, NetworkSize, Parameters, Tape};
 use crate::spec::args::Args;
 use crate::spec::text;
 
@@ -51,7 +52,7 @@ impl HeadsOn {
         Ok(HeadsOn { shared, trained, layers, hidden, activation, init })
     }
 
-    /// Numbers of the layers of a network that heads are to see.
+    /// Numbers of the layers of a network that heads take.
     fn chosen(&self, layers: &[LayerInfo]) -> Result<Vec<usize>> {
         // The outputs are no features.
         let layers = &layers[..layers.len().saturating_sub(1)];
@@ -75,7 +76,7 @@ impl HeadsOn {
 }
 
 /// The last layer at each image size. A vector that is as wide as the last image is taken for the mean
-/// of its pixels, which heads see anyway.
+/// of its pixels, which heads take anyway.
 fn last_of_each_size(layers: &[LayerInfo]) -> Vec<usize> {
     let mut chosen: Vec<usize> = Vec::new();
     for (i, layer) in layers.iter().enumerate() {
@@ -90,10 +91,10 @@ fn last_of_each_size(layers: &[LayerInfo]) -> Vec<usize> {
 }
 
 impl HeadsOn {
-    /// The trained network, the layers that heads see, and how many numbers these are for a point.
+    /// The trained network, the layers that heads take, and how many numbers these are for a point.
     fn trunk(&self, inputs: usize) -> Result<(Box<dyn Network>, Vec<usize>, usize)> {
         let trunk = self.trained.network(inputs)?;
-        let all = trunk.layers();
+        let all = trunk.layer_features().map_or_else(Vec::new, LayerFeatures::layers);
         let layers = self.chosen(&all)?;
         if layers.is_empty() {
             let expected = "a network with a layer before its outputs";
@@ -163,7 +164,7 @@ impl Architecture for HeadsOn {
 /// values beside their own hidden layers.
 struct Heads {
     trunk: Box<dyn Network>,
-    /// Layers of the trunk that they see.
+    /// Layers of the trunk that they take.
     layers: Vec<usize>,
     /// How many numbers these are for a point.
     features: usize,
@@ -173,8 +174,9 @@ struct Heads {
 }
 
 impl Heads {
-    fn seen(&self, x: MatRef<'_>) -> Result<Mat> {
-        self.trunk.features(x, &self.layers)
+    /// Values of the trunk's layers.
+    fn trunk_features(&self, x: MatRef<'_>) -> Result<Mat> {
+        expect_layer_features(&*self.trunk)?.features(x, &self.layers)
     }
 }
 
@@ -204,7 +206,7 @@ impl Network for Heads {
     }
 
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
-        self.heads.forward(self.seen(x)?.view(), tape)
+        self.heads.forward(self.trunk_features(x)?.view(), tape)
     }
 
     fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
@@ -212,7 +214,7 @@ impl Network for Heads {
     }
 
     fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat> {
-        self.heads.jvp(self.seen(x)?.view(), tangent)
+        self.heads.jvp(self.trunk_features(x)?.view(), tangent)
     }
 
     fn unit(&self, function: usize) -> usize {
@@ -220,12 +222,12 @@ impl Network for Heads {
     }
 
     fn hidden(&self, x: MatRef<'_>) -> Result<Mat> {
-        let seen = self.seen(x)?;
+        let features = self.trunk_features(x)?;
         if self.linear {
-            return Ok(seen);
+            return Ok(features);
         }
-        let hidden = self.heads.hidden(seen.view())?;
-        ndarray::concatenate(ndarray::Axis(1), &[seen.view(), hidden.view()])
+        let hidden = self.heads.hidden(features.view())?;
+        ndarray::concatenate(ndarray::Axis(1), &[features.view(), hidden.view()])
             .map_err(|e| Error::shape("hidden features", "equal numbers of rows", e))
     }
 }

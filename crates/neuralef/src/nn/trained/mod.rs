@@ -94,21 +94,20 @@ impl Trained {
         match self {
             Trained::Onnx(onnx) => onnx.single_size().unwrap_or_default(),
             Trained::Weights { source, spec } => {
-                let found = source.bytes().and_then(|bytes| outputs(&bytes, source, spec, inputs));
-                found.map_or_else(|_| NetworkSize::default(), |c| spec.size(inputs, 1, c))
+                let count = source.bytes().and_then(|bytes| outputs(&bytes, source, spec, inputs));
+                count.map_or_else(|_| NetworkSize::default(), |c| spec.size(inputs, 1, c))
             }
         }
     }
 
-    /// Whether this is the same file, wherever it lies, read in the same way.
-    fn is_same(&self, other: &Trained) -> bool {
-        let sums = (self.source().checksum_text(), other.source().checksum_text());
-        let same = match (self, other) {
-            (Trained::Onnx(a), Trained::Onnx(b)) => a.order() == b.order(),
-            (Trained::Weights { spec: a, .. }, Trained::Weights { spec: b, .. }) => a == b,
-            _ => false,
-        };
-        same && sums.0 == sums.1 && sums.0 != "auto"
+    /// What identifies it, wherever its file lies: equal for the same file read in the same way; none
+    /// for a file that cannot be read.
+    fn identity(&self) -> Option<String> {
+        let checksum = self.source().checksum_text();
+        (checksum != "auto").then(|| match self {
+            Trained::Onnx(onnx) => format!("order={}, checksum={checksum}", onnx.order().name()),
+            Trained::Weights { spec, .. } => format!("network={spec}, checksum={checksum}"),
+        })
     }
 
     /// Its parameters in the text form.

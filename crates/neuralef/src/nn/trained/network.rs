@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{CHECKSUM, NETWORK, OF, Trained};
 use crate::error::{Error, Result};
 use crate::nn::convolutional::ORDER;
-use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
+use crate::nn::{Architecture, NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
 use crate::spec::args::{Entry, Registry};
 use crate::spec::text::{self, Expr, Node};
 
@@ -29,8 +29,8 @@ static TRAINED: Registry<Trained> = Registry {
 const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
 
 /// A trained network in a file: ONNX, or safetensors with the architecture that it has the weights of.
-/// The text form is `trained(of=FILE, network=.., checksum=..)`, and the checksum tells whether a file
-/// is still the same.
+/// The text form is `trained(of=FILE, network=.., checksum=..)`, and by the checksum a file is known
+/// to be still the same.
 ///
 /// ```no_run
 /// use neuralef::nn::TrainedNetwork;
@@ -93,8 +93,9 @@ impl TrainedNetwork {
         self.0.source().path()
     }
 
-    pub(super) fn trained(&self) -> &Trained {
-        &self.0
+    /// Whether `architecture` is made of this network: the same file, read in the same way.
+    pub(crate) fn is_trunk_of(&self, architecture: &dyn Architecture) -> bool {
+        architecture.trained_identity().is_some_and(|trunk| Some(trunk) == self.0.identity())
     }
 
     pub(crate) fn file(&self) -> &NetworkFile {
@@ -108,9 +109,9 @@ impl TrainedNetwork {
         if let Node::Call(name, arguments) = &mut expr.node
             && MADE_OF.contains(&name.as_str())
             && !arguments.iter().any(|a| a.key.as_deref() == Some("of"))
-            && let Node::Call(_, own) = text::parse(&self.to_string())?.node
+            && let Node::Call(_, trained) = text::parse(&self.to_string())?.node
         {
-            arguments.extend(own);
+            arguments.extend(trained);
         }
         NETWORKS.build(text, &expr).map(NetworkSpec::of)
     }

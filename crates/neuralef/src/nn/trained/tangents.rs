@@ -7,7 +7,7 @@
 
 use ndarray::{Axis, s};
 
-use super::{CHECKSUM, NETWORK, OF, Parameter, Trained, TrainedNetwork};
+use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
@@ -17,7 +17,8 @@ use crate::nn::directional::{along, held, pulled_back};
 use crate::nn::rows::expect_cotangent;
 use crate::nn::source::NetworkFile;
 use crate::nn::{
-    Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, rows_of_outputs,
+    Architecture, DataDependentInit, Network, NetworkSize, Parameters, Tape, columns_of_outputs,
+    rows_of_outputs,
 };
 use crate::rng;
 use crate::spec::args::Args;
@@ -132,8 +133,8 @@ impl Architecture for TangentsOf {
         true
     }
 
-    fn is_made_of(&self, trained: &TrainedNetwork) -> bool {
-        self.trained.is_same(trained.trained())
+    fn trained_identity(&self) -> Option<String> {
+        self.trained.identity()
     }
 
     fn file(&self) -> Option<&NetworkFile> {
@@ -141,13 +142,20 @@ impl Architecture for TangentsOf {
     }
 }
 
+/// What a forward pass of [`Tangents`] leaves in a tape: the batch.
+#[derive(Debug, Default)]
+struct TangentsTape {
+    rows: usize,
+    input: Vec<f32>,
+}
+
 /// Derivatives of a network along directions in its parameters. The first k are the functions; all of
 /// them are the basis of a readout.
 struct Tangents {
     trunk: Box<dyn Network>,
-    /// k.
+    /// k, the number of functions.
     functions: usize,
-    /// C.
+    /// C, the outputs of each.
     outputs: usize,
     /// Of the start.
     points: usize,
@@ -158,7 +166,7 @@ struct Tangents {
 }
 
 impl Tangents {
-    /// P.
+    /// P, the number of parameters of the trunk.
     fn width(&self) -> usize {
         self.trunk.parameters().units()[0].len()
     }
@@ -217,26 +225,29 @@ impl Network for Tangents {
     fn forward(&self, x: MatRef<'_>, tape: Option<&mut Tape>) -> Result<Mat> {
         let out = self.along(x, &self.directions, self.functions)?;
         if let Some(tape) = tape {
-            tape.rows = x.nrows();
-            tape.input.clear();
-            tape.input.extend(x.iter());
+            let mut batch: Box<TangentsTape> = tape.take_state();
+            batch.rows = x.nrows();
+            batch.input.clear();
+            batch.input.extend(x.iter());
+            tape.set_state(batch);
         }
         columns_of_outputs(out, self.outputs)
     }
 
     fn vjp(&self, tape: &Tape, cotangent: MatRef<'_>, gradient: &mut Parameters) -> Result<()> {
-        let (n, d) = (tape.rows, self.inputs());
+        let batch: &TangentsTape = tape.expect_state()?;
+        let (n, d) = (batch.rows, self.inputs());
         expect_cotangent(cotangent, n, self.functions * self.outputs)?;
         gradient.expect_units("gradient", self.directions.units().len(), self.width())?;
-        let x = MatRef::from_shape((n, d), &tape.input)
+        let x = MatRef::from_shape((n, d), &batch.input)
             .map_err(|e| Error::shape("tape", "one recorded by this network", e))?;
         let rows = rows_of_outputs(cotangent.to_owned(), self.outputs)?;
-        let found = self.pulled_back(x, rows.view())?;
+        let gradients = self.pulled_back(x, rows.view())?;
         // No function depends on the further directions.
         let none = std::iter::repeat_n(None, self.hidden_width() - self.functions);
-        let found = found.columns().into_iter().map(Some).chain(none);
-        for (unit, found) in gradient.units_mut().iter_mut().zip(found) {
-            match found {
+        let columns = gradients.columns().into_iter().map(Some).chain(none);
+        for (unit, column) in gradient.units_mut().iter_mut().zip(columns) {
+            match column {
                 Some(column) => unit.iter_mut().zip(column).for_each(|(to, from)| *to = *from),
                 None => unit.fill(0.0),
             }
@@ -262,11 +273,17 @@ impl Network for Tangents {
         true
     }
 
-    fn directions(&self) -> Option<Mat> {
+    fn tangent_directions(&self) -> Option<Mat> {
         self.matrix(&self.directions, self.hidden_width()).ok()
     }
 
-    fn start_points(&self) -> usize {
+    fn data_dependent_init(&mut self) -> Option<&mut dyn DataDependentInit> {
+        Some(self)
+    }
+}
+
+impl DataDependentInit for Tangents {
+    fn init_points(&self) -> usize {
         self.points
     }
 
@@ -274,7 +291,7 @@ impl Network for Tangents {
     /// spans JV, some times over from random Q, and then those of the eigenvectors in the last
     /// subspace, in order, scaled to E_x Σ_c (Jv)_c² = 1 (Halko, Martinsson & Tropp 2011, algorithms
     /// 4.4 and 5.3). 2·iterations + 1 passes of C backward passes over the points.
-    fn start(&mut self, x: MatRef<'_>) -> Result<()> {
+    fn init_from_data(&mut self, x: MatRef<'_>) -> Result<()> {
         expect_columns("x", x, self.inputs())?;
         let (rows, count) = (x.nrows() * self.outputs, self.hidden_width());
         if rows < count {

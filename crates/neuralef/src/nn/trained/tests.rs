@@ -88,12 +88,18 @@ fn heads_see_the_means_of_the_layers_they_name() {
     let mut inner = "mlp(hidden=[8], activation=tanh)".parse::<NetworkSpec>().unwrap();
     let mut alone = inner.build(6, 2, 3, 1).unwrap();
     assert_eq!(alone.parameters(), heads.parameters());
-    let seen = see("[conv2]");
-    assert_eq!(heads.forward(x.view(), None).unwrap(), alone.forward(seen.view(), None).unwrap());
+    let features = see("[conv2]");
+    assert_eq!(
+        heads.forward(x.view(), None).unwrap(),
+        alone.forward(features.view(), None).unwrap()
+    );
     inner = "shared_mlp(hidden=[8], activation=tanh)".parse().unwrap();
     alone = inner.build(6, 2, 3, 1).unwrap();
     let shared = build(&text("shared_heads", &ground.path, TRUNK, rest), 64, 2, 3).unwrap();
-    assert_eq!(shared.forward(x.view(), None).unwrap(), alone.forward(seen.view(), None).unwrap());
+    assert_eq!(
+        shared.forward(x.view(), None).unwrap(),
+        alone.forward(features.view(), None).unwrap()
+    );
 }
 
 #[test]
@@ -222,7 +228,7 @@ fn the_start_finds_the_exact_eigenpairs_of_its_points() {
         let (values, vectors) = linalg::eigh(gram.view()).unwrap();
         let rest = ", iterations=8";
         let mut tangents = build(&text("tangents", &ground.path, net, rest), inputs, k, c).unwrap();
-        tangents.start(x.view()).unwrap();
+        tangents.data_dependent_init().unwrap().init_from_data(x.view()).unwrap();
         let psi = rows_of_outputs(tangents.forward(x.view(), None).unwrap(), c).unwrap();
         let psi = psi.mapv(f64::from);
         for (j, value) in values.iter().enumerate().take(k) {
@@ -383,7 +389,8 @@ fn texts_round_trip_and_bad_ones_say_what_is_wrong() {
     assert!(message("tangents", ", directions=all", 64, 4, 3).contains("auto"));
     assert!(message("tangents", "", 64, 0, 3).contains("directions"));
     let mut few = build(&text("tangents", &ground.path, TRUNK, ""), 64, 4, 3).unwrap();
-    assert!(few.start(draw(4, 64, 0).view()).is_err());
+    let start = few.data_dependent_init().unwrap();
+    assert!(start.init_from_data(draw(4, 64, 0).view()).is_err());
     // Files that are not what they should be.
     for (of, error) in [("no.safetensors", "no.safetensors"), ("no.onnx", "no.onnx")] {
         let text = format!("heads(of={of}, network={TRUNK})");

@@ -4,25 +4,26 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::forward::needs_slope;
-use super::moments::add_cotangents;
-use super::{Layered, Record, total};
+use super::ConvNetwork;
+use super::forward::{Record, needs_slope};
 use crate::nn::activation::{Activation, LEAK};
-use crate::nn::graph::conv::{Pending, Scratch};
+use crate::nn::graph::conv::Pending;
 use crate::nn::graph::join;
-use crate::nn::graph::norm::{Moments, add_sums};
-use crate::nn::graph::plan::{Kernel, Plan, Stage};
-use crate::nn::graph::{Layer, Value};
+use crate::nn::graph::norm::{ChannelStatistics, add_sums, total};
+use crate::nn::graph::plan::{Op, Plan, Stage};
+use crate::nn::graph::scratch::Scratch;
+use crate::nn::graph::{GraphLayer, Value};
 use crate::nn::moments::LayerMoments;
 use crate::nn::product::Panels;
 
 /// The backward pass of one unit.
 pub(super) struct Backward<'a> {
-    network: &'a Layered,
+    network: &'a ConvNetwork,
     unit: usize,
     /// Whether norms used the statistics of the batch.
     training: bool,
-    moments: Vec<Moments>,
+    /// Of norms, by node: what they used.
+    statistics: Vec<ChannelStatistics>,
     turned: Vec<Vec<Panels>>,
 }
 
@@ -32,7 +33,7 @@ struct Part<'a> {
     input: &'a [f32],
     gradient: &'a mut [f32],
     work: Work,
-    /// Where second moments are wanted in place of the gradients of convolutions.
+    /// Second moments that are computed in place of the gradients of convolutions, if any.
     moments: Option<&'a mut [LayerMoments]>,
 }
 
@@ -53,14 +54,14 @@ impl Work {
     fn begin(&mut self, plan: &Plan, images: usize) -> &mut [f32] {
         self.whole.resize_with(plan.stored.len(), Vec::new);
         self.local.resize_with(plan.stored.len(), Vec::new);
-        self.pending.resize_with(plan.kernels.len(), Pending::default);
+        self.pending.resize_with(plan.ops.len(), Pending::default);
         let last = plan.graph.last();
-        self.claim(last, images * plan.stored[last].len());
+        self.ensure(last, images * plan.stored[last].len());
         &mut self.whole[last]
     }
 
     /// Makes the cotangent of `value` zeros, unless there is one.
-    fn claim(&mut self, value: Value, size: usize) {
+    fn ensure(&mut self, value: Value, size: usize) {
         if self.whole[value].is_empty() {
             self.whole[value] = self.zeros(size);
         }
@@ -76,25 +77,25 @@ impl Work {
 
 impl<'a> Backward<'a> {
     pub(super) fn new(
-        network: &'a Layered,
+        network: &'a ConvNetwork,
         unit: usize,
         training: bool,
-        moments: &[Moments],
+        statistics: &[ChannelStatistics],
     ) -> Self {
-        let turn = |(node, kernel): (usize, &Kernel)| match kernel {
+        let turn = |(node, op): (usize, &Op)| match op {
             // Nobody asks for the derivative by the input.
-            Kernel::Conv(conv) if network.plan.graph.nodes[node].inputs[0] > 0 => {
+            Op::Conv(conv) if network.plan.graph.nodes[node].inputs[0] > 0 => {
                 conv.pack_turned(network.tensors(unit, node).0)
             }
             _ => Vec::new(),
         };
-        let turned = network.plan.kernels.iter().enumerate().map(turn).collect();
-        let moments = network.plan.kernels.iter().enumerate().map(|(node, kernel)| match kernel {
-            Kernel::Norm { .. } if training => moments[node].clone(),
-            Kernel::Norm { .. } => network.running(unit, node),
-            _ => Moments::default(),
+        let turned = network.plan.ops.iter().enumerate().map(turn).collect();
+        let statistics = network.plan.ops.iter().enumerate().map(|(node, op)| match op {
+            Op::Norm { .. } if training => statistics[node].clone(),
+            Op::Norm { .. } => network.running(unit, node),
+            _ => ChannelStatistics::default(),
         });
-        Backward { network, unit, training, moments: moments.collect(), turned }
+        Backward { network, unit, training, statistics: statistics.collect(), turned }
     }
 
     /// Writes the gradient of this unit, whose records are given, to `gradient`.
@@ -155,9 +156,9 @@ impl<'a> Backward<'a> {
     ) {
         let plan = &self.network.plan;
         gradient.fill(0.0);
-        let mut own = std::mem::take(work);
-        own.begin(plan, 1)[output] = 1.0;
-        let mut part = Part { record, input, gradient, work: own, moments: None };
+        let mut cotangents = std::mem::take(work);
+        cotangents.begin(plan, 1)[output] = 1.0;
+        let mut part = Part { record, input, gradient, work: cotangents, moments: None };
         plan.frozen.iter().rev().for_each(|stage| self.stage(&mut part, stage));
         *work = part.work;
     }
@@ -175,16 +176,17 @@ impl<'a> Backward<'a> {
     ) {
         let plan = &self.network.plan;
         gradient.fill(0.0);
-        let mut own = std::mem::take(work);
-        own.begin(plan, 1)[..cotangent.len()].copy_from_slice(cotangent);
-        let mut part = Part { record, input, gradient, work: own, moments: Some(moments) };
+        let mut cotangents = std::mem::take(work);
+        cotangents.begin(plan, 1)[..cotangent.len()].copy_from_slice(cotangent);
+        let moments = Some(moments);
+        let mut part = Part { record, input, gradient, work: cotangents, moments };
         plan.frozen.iter().rev().for_each(|stage| self.stage(&mut part, stage));
         *work = part.work;
     }
 
     /// Whether `node` is a norm with batch statistics, which needs the cotangents of all segments.
     fn is_apart(&self, node: usize) -> bool {
-        self.training && matches!(self.network.plan.kernels[node], Kernel::Norm { .. })
+        self.training && matches!(self.network.plan.ops[node], Op::Norm { .. })
     }
 
     /// Whether the cotangent of `value` is needed for one block at a time.
@@ -196,12 +198,11 @@ impl<'a> Backward<'a> {
     fn stage(&self, part: &mut Part<'_>, stage: &Stage) {
         let plan = &self.network.plan;
         let images = part.input.len() / plan.graph.input.len();
-        let apart =
-            |node: usize| self.training && matches!(plan.kernels[node], Kernel::Norm { .. });
+        let apart = |node: usize| self.training && matches!(plan.ops[node], Op::Norm { .. });
         for node in stage.nodes.clone() {
             for value in plan.graph.nodes[node].inputs.iter().filter(|value| **value > 0) {
                 if !self.is_local(*value, stage) {
-                    part.work.claim(*value, images * plan.stored[*value].len());
+                    part.work.ensure(*value, images * plan.stored[*value].len());
                 }
             }
         }
@@ -226,7 +227,7 @@ impl<'a> Backward<'a> {
             }
         }
         for node in stage.nodes.clone() {
-            if let Kernel::Conv(conv) = &plan.kernels[node] {
+            if let Op::Conv(conv) = &plan.ops[node] {
                 let weight = &mut part.gradient[plan.weights[node].clone()];
                 conv.finish(&mut part.work.pending[node], weight);
             }
@@ -275,21 +276,21 @@ impl<'a> Backward<'a> {
         };
         let x = read(here.inputs[0]);
         let (weight, bias) = (plan.weights[node].clone(), plan.biases[node].clone());
-        match &plan.kernels[node] {
-            Kernel::Conv(_) if part.moments.is_some() => {
-                let found = part.moments.iter_mut().flat_map(|all| all.iter_mut());
-                if let Some(moments) = found.into_iter().find(|m| m.layer.weight == weight) {
-                    add_cotangents(dz, output.stride, moments);
+        match &plan.ops[node] {
+            Op::Conv(_) if part.moments.is_some() => {
+                let mut layers = part.moments.iter_mut().flat_map(|all| all.iter_mut());
+                if let Some(moments) = layers.find(|m| m.layer.weight == weight) {
+                    moments.add_cotangents(dz, output.stride);
                 }
             }
-            Kernel::Conv(conv) => {
+            Op::Conv(conv) => {
                 let (before, after) = part.gradient.split_at_mut(bias.start);
                 let (weight, bias) = (&mut before[weight], &mut after[..bias.len()]);
                 let images = part.input.len() / plan.graph.input.len();
                 let Work { pending, scratch, .. } = &mut part.work;
                 conv.accumulate((x, dz), images, (weight, bias), &mut pending[node], scratch);
             }
-            Kernel::Norm { epsilon } => {
+            Op::Norm { epsilon } => {
                 let mut sums = vec![(0.0, 0.0); here.output.channels];
                 let whitened = self.whitened(node, x, *epsilon);
                 add_sums(dz, Some(&whitened), output.stride, &mut sums);
@@ -309,21 +310,21 @@ impl<'a> Backward<'a> {
             let at = if is_local { 0..block.len() } else { block.clone() };
             let to = &mut dx[at.start * len..at.end * len];
             let input = plan.stored[value];
-            match &plan.kernels[node] {
-                Kernel::Conv(conv) => {
+            match &plan.ops[node] {
+                Op::Conv(conv) => {
                     conv.pull_back(&self.turned[node], dz, to, &mut part.work.scratch);
                 }
-                Kernel::Norm { epsilon } => {
+                Op::Norm { epsilon } => {
                     let (scale, _) = self.network.tensors(self.unit, node);
-                    self.moments[node].slope(scale, *epsilon, output.stride).add(dz, to);
+                    self.statistics[node].slope(scale, *epsilon, output.stride).add(dz, to);
                 }
-                Kernel::Pool(pool) => {
+                Op::Pool(pool) => {
                     let z = part.record.store.value(node + 1, &[]);
                     let z = &z[block.start * output.len()..block.end * output.len()];
                     pool.pull_back(x, z, dz, to);
                 }
-                Kernel::Shortcut(cut) => cut.pull_back(dz, input, output, to),
-                Kernel::Add => join::add(dz, output.stride, to, input.stride),
+                Op::Shortcut(cut) => cut.pull_back(dz, input, output, to),
+                Op::Add => join::add(dz, output.stride, to, input.stride),
             }
             match is_local {
                 true => part.work.local[value] = dx,
@@ -338,7 +339,7 @@ impl<'a> Backward<'a> {
         let (input, output) =
             (plan.stored[plan.graph.nodes[node].inputs[0]], plan.stored[node + 1]);
         let mut to = vec![0.0; x.len() / input.stride * output.stride];
-        let whitening = self.moments[node].whitening(epsilon, output.stride);
+        let whitening = self.statistics[node].whitening(epsilon, output.stride);
         whitening.apply_across(x, input.stride, &mut to);
         to
     }
@@ -357,7 +358,7 @@ impl<'a> Backward<'a> {
     /// dx = a(dz − mean(dz) − x̂·mean(dz·x̂)).
     fn norm(&self, parts: &mut [Part<'_>], node: usize, rows: usize) {
         let plan = &self.network.plan;
-        let Layer::Norm { epsilon } = plan.graph.nodes[node].layer else { return };
+        let GraphLayer::Norm { epsilon } = plan.graph.nodes[node].layer else { return };
         let value = plan.graph.nodes[node].inputs[0];
         let (input, output) = (plan.stored[value], plan.stored[node + 1]);
         let sums = |part: &Part<'_>| {
@@ -372,9 +373,9 @@ impl<'a> Backward<'a> {
             self.norm_gradient(first, node, &sums);
         }
         let (scale, _) = self.network.tensors(self.unit, node);
-        let mut affine = self.moments[node].slope(scale, epsilon, output.stride);
+        let mut affine = self.statistics[node].slope(scale, epsilon, output.stride);
         let count = (rows * output.image.pixels()) as f64;
-        let whitening = self.moments[node].whitening(epsilon, output.stride);
+        let whitening = self.statistics[node].whitening(epsilon, output.stride);
         // a·dz + b·x + c, with x̂ = w·x + v: b = −a·w·mean(dz·x̂), c = −a(mean(dz) + v·mean(dz·x̂)).
         let mut second = vec![0.0f32; output.stride];
         for (c, (dz, product)) in sums.iter().enumerate() {

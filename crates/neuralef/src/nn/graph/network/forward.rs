@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::Layered;
+use super::ConvNetwork;
 use crate::nn::activation::Activation;
 use crate::nn::graph::Value;
-use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
-use crate::nn::graph::norm::{Affine, Moments};
-use crate::nn::graph::plan::{Kernel, Plan, Stage};
+use crate::nn::graph::norm::{Affine, ChannelStatistics};
+use crate::nn::graph::plan::{Op, Plan, Stage};
+use crate::nn::graph::scratch::Scratch;
 use crate::nn::product::{Panels, Start};
 
 /// Weights of a unit in the form the layers read them, node by node.
@@ -18,13 +18,13 @@ pub(super) struct Packed {
     pub(super) affine: Vec<Affine>,
 }
 
-impl Layered {
+impl ConvNetwork {
     /// The weights of `unit`; norms from their running statistics unless they are the batch's.
     pub(super) fn pack(&self, unit: usize, training: bool) -> Packed {
         let mut packed = self.pack_convolutions(unit, &self.plan, |node| node..node + 1);
         if !training {
-            for node in 0..self.plan.kernels.len() {
-                if let Kernel::Norm { .. } = self.plan.kernels[node] {
+            for node in 0..self.plan.ops.len() {
+                if let Op::Norm { .. } = self.plan.ops[node] {
                     packed.affine[node] = self.affine(unit, node, None);
                 }
             }
@@ -36,8 +36,8 @@ impl Layered {
     pub(super) fn pack_folded(&self, unit: usize) -> Packed {
         let origin = |node: usize| self.origins[node].clone();
         let mut packed = self.pack_convolutions(unit, &self.folded, origin);
-        for (node, kernel) in self.folded.kernels.iter().enumerate() {
-            if let Kernel::Norm { .. } = kernel {
+        for (node, op) in self.folded.ops.iter().enumerate() {
+            if let Op::Norm { .. } = op {
                 packed.affine[node] = self.affine(unit, self.origins[node].start, None);
             }
         }
@@ -52,10 +52,10 @@ impl Layered {
         origin: impl Fn(usize) -> Range<usize>,
     ) -> Packed {
         let mut packed = Packed::default();
-        packed.panels.resize_with(plan.kernels.len(), Vec::new);
-        packed.affine.resize_with(plan.kernels.len(), Affine::default);
-        for (node, kernel) in plan.kernels.iter().enumerate() {
-            if let Kernel::Conv(conv) = kernel {
+        packed.panels.resize_with(plan.ops.len(), Vec::new);
+        packed.affine.resize_with(plan.ops.len(), Affine::default);
+        for (node, op) in plan.ops.iter().enumerate() {
+            if let Op::Conv(conv) = op {
                 let origin = origin(node);
                 let (weight, bias) = self.tensors(unit, origin.start);
                 packed.panels[node] = match origin.len() {
@@ -98,8 +98,8 @@ impl Layered {
     }
 
     /// What norm `node` does with statistics `at`; with its running ones for none.
-    fn affine(&self, unit: usize, node: usize, at: Option<&Moments>) -> Affine {
-        let Kernel::Norm { epsilon } = self.plan.kernels[node] else { return Affine::default() };
+    fn affine(&self, unit: usize, node: usize, at: Option<&ChannelStatistics>) -> Affine {
+        let Op::Norm { epsilon } = self.plan.ops[node] else { return Affine::default() };
         let (scale, shift) = self.tensors(unit, node);
         let stride = self.plan.stored[node + 1].stride;
         match at {
@@ -109,9 +109,23 @@ impl Layered {
     }
 
     /// Packs norm `node` with statistics of the batch.
-    pub(super) fn pack_norm(&self, packed: &mut Packed, unit: usize, node: usize, at: &Moments) {
+    pub(super) fn pack_norm(
+        &self,
+        packed: &mut Packed,
+        unit: usize,
+        node: usize,
+        at: &ChannelStatistics,
+    ) {
         packed.affine[node] = self.affine(unit, node, Some(at));
     }
+}
+
+/// What a pass over one segment leaves behind for the backward pass, of one unit.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) store: Store,
+    /// Slopes of activations, for nodes where they do not follow from the value.
+    pub(super) slopes: Vec<Vec<f32>>,
 }
 
 /// Values of a number of images: those that are kept for all of them, and those that live only
@@ -171,7 +185,7 @@ impl Store {
             !recording && !kept.contains(&value) && plan.is_local(value, stage)
         };
         if let Some(slopes) = &mut slopes {
-            slopes.resize_with(plan.kernels.len(), Vec::new);
+            slopes.resize_with(plan.ops.len(), Vec::new);
         }
         for node in stage.nodes.clone() {
             let size = images * plan.stored[node + 1].len();
@@ -232,7 +246,7 @@ impl Store {
     }
 }
 
-/// Whether the slope of an activation cannot be told from its value.
+/// Whether the slope of an activation does not follow from its value.
 pub(super) fn needs_slope(activation: Activation) -> bool {
     !matches!(activation, Activation::Relu | Activation::LeakyRelu)
 }
@@ -249,14 +263,14 @@ pub(super) fn compute<'v>(
     let inputs = &plan.graph.nodes[node].inputs;
     let x = read(inputs[0]);
     let (input, output) = (plan.stored[inputs[0]], plan.stored[node + 1]);
-    match &plan.kernels[node] {
-        Kernel::Conv(conv) => {
+    match &plan.ops[node] {
+        Op::Conv(conv) => {
             conv.forward(&packed.panels[node], x, Start::Bias, out, scratch);
         }
-        Kernel::Norm { .. } => packed.affine[node].apply_across(x, input.stride, out),
-        Kernel::Pool(pool) => pool.forward(x, out),
-        Kernel::Shortcut(cut) => cut.forward(x, input, output, out),
-        Kernel::Add => {
+        Op::Norm { .. } => packed.affine[node].apply_across(x, input.stride, out),
+        Op::Pool(pool) => pool.forward(x, out),
+        Op::Shortcut(cut) => cut.forward(x, input, output, out),
+        Op::Add => {
             out.fill(0.0);
             join::add(x, input.stride, out, output.stride);
             let other = plan.stored[inputs[1]].stride;

@@ -24,7 +24,7 @@ fn numbers(value: &Json) -> Vec<f64> {
 }
 
 /// Whole numbers over 64, as the file has what goes in.
-fn given(value: &Json) -> Vec<f32> {
+fn singles(value: &Json) -> Vec<f32> {
     numbers(value).into_iter().map(|v| (v / 64.0) as f32).collect()
 }
 
@@ -111,8 +111,8 @@ fn layers(name: &str, image: Image) -> Result<Graph> {
             let b = g.activate(Activation::Tanh)?;
             let p = Pool { padding: [1; 2], ..pool(PoolKind::Average, [2, 3], [1, 2]) };
             let p = g.pool("counted", b, p)?;
-            let own = pool(PoolKind::Average, [3; 2], [2; 2]);
-            g.pool("own", p, Pool { padding: [1; 2], counted: false, ..own })?;
+            let bordered = pool(PoolKind::Average, [3; 2], [2; 2]);
+            g.pool("own", p, Pool { padding: [1; 2], counted: false, ..bordered })?;
         }
         "global" => {
             g.conv("a", 0, conv([3; 2], 7, [1; 2], [0; 2], 1, true))?;
@@ -152,14 +152,14 @@ fn network(name: &str, image: Image, heads: usize) -> Box<dyn Network> {
         let spec: NetworkSpec = name.parse().unwrap();
         return spec.build(image.len(), 1, heads, 0).unwrap();
     }
-    let network = Layered::new(layers(name, image).unwrap(), 1, Order::Chw).with_outputs(heads);
+    let network = ConvNetwork::new(layers(name, image).unwrap(), 1, Order::Chw).with_outputs(heads);
     Box::new(network)
 }
 
 /// Fills every tensor of `to` from the tensors of its name.
 fn fill(to: &mut Parameters, from: &Json) {
     to.fill_tensors(|_, tensor, to| {
-        let values = given(&from[tensor.name.as_str()]);
+        let values = singles(&from[tensor.name.as_str()]);
         assert_eq!(values.len(), to.len(), "{}", tensor.name);
         Layout::of(tensor).pairs().for_each(|(ours, theirs)| to[ours] = values[theirs]);
         Ok(())
@@ -186,7 +186,7 @@ fn tensor_distance(tensor: &TensorLayout, ours: &[f32], theirs: &Json) -> f64 {
 fn pass(network: &dyn Network, case: &Json, truth: &Json, what: &str) -> (Tape, f64) {
     let columns = network.outputs();
     let rows = |values: Vec<f32>| Mat::from_shape_vec((values.len() / columns, columns), values);
-    let (x, cotangent) = (points(network, case), rows(given(&case["cotangent"])).unwrap());
+    let (x, cotangent) = (points(network, case), rows(singles(&case["cotangent"])).unwrap());
     let mut tape = Tape::default();
     let output = network.forward(x.view(), Some(&mut tape)).unwrap();
     let mut worst = distance(output.iter().copied(), &numbers(&truth["output"]));
@@ -205,14 +205,14 @@ fn pass(network: &dyn Network, case: &Json, truth: &Json, what: &str) -> (Tape, 
 }
 
 fn points(network: &dyn Network, case: &Json) -> Mat {
-    let values = given(&case["x"]);
+    let values = singles(&case["x"]);
     Mat::from_shape_vec((values.len() / network.inputs(), network.inputs()), values).unwrap()
 }
 
 #[test]
 fn the_case_of_tiles_is_computed_by_tiles() {
     let image = Image { height: 32, width: 32, channels: 1 };
-    let network = Layered::new(layers("tiles", image).unwrap(), 1, Order::Chw);
+    let network = ConvNetwork::new(layers("tiles", image).unwrap(), 1, Order::Chw);
     // The gradient by the 3 × 3 weight is by tiles from four images on, and a segment has one.
     assert_eq!((tiled(&network, 1), tiled(&network, 4)), (1, 2));
 }
@@ -248,7 +248,7 @@ fn layers_and_networks_agree_with_pytorch() {
         assert_eq!(network.uses_batch_statistics(), case.get("batch").is_some(), "{name}");
         if let Some(batch) = case.get("batch") {
             let (tape, of_batch) = pass(&*network, case, batch, &format!("{name} in training"));
-            network.settle(&tape, MOMENTUM);
+            network.update_running_statistics(&tape, MOMENTUM);
             for (_, tensor, ours) in network.parameters().tensors() {
                 if tensor.name.contains("running") {
                     let error = tensor_distance(tensor, ours, &batch["settled"]);

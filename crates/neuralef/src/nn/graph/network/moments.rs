@@ -1,27 +1,29 @@
 //! Second moments at convolutions, and squares of derivatives by the parameters of norms.
 
-use ndarray::{ArrayView2, s};
+use ndarray::s;
 use rayon::prelude::*;
 
+use super::ConvNetwork;
 use super::backward::{Backward, Work};
-use super::{Layered, Record};
+use super::forward::Record;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, Mat64, MatRef};
-use crate::nn::graph::Layer;
-use crate::nn::graph::plan::Kernel;
+use crate::nn::capabilities::LayerSecondMoments;
+use crate::nn::expect::{expect_frozen, expect_one};
+use crate::nn::graph::GraphLayer;
+use crate::nn::graph::plan::Op;
 use crate::nn::moments::{LayerMoments, WeightLayer};
-use crate::nn::{Network, expect_frozen, expect_one};
+use crate::nn::network::Network;
 
 /// Images whose sums one task makes; fixed, because sums over images are sums over tasks.
 const IMAGES: usize = 32;
 
-impl Layered {
-    /// See [`Network::weight_layers`].
-    pub(super) fn convolutions(&self) -> Result<Vec<WeightLayer>> {
+impl LayerSecondMoments for ConvNetwork {
+    fn weight_layers(&self) -> Result<Vec<WeightLayer>> {
         expect_one(self)?;
         let mut all = Vec::new();
         for (i, node) in self.plan.graph.nodes.iter().enumerate() {
-            let Layer::Conv(conv) = &node.layer else { continue };
+            let GraphLayer::Conv(conv) = &node.layer else { continue };
             if conv.groups != 1 {
                 return Err(Error::Unsupported {
                     what: format!("second moments at {}", node.name),
@@ -34,12 +36,7 @@ impl Layered {
         Ok(all)
     }
 
-    fn no_moments(&self) -> Result<Vec<LayerMoments>> {
-        Ok(self.convolutions()?.into_iter().map(LayerMoments::new).collect())
-    }
-
-    /// See [`Network::layer_moments`].
-    pub(super) fn moments(
+    fn layer_moments(
         &self,
         x: MatRef<'_>,
         roots: &[Mat64],
@@ -88,12 +85,18 @@ impl Layered {
         }
         Ok(total)
     }
+}
+
+impl ConvNetwork {
+    fn no_moments(&self) -> Result<Vec<LayerMoments>> {
+        Ok(self.weight_layers()?.into_iter().map(LayerMoments::new).collect())
+    }
 
     /// Adds Σ_t a_t a_tᵀ of one image.
     fn add_inputs(&self, record: &Record, image: &[f32], moments: &mut [LayerMoments]) {
-        let kernels = self.plan.kernels.iter().enumerate();
-        let convolutions = kernels.filter_map(|(node, kernel)| match kernel {
-            Kernel::Conv(conv) => Some((node, conv)),
+        let ops = self.plan.ops.iter().enumerate();
+        let convolutions = ops.filter_map(|(node, op)| match op {
+            Op::Conv(conv) => Some((node, conv)),
             _ => None,
         });
         for ((node, conv), moments) in convolutions.zip(moments) {
@@ -105,11 +108,4 @@ impl Layered {
             moments.a += &patches.t().dot(&patches).mapv(f64::from);
         }
     }
-}
-
-/// Adds Σ_t g_t g_tᵀ for cotangents of one image, `stride` numbers to a pixel.
-pub(super) fn add_cotangents(dz: &[f32], stride: usize, moments: &mut LayerMoments) {
-    let Ok(g) = ArrayView2::from_shape((dz.len() / stride, stride), dz) else { return };
-    let g = g.slice(s![.., ..moments.layer.outputs]);
-    moments.g += &g.t().dot(&g).mapv(f64::from);
 }

@@ -3,13 +3,13 @@
 
 use rayon::prelude::*;
 
-use super::Layered;
+use super::ConvNetwork;
 use super::forward::{Packed, compute};
 use crate::nn::graph::Value;
-use crate::nn::graph::conv::Scratch;
 use crate::nn::graph::join;
 use crate::nn::graph::norm::Affine;
-use crate::nn::graph::plan::Kernel;
+use crate::nn::graph::plan::Op;
+use crate::nn::graph::scratch::Scratch;
 use crate::nn::parameters::Parameters;
 use crate::nn::product::{Panels, Start};
 
@@ -27,20 +27,20 @@ struct Tangent {
     slopes: Vec<Affine>,
 }
 
-impl Layered {
+impl ConvNetwork {
     fn pack_tangent(&self, unit: usize, tangent: &Parameters) -> Tangent {
         let packed = self.pack(unit, false);
         let numbers = &tangent.units()[unit];
         let plan = &self.plan;
         let mut made =
             Tangent { packed, panels: Vec::new(), affine: Vec::new(), slopes: Vec::new() };
-        for (node, kernel) in plan.kernels.iter().enumerate() {
+        for (node, op) in plan.ops.iter().enumerate() {
             let weight = &numbers[plan.weights[node].clone()];
             let bias = &numbers[plan.biases[node].clone()];
             let (mut panels, mut affine, mut slope) = Default::default();
-            match kernel {
-                Kernel::Conv(conv) => panels = conv.pack(weight, bias),
-                Kernel::Norm { epsilon } => {
+            match op {
+                Op::Conv(conv) => panels = conv.pack(weight, bias),
+                Op::Norm { epsilon } => {
                     let (at, stride) = (self.running(unit, node), plan.stored[node + 1].stride);
                     affine = at.affine(weight, bias, *epsilon, stride);
                     slope = at.slope(self.tensors(unit, node).0, *epsilon, stride);
@@ -91,8 +91,8 @@ impl Layered {
             let moving = |v: Value| (v > 0).then(|| &rates[v][..]);
             let dx = moving(here.inputs[0]);
             let stride = plan.stored[here.inputs[0]].stride;
-            match &plan.kernels[node] {
-                Kernel::Conv(conv) => {
+            match &plan.ops[node] {
+                Op::Conv(conv) => {
                     conv.forward(&unit.panels[node], x, Start::Bias, &mut rate, scratch);
                     if let Some(dx) = dx {
                         conv.forward(
@@ -104,23 +104,23 @@ impl Layered {
                         );
                     }
                 }
-                Kernel::Norm { .. } => {
+                Op::Norm { .. } => {
                     unit.affine[node].apply_across(x, stride, &mut rate);
                     if let Some(dx) = dx {
                         unit.slopes[node].add(dx, &mut rate);
                     }
                 }
-                Kernel::Pool(pool) => {
+                Op::Pool(pool) => {
                     if let Some(dx) = dx {
                         pool.tangent(x, &value, dx, &mut rate);
                     }
                 }
-                Kernel::Shortcut(cut) => {
+                Op::Shortcut(cut) => {
                     if let Some(dx) = dx {
                         cut.forward(dx, plan.stored[here.inputs[0]], output, &mut rate);
                     }
                 }
-                Kernel::Add => {
+                Op::Add => {
                     for v in &here.inputs {
                         if let Some(dx) = moving(*v) {
                             join::add(dx, plan.stored[*v].stride, &mut rate, output.stride);

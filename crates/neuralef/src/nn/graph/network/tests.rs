@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::nn::activation::Activation;
-use crate::nn::graph::plan::Kernel;
+use crate::nn::graph::plan::Op;
 use crate::nn::graph::{Conv, EPSILON, Image, Pool, PoolKind, Shortcut};
 use crate::nn::parameters::Role;
 use crate::nn::{MOMENTUM, NetworkSpec};
@@ -146,13 +146,13 @@ fn cases() -> Vec<(&'static str, Graph)> {
 }
 
 /// Networks of every case: in training and frozen, with vector instructions and without.
-fn networks() -> Vec<(String, Layered)> {
+fn networks() -> Vec<(String, ConvNetwork)> {
     let mut all = Vec::new();
     for (name, graph) in cases() {
         for (units, frozen, portable) in
             [(3, false, false), (3, true, false), (1, false, true), (1, true, true)]
         {
-            let mut network = Layered::new(graph.clone(), units, Order::Chw);
+            let mut network = ConvNetwork::new(graph.clone(), units, Order::Chw);
             if portable {
                 network = network.portable();
             }
@@ -165,13 +165,13 @@ fn networks() -> Vec<(String, Layered)> {
 }
 
 /// Σ over rows and functions of cotangent times output under a tape.
-fn objective(network: &Layered, x: &Mat, cotangent: &Mat) -> f64 {
+fn objective(network: &ConvNetwork, x: &Mat, cotangent: &Mat) -> f64 {
     let out = network.forward(x.view(), Some(&mut Tape::default())).unwrap();
     out.iter().zip(cotangent).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-fn along(network: &Layered, direction: &Parameters, step: f32) -> Layered {
-    let mut moved = Layered::new(network.graph().clone(), network.units(), Order::Chw);
+fn along(network: &ConvNetwork, direction: &Parameters, step: f32) -> ConvNetwork {
+    let mut moved = ConvNetwork::new(network.graph().clone(), network.units(), Order::Chw);
     *moved.parameters_mut() = network.parameters().clone();
     moved.freeze(network.frozen);
     for (to, by) in moved.parameters_mut().units_mut().iter_mut().zip(direction.units()) {
@@ -228,16 +228,16 @@ fn gradients_agree_with_finite_differences_layer_by_layer() {
 }
 
 /// Convolutions whose gradient over this many images is found by tiles.
-pub(super) fn tiled(network: &Layered, images: usize) -> usize {
-    let of = |kernel: &&Kernel| matches!(kernel, Kernel::Conv(c) if c.is_tiled(images));
-    network.plan.kernels.iter().filter(of).count()
+pub(super) fn tiled(network: &ConvNetwork, images: usize) -> usize {
+    let of = |kernel: &&Op| matches!(kernel, Op::Conv(c) if c.is_tiled(images));
+    network.plan.ops.iter().filter(of).count()
 }
 
 #[test]
 fn gradients_over_tiles_are_sums_of_plain_ones() {
     let (_, graph) = cases().pop().unwrap();
     for (units, rows_in_all) in [(1, 430), (3, 170)] {
-        let mut network = Layered::new(graph.clone(), units, Order::Chw);
+        let mut network = ConvNetwork::new(graph.clone(), units, Order::Chw);
         shake(&mut network, 20);
         let (x, cotangent) =
             (rows(rows_in_all, network.inputs(), 1), rows(rows_in_all, 2 * units, 2));
@@ -359,7 +359,7 @@ fn a_convolution_is_what_its_definition_says() {
     let last = graph.conv("c", 0, shape).unwrap();
     let out = graph.image(last);
     assert_eq!((out.height, out.width), (4, 7));
-    let mut network = Layered::new(graph, 1, Order::Hwc);
+    let mut network = ConvNetwork::new(graph, 1, Order::Hwc);
     shake(&mut network, 3);
     let x = rows(2, image.len(), 9);
     let mut input = Vec::new();
@@ -412,18 +412,18 @@ fn running_statistics_follow_the_batches() {
     let mut tape = Tape::default();
     let training = network.forward(x.view(), Some(&mut tape)).unwrap();
     assert_eq!(network.parameters().statistics()[0], vec![0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
-    // After many looks at one batch the running statistics are that batch's, with the unbiased
+    // After many updates by one batch the running statistics are that batch's, with the unbiased
     // variance: 1440 pixels against 1439.
     for _ in 0..300 {
-        network.settle(&tape, MOMENTUM);
+        network.update_running_statistics(&tape, MOMENTUM);
     }
-    let settled = network.forward(x.view(), None).unwrap();
-    for (a, b) in training.iter().zip(&settled) {
+    let untaped = network.forward(x.view(), None).unwrap();
+    for (a, b) in training.iter().zip(&untaped) {
         assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} is not {b}");
     }
-    // One look moves them a tenth of the way.
+    // One update moves them a tenth of the way.
     let mut fresh = spec.build(36, 1, 1, 0).unwrap();
-    fresh.settle(&tape, MOMENTUM);
+    fresh.update_running_statistics(&tape, MOMENTUM);
     let (once, limit) =
         (&fresh.parameters().statistics()[0], &network.parameters().statistics()[0]);
     for c in 0..3 {

@@ -180,7 +180,7 @@ fn shapes_that_do_not_pay_are_left_alone() {
     assert!(new([7, 7], 8, [64, 64]).is_none());
     assert!(new([1, 1], 8, [64, 64]).is_none());
     let tiled = new([5, 5], 8, [32, 32]).unwrap();
-    assert!(tiled.pays(16) && !tiled.pays(1));
+    assert!(tiled.is_faster_for(16) && !tiled.is_faster_for(1));
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn errors_are_those_that_the_documentation_states() {
         };
         let (from, to) = (stored(inner), stored(outer));
         let tiled = Winograd::new((arch, lanes), [r, r], padding, from, to).unwrap();
-        assert!(count * tiled.per_image() > 2000);
+        assert!(count * tiled.tiling.per_image() > 2000);
         let scale = (3.0 / (r * r * inner) as f32).sqrt();
         let weight: Vec<f32> = draw(r * r * inner * outer, 1).iter().map(|w| scale * w).collect();
         let x: Vec<f32> = draw(count * from.len(), 3).iter().map(|v| v.max(0.0)).collect();
