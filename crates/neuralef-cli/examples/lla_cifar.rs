@@ -33,7 +33,7 @@ use neuralef::data::Standardizer;
 use neuralef::nn::TrainedNetwork;
 use neuralef::train::Silent;
 use neuralef::{Dataset, Error, Mat, Mat64, Result};
-use neuralef_cli::figure;
+use neuralef_figure as figure;
 
 mod support;
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use neuralef::compare::Contender;
 use neuralef::fit::Steps;
 use neuralef::{Dataset, FitSpec, Model, fit};
-use neuralef_cli::figure::{Body, Colouring, Scatter, Series, Spectrum, panel};
+use neuralef_figure::{Body, Colouring, Scatter, Series, Spectrum, panel};
 
 /// Eigenfunctions, and the coordinates that are drawn.
 const K: usize = 3;

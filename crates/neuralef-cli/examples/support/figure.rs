@@ -4,7 +4,7 @@ use std::path::Path;
 
 use neuralef::calibration::Reliability;
 use neuralef::{Error, Mat64, Result};
-use neuralef_cli::figure::{self, Clouds, Colouring, FigureError, HeatMaps, Series};
+use neuralef_figure::{self as figure, Clouds, Colouring, FigureError, HeatMaps, Series};
 
 /// Draws the first three columns of every matrix as a cloud of points, coloured by class.
 ///

@@ -95,7 +95,7 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
     display.finish();
     if let Some(path) = &args.figure {
         let title = format!("Reliability of {}", args.network.display());
-        neuralef_cli::figure::reliability(path, &title, &diagrams)?;
+        neuralef_figure::reliability(path, &title, &diagrams)?;
     }
     let report = json!({
         "network": network.to_string(), "train": train.data.name(), "points": train.data.len(),
