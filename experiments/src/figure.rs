@@ -10,7 +10,7 @@ use neuralef_figure::{self as figure, Clouds, Colouring, FigureError, HeatMaps, 
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn point_clouds<N: AsRef<str>>(
+pub fn point_clouds<N: AsRef<str>>(
     path: &Path,
     [title, subtitle]: [&str; 2],
     columns: usize,
@@ -37,7 +37,7 @@ pub(crate) fn point_clouds<N: AsRef<str>>(
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn heat_maps<N: AsRef<str>>(
+pub fn heat_maps<N: AsRef<str>>(
     path: &Path,
     [title, subtitle]: [&str; 2],
     columns: usize,
@@ -56,7 +56,7 @@ pub(crate) fn heat_maps<N: AsRef<str>>(
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn reliability_diagrams(
+pub fn reliability_diagrams(
     path: &Path,
     title: &str,
     diagrams: &[(String, Reliability)],

@@ -9,7 +9,7 @@ use neuralef::{Error, Result};
 
 /// A table that grows. With a directory, NAME.md and NAME.csv in it hold the rows there are so far,
 /// so that a run that is stopped leaves what it has measured.
-pub(crate) struct Table {
+pub struct Table {
     columns: Vec<String>,
     rows: RefCell<Vec<Vec<String>>>,
     files: Option<(PathBuf, PathBuf)>,
@@ -19,14 +19,14 @@ pub(crate) struct Table {
 impl Table {
     /// An empty table whose head, and every row to come, goes to the terminal. Names of columns that
     /// begin with `<` are set to the left.
-    pub(crate) fn new(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+    pub fn new(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
         let table = Table::quiet(name, columns, out);
         println!("\n{}", table.head());
         Table { shown: true, ..table }
     }
 
     /// A table for files alone.
-    pub(crate) fn quiet(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+    pub fn quiet(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
         let file = |folder: &Path, extension: &str| folder.join(format!("{name}.{extension}"));
         Table {
             columns: columns.iter().map(|c| c.to_string()).collect(),
@@ -40,7 +40,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of cells than columns, [`Error::Io`].
-    pub(crate) fn row(&self, cells: impl IntoIterator<Item = String>) -> Result<()> {
+    pub fn row(&self, cells: impl IntoIterator<Item = String>) -> Result<()> {
         let cells: Vec<String> = cells.into_iter().collect();
         if cells.len() != self.columns.len() {
             return Err(Error::shape("row of a table", self.columns.len(), cells.len()));
@@ -53,7 +53,7 @@ impl Table {
     }
 
     /// All rows, to the terminal.
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         println!("\n{}", self.head());
         self.rows.borrow().iter().for_each(|row| println!("{}", line(row)));
     }
@@ -63,7 +63,7 @@ impl Table {
     ///
     /// # Errors
     /// As [`row`](Table::row).
-    pub(crate) fn over_seeds(&self, keys: usize, to: &Table) -> Result<()> {
+    pub fn over_seeds(&self, keys: usize, to: &Table) -> Result<()> {
         let rows = self.rows.borrow();
         let mut groups: Vec<(&[String], Vec<&Vec<String>>)> = Vec::new();
         for row in rows.iter() {

@@ -2,7 +2,7 @@
 //! and without its readout, SpIN and Nyström, one figure each.
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example toy [-- KERNEL [DIRECTORY]]
+//! cargo run --release -p neuralef-experiments --example toy [-- KERNEL [DIRECTORY]]
 //! ```
 //!
 //! KERNEL is any kernel's text (default `rbf(lengthscale=0.3)`), DIRECTORY where the figures go.
