@@ -126,3 +126,26 @@ fn line(cells: &[impl AsRef<str>]) -> String {
     let cells: Vec<String> = cells.iter().map(|c| c.as_ref().replace('|', "\\|")).collect();
     format!("| {} |", cells.join(" | "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_and_standard_deviations_are_over_the_rows_of_a_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let trials = Table::quiet("trials", &["<method", "seed", "score"], Some(folder.path()));
+        for (method, seed, score) in [("a|b", 0, 1.0), ("c", 0, 5.0), ("a|b", 1, 3.0)] {
+            trials.row([method.to_string(), seed.to_string(), score.to_string()]).unwrap();
+        }
+        assert!(matches!(trials.row(["a".into()]), Err(Error::Shape { .. })));
+        let means = Table::quiet("means", &["<method", "seeds", "score"], Some(folder.path()));
+        trials.over_seeds(1, &means).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        // The variance of 1 and 3 is 2.
+        let rows = "| a\\|b | 2 | 2.0000 ± 1.4142 |\n| c | 1 | 5 |\n";
+        let head = "| method | seeds | score |\n|---|--:|--:|\n";
+        assert_eq!(read("means.md"), format!("{head}{rows}"));
+        assert_eq!(read("trials.csv"), "method,seed,score\na|b,0,1\nc,0,5\na|b,1,3\n");
+    }
+}
