@@ -29,6 +29,14 @@ doc *ARGS:
 bench *ARGS:
     cargo bench -p neuralef {{ARGS}}
 
+# An example of the library: `just example laplace`.
+example NAME:
+    cargo run --release -p neuralef --example {{NAME}}
+
+# One of the paper's experiments: `just experiment two_dimensional --small`.
+experiment NAME *ARGS:
+    cargo run --release -p neuralef-experiments --example {{NAME}} -- {{ARGS}}
+
 # Comparisons with PyTorch, scikit-learn and NumPy (see benches/peers/README.md).
 peers python=".venv/bin/python":
     test -x {{python}} || (python3 -m venv .venv && .venv/bin/pip install -r benches/peers/requirements.txt)

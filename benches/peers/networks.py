@@ -96,7 +96,8 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     environment = dict(os.environ, RAYON_NUM_THREADS=str(args.threads))
-    command = ["cargo", "run", "--release", "--quiet", "-p", "neuralef", "--example", "networks"]
+    command = ["cargo", "run", "--release", "--quiet", "-p", "neuralef-experiments"]
+    command += ["--example", "networks"]
     subprocess.run([*command, "--", "1"], env=environment, check=True, capture_output=True)
 
     def ours():

@@ -11,7 +11,9 @@ use super::expect_width;
 use crate::args::PlotArgs;
 use crate::output::{distinct, file, say};
 use crate::report;
-use neuralef_cli::figure::{self, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum};
+use neuralef_figure::{
+    self as figure, Body, Colouring, Contours, Curves, Scatter, Series, Spectrum,
+};
 
 /// Points of a curve.
 const CURVE: usize = 400;

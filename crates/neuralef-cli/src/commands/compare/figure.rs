@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use neuralef::compare::{Report, Spread, Summary};
 
-use neuralef_cli::figure::{self, Entry, Grid, Line, Panel};
+use neuralef_figure::{self as figure, Entry, Grid, Line, Panel};
 
 /// Eigenfunctions drawn of each contender.
 const FUNCTIONS: usize = 3;

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &LaplaceArgs, json: bool) -> Result<()> {
     display.finish();
     if let Some(path) = &args.figure {
         let title = format!("Reliability of {}", args.network.display());
-        neuralef_cli::figure::reliability(path, &title, &diagrams)?;
+        neuralef_figure::reliability(path, &title, &diagrams)?;
     }
     let report = LaplaceReport {
         network: inputs.network.to_string(),

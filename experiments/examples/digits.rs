@@ -6,7 +6,7 @@
 //! that sees only those can be expected to get.
 //!
 //! ```text
-//! cargo run --release -p neuralef --example digits [-- SEED]
+//! cargo run --release -p neuralef-experiments --example digits [-- SEED]
 //! ```
 
 use neuralef::fit::{ReadoutKind, Steps};

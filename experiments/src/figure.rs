@@ -4,13 +4,13 @@ use std::path::Path;
 
 use neuralef::calibration::Reliability;
 use neuralef::{Error, Mat64, Result};
-use neuralef_cli::figure::{self, Clouds, Colouring, FigureError, HeatMaps, Series};
+use neuralef_figure::{self as figure, Clouds, Colouring, FigureError, HeatMaps, Series};
 
 /// Draws the first three columns of every matrix as a cloud of points, coloured by class.
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn point_clouds<N: AsRef<str>>(
+pub fn point_clouds<N: AsRef<str>>(
     path: &Path,
     [title, subtitle]: [&str; 2],
     columns: usize,
@@ -37,7 +37,7 @@ pub(crate) fn point_clouds<N: AsRef<str>>(
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn heat_maps<N: AsRef<str>>(
+pub fn heat_maps<N: AsRef<str>>(
     path: &Path,
     [title, subtitle]: [&str; 2],
     columns: usize,
@@ -56,7 +56,7 @@ pub(crate) fn heat_maps<N: AsRef<str>>(
 ///
 /// # Errors
 /// [`Error::Io`] when the figure cannot be drawn or written.
-pub(crate) fn reliability_diagrams(
+pub fn reliability_diagrams(
     path: &Path,
     title: &str,
     diagrams: &[(String, Reliability)],

@@ -3,7 +3,7 @@
 //! against the number of samples and the dimension, and the time of a query.
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example score -- [--small] [--out DIR]
+//! cargo run --release -p neuralef-experiments --example score -- [--small] [--out DIR]
 //!     [--part samples|dimension|query] [--kernel K] [--network N] [--components k]
 //!     [--steps auto|S] [--seeds M]
 //! ```
@@ -18,9 +18,7 @@ use std::time::Instant;
 use neuralef::data::Density;
 use neuralef::score::{SpectralStein, SteinOptions, relative_error};
 use neuralef::{Dataset, Error, FitSpec, KernelSpec, Mat, Mat64, Model, Result, fit};
-
-mod support;
-use support::{Args, Scale, Table};
+use neuralef_experiments::{Args, Scale, Table};
 
 /// Points that errors are measured on.
 const TEST: usize = 10_000;

@@ -3,7 +3,7 @@
 //! ten classes, with eigenfunctions of ten outputs and with scalar ones times a vector of outputs.
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example ntk_cifar [-- --small | --paper] [--seed 0] [--data DIR]
+//! cargo run --release -p neuralef-experiments --example ntk_cifar [-- --small | --paper] [--seed 0] [--data DIR]
 //!     [--out DIR]
 //! ```
 //!
@@ -37,9 +37,7 @@ use neuralef::{
     Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, Mat, Mat64, MatRef, Model, Network,
     NetworkSpec, Result, metrics,
 };
-
-mod support;
-use support::{Args, Scale, Table, heat_maps};
+use neuralef_experiments::{Args, Scale, Table, heat_maps};
 
 const K: usize = 10;
 const TEST: usize = 100;

@@ -3,7 +3,7 @@
 //! of their covariance, and predictions with them beside SWA and SWAG.
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example sgd_trajectory_cifar [-- --small | --paper] [--seed 0]
+//! cargo run --release -p neuralef-experiments --example sgd_trajectory_cifar [-- --small | --paper] [--seed 0]
 //!     [--validate N] [--epochs E] [--tail-epochs E] [--tail-lr LR] [--data DIR] [--out DIR]
 //! ```
 //!
@@ -38,9 +38,7 @@ use neuralef::nn::{read_weights, write_weights};
 use neuralef::operator::OperatorSpec;
 use neuralef::train::Silent;
 use neuralef::{Dataset, Error, Fit, FitSpec, Mat64, Model, NetworkSpec, Result};
-
-mod support;
-use support::{Args, Scale, Table, reliability_diagrams};
+use neuralef_experiments::{Args, Scale, Table, reliability_diagrams};
 
 const CLASSES: usize = 10;
 const PREDICTIVE: Predictive = Predictive::MonteCarlo { samples: 1000 };

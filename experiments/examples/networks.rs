@@ -1,7 +1,7 @@
 //! Wall time of the convolutional engine: a training step of an ensemble of convnets without its
 //! kernel, and a forward pass of ResNet-20. `benches/peers/networks.py` sets them beside PyTorch's.
 //!
-//! `cargo run --release -p neuralef --example networks -- [repeats]` prints medians as JSON.
+//! `cargo run --release -p neuralef-experiments --example networks -- [repeats]` prints medians as JSON.
 
 use std::time::Instant;
 

@@ -8,9 +8,9 @@ use super::{Result, undrawn};
 /// Units of the backend for one pixel of the figure: its coordinates are whole numbers.
 pub(super) const UNIT: i32 = 4;
 /// Subset of the Inter typeface under the SIL Open Font License, see `assets/README.md`.
-pub(super) const REGULAR: &[u8] = include_bytes!("../../assets/FigureSans-Regular.otf");
+pub(super) const REGULAR: &[u8] = include_bytes!("../assets/FigureSans-Regular.otf");
 /// Its semi-bold cut.
-pub(super) const SEMIBOLD: &[u8] = include_bytes!("../../assets/FigureSans-SemiBold.otf");
+pub(super) const SEMIBOLD: &[u8] = include_bytes!("../assets/FigureSans-SemiBold.otf");
 /// Families asked for: the embedded one in PNG files, the reader's own elsewhere.
 const FAMILY: &str = "Figure Sans, Inter, Helvetica Neue, Helvetica, Arial, sans-serif";
 

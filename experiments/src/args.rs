@@ -1,4 +1,4 @@
-//! Arguments of examples: `--name` and `--name VALUE`.
+//! Arguments of experiments: `--name` and `--name VALUE`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use neuralef::{Error, Result};
 
-/// How much work an example does.
+/// How much work an experiment does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scale {
+pub enum Scale {
     /// `--small`: a minute or a few.
     Small,
     /// What it does by itself.
@@ -17,8 +17,8 @@ pub(crate) enum Scale {
     Paper,
 }
 
-/// The arguments of a run. All examples know `--small`, `--paper` and `--out DIR`.
-pub(crate) struct Args {
+/// The arguments of a run. All experiments know `--small`, `--paper` and `--out DIR`.
+pub struct Args {
     scale: Scale,
     values: BTreeMap<String, String>,
 }
@@ -28,7 +28,7 @@ impl Args {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for an argument that is not known, given twice or without value.
-    pub(crate) fn read(options: &[&str]) -> Result<Self> {
+    pub fn read(options: &[&str]) -> Result<Self> {
         let (mut scale, mut values) = (Scale::Default, BTreeMap::new());
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -50,11 +50,13 @@ impl Args {
         Ok(Args { scale, values })
     }
 
-    pub(crate) fn scale(&self) -> Scale {
+    /// How much work is asked for.
+    pub fn scale(&self) -> Scale {
         self.scale
     }
 
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+    /// The value of `--name` as it was written; none without it.
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 
@@ -62,7 +64,7 @@ impl Args {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] when it does not parse.
-    pub(crate) fn value<T: FromStr>(&self, name: &str, default: T) -> Result<T> {
+    pub fn value<T: FromStr>(&self, name: &str, default: T) -> Result<T> {
         let Some(text) = self.text(name) else { return Ok(default) };
         let expected = std::any::type_name::<T>();
         text.parse()
@@ -70,7 +72,7 @@ impl Args {
     }
 
     /// The directory of the data: `--data`, or $NEURALEF_DATA, or ../shared/data.
-    pub(crate) fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         let given = self.text("data").map(PathBuf::from);
         given
             .or_else(|| std::env::var_os("NEURALEF_DATA").map(PathBuf::from))
@@ -81,7 +83,7 @@ impl Args {
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
-    pub(crate) fn out(&self) -> Result<Option<&Path>> {
+    pub fn out(&self) -> Result<Option<&Path>> {
         let Some(folder) = self.text("out").map(Path::new) else { return Ok(None) };
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         Ok(Some(folder))

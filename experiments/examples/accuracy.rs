@@ -6,7 +6,7 @@
 //! training points, and with the population's.
 //!
 //! ```text
-//! cargo run --release -p neuralef --example accuracy [-- SEED]
+//! cargo run --release -p neuralef-experiments --example accuracy [-- SEED]
 //! ```
 
 use ndarray::Axis;

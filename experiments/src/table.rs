@@ -9,7 +9,7 @@ use neuralef::{Error, Result};
 
 /// A table that grows. With a directory, NAME.md and NAME.csv in it hold the rows there are so far,
 /// so that a run that is stopped leaves what it has measured.
-pub(crate) struct Table {
+pub struct Table {
     columns: Vec<String>,
     rows: RefCell<Vec<Vec<String>>>,
     files: Option<(PathBuf, PathBuf)>,
@@ -19,14 +19,14 @@ pub(crate) struct Table {
 impl Table {
     /// An empty table whose head, and every row to come, goes to the terminal. Names of columns that
     /// begin with `<` are set to the left.
-    pub(crate) fn new(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+    pub fn new(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
         let table = Table::quiet(name, columns, out);
         println!("\n{}", table.head());
         Table { shown: true, ..table }
     }
 
     /// A table for files alone.
-    pub(crate) fn quiet(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
+    pub fn quiet(name: &str, columns: &[&str], out: Option<&Path>) -> Self {
         let file = |folder: &Path, extension: &str| folder.join(format!("{name}.{extension}"));
         Table {
             columns: columns.iter().map(|c| c.to_string()).collect(),
@@ -40,7 +40,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Shape`] for another number of cells than columns, [`Error::Io`].
-    pub(crate) fn row(&self, cells: impl IntoIterator<Item = String>) -> Result<()> {
+    pub fn row(&self, cells: impl IntoIterator<Item = String>) -> Result<()> {
         let cells: Vec<String> = cells.into_iter().collect();
         if cells.len() != self.columns.len() {
             return Err(Error::shape("row of a table", self.columns.len(), cells.len()));
@@ -53,7 +53,7 @@ impl Table {
     }
 
     /// All rows, to the terminal.
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         println!("\n{}", self.head());
         self.rows.borrow().iter().for_each(|row| println!("{}", line(row)));
     }
@@ -63,7 +63,7 @@ impl Table {
     ///
     /// # Errors
     /// As [`row`](Table::row).
-    pub(crate) fn over_seeds(&self, keys: usize, to: &Table) -> Result<()> {
+    pub fn over_seeds(&self, keys: usize, to: &Table) -> Result<()> {
         let rows = self.rows.borrow();
         let mut groups: Vec<(&[String], Vec<&Vec<String>>)> = Vec::new();
         for row in rows.iter() {
@@ -125,4 +125,27 @@ impl Table {
 fn line(cells: &[impl AsRef<str>]) -> String {
     let cells: Vec<String> = cells.iter().map(|c| c.as_ref().replace('|', "\\|")).collect();
     format!("| {} |", cells.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_and_standard_deviations_are_over_the_rows_of_a_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let trials = Table::quiet("trials", &["<method", "seed", "score"], Some(folder.path()));
+        for (method, seed, score) in [("a|b", 0, 1.0), ("c", 0, 5.0), ("a|b", 1, 3.0)] {
+            trials.row([method.to_string(), seed.to_string(), score.to_string()]).unwrap();
+        }
+        assert!(matches!(trials.row(["a".into()]), Err(Error::Shape { .. })));
+        let means = Table::quiet("means", &["<method", "seeds", "score"], Some(folder.path()));
+        trials.over_seeds(1, &means).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        // The variance of 1 and 3 is 2.
+        let rows = "| a\\|b | 2 | 2.0000 ± 1.4142 |\n| c | 1 | 5 |\n";
+        let head = "| method | seeds | score |\n|---|--:|--:|\n";
+        assert_eq!(read("means.md"), format!("{head}{rows}"));
+        assert_eq!(read("trials.csv"), "method,seed,score\na|b,0,1\nc,0,5\na|b,1,3\n");
+    }
 }

@@ -2,7 +2,7 @@
 //! what are its first k eigenfunctions worth to logistic regression?
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
+//! cargo run --release -p neuralef-experiments --example mnist_cnn_gp [-- --small | --paper] [--seeds N] [--data DIR]
 //!     [--features DIR] [--out DIR] [--components K] [--random NETWORK] [--raw NETWORK] [--optimizer OPTIMIZER]
 //!     [--steps N]
 //! ```
@@ -32,8 +32,6 @@
 //! Data: the four MNIST files in DIR/mnist ($NEURALEF_DATA, or ../shared/data). `--out` gets the table, and a
 //! figure of the first three eigenfunctions (c, d and b, the first seed) at 2,000 test images.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -48,8 +46,7 @@ use neuralef::train::Silent;
 use neuralef::{
     Dataset, Error, FeatureMap, Fit, FitSpec, KernelSpec, Mat, Mat64, NetworkSpec, Result,
 };
-
-use support::{Args, Scale, Table, point_clouds};
+use neuralef_experiments::{Args, Scale, Table, point_clouds};
 
 struct Setting<'a> {
     train: usize,

@@ -1,7 +1,7 @@
 //! Linearised Laplace approximations of the ResNet-20 on CIFAR-10: every source in one table.
 //!
 //! ```sh
-//! cargo run --release -p neuralef-cli --example lla_cifar [-- --small | --paper] [--seeds N] [--sources few|LIST] [--data DIR] [--out DIR]
+//! cargo run --release -p neuralef-experiments --example lla_cifar [-- --small | --paper] [--seeds N] [--sources few|LIST] [--data DIR] [--out DIR]
 //! ```
 //!
 //! `--sources few` leaves `kfac` and `diag` out, whose coordinates are as many as parameters and take
@@ -32,12 +32,8 @@ use neuralef::calibration::{
 use neuralef::data::Standardizer;
 use neuralef::nn::TrainedNetwork;
 use neuralef::train::Silent;
-use neuralef::{Dataset, Error, Mat, Mat64, Result};
-use neuralef_cli::figure;
-
-mod support;
-
-use support::{Args, Scale, Table};
+use neuralef::{Dataset, Mat, Mat64, Result};
+use neuralef_experiments::{Args, Scale, Table, reliability_diagrams};
 
 /// What `--small`, nothing and `--paper` mean.
 struct Setting {
@@ -171,8 +167,7 @@ fn main() -> Result<()> {
     run.summary(out)?;
     if let Some(out) = out {
         let title = "Reliability on CIFAR-10, ResNet-20";
-        figure::reliability(&out.join("lla_cifar.png"), title, &run.diagrams)
-            .map_err(|e| Error::io(out, std::io::Error::other(e)))?;
+        reliability_diagrams(&out.join("lla_cifar.png"), title, &run.diagrams)?;
     }
     println!("in all: {:.0} s", started.elapsed().as_secs_f64());
     Ok(())

@@ -1,6 +1,6 @@
 //! Linear attention by positive random features beside exact softmax attention: time and error.
 //!
-//! `cargo run --release -p neuralef --example attention` — q, k and v are standard normal, d = 64,
+//! `cargo run --release -p neuralef-experiments --example attention` — q, k and v are standard normal, d = 64,
 //! 256 features, 2 threads unless RAYON_NUM_THREADS says otherwise. Best of a few runs, taken in
 //! turn. Errors are of the output: the mean square, and relative to the norm of the exact output.
 

@@ -2,7 +2,7 @@
 //! and without its readout, SpIN and Nyström, one figure each.
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example toy [-- KERNEL [DIRECTORY]]
+//! cargo run --release -p neuralef-experiments --example toy [-- KERNEL [DIRECTORY]]
 //! ```
 //!
 //! KERNEL is any kernel's text (default `rbf(lengthscale=0.3)`), DIRECTORY where the figures go.
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use neuralef::compare::Contender;
 use neuralef::fit::Steps;
 use neuralef::{Dataset, FitSpec, Model, fit};
-use neuralef_cli::figure::{Body, Colouring, Scatter, Series, Spectrum, panel};
+use neuralef_figure::{Body, Colouring, Scatter, Series, Spectrum, panel};
 
 /// Eigenfunctions, and the coordinates that are drawn.
 const K: usize = 3;

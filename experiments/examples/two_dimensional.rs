@@ -2,7 +2,7 @@
 //! do the first three make the classes linearly separable, and who finds them?
 //!
 //! ```text
-//! cargo run --release -p neuralef-cli --example two_dimensional \
+//! cargo run --release -p neuralef-experiments --example two_dimensional \
 //!     [-- --small] [--data moons,circles] [--activation relu,erf] [--k 3] [--width 16] [--seeds 3] [--out DIR]
 //! ```
 //!
@@ -43,9 +43,7 @@ use neuralef::train::Silent;
 use neuralef::{
     Dataset, Error, FeatureMap, Fit, FitSpec, Kernel, KernelSpec, Mat, Mat64, Result, metrics,
 };
-
-mod support;
-use support::{Args, Scale, Table, point_clouds};
+use neuralef_experiments::{Args, Scale, Table, point_clouds};
 
 struct Setting {
     train: usize,

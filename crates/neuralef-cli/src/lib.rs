@@ -1,3 +1,0 @@
-//! The figures of the `neuralef` command line, for examples to draw as it does.
-
-pub mod figure;
