@@ -49,6 +49,10 @@ peers python=".venv/bin/python":
 python *ARGS:
     .ci/python {{ARGS}}
 
+# The guide: its links, and its shell blocks.
+guide *PAGES:
+    .ci/guide {{PAGES}}
+
 # Fuzz the readers and parsers on the stable toolchain: `just fuzz 300 archive`.
 fuzz seconds="60" *TARGETS:
     .ci/fuzz {{seconds}} {{TARGETS}}

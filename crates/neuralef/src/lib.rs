@@ -71,7 +71,17 @@ pub use objective::Objective;
 pub use observer::Observer;
 pub use operator::KernelOperator;
 
-/// The README's example, so that it cannot rot.
+/// The code of the README and of the guide, so that it cannot rot.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/guide/notation.md")]
+    struct Notation;
+    #[doc = include_str!("../../../docs/guide/certificate.md")]
+    struct Certificate;
+    #[doc = include_str!("../../../docs/guide/cli.md")]
+    struct CommandLine;
+    #[doc = include_str!("../../../docs/guide/extending.md")]
+    struct Extending;
+}
