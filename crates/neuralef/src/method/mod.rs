@@ -16,7 +16,6 @@ use crate::nn::Parameters;
 use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 use crate::readout::ReadoutRecord;
-use crate::spec::{Registered, Registry};
 use crate::train::Checkpoint;
 use crate::train::checkpoint::Inputs;
 
@@ -30,36 +29,14 @@ mod nystrom;
 mod nystrom_method;
 mod positive;
 mod reduced;
+mod registry;
 
 use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
 pub(crate) use nystrom_method::load as load_nystrom;
-
-/// Every method, by name.
-pub static METHODS: Registry<Arc<dyn Method>> = Registry {
-    kind: "method",
-    entries: &[
-        neuralef::ENTRY,
-        nystrom_method::ENTRY,
-        kernel_pca::ENTRY,
-        fourier::ENTRY,
-        positive::ENTRY,
-    ],
-};
-
-impl Registered for dyn Method {
-    const AS_WRITTEN: bool = true;
-
-    fn registry() -> &'static Registry<Arc<Self>> {
-        &METHODS
-    }
-
-    fn text_form(&self) -> String {
-        self.text()
-    }
-}
+pub use registry::METHODS;
 
 /// A way to approximate a kernel: turns a problem into a fitted map.
 pub trait Method: Send + Sync + Debug {
@@ -192,17 +169,4 @@ pub(crate) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     let out = work();
     *seconds += started.elapsed().as_secs_f64();
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_entry_builds_prints_and_parses() {
-        use crate::spec::{Sample, registry::assert_complete};
-        assert_complete(&METHODS, &[], Sample::Missing, |method| method.text());
-        let reduced = [("fourier", "features=64"), ("positive", "features=64")];
-        assert_complete(&METHODS, &reduced, Sample::Missing, |method| method.text());
-    }
 }

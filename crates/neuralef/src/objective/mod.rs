@@ -1,19 +1,18 @@
 //! Objectives: what turns (ψ, Tψ) into a training signal. They see neither data nor files.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, Parameters, Tape};
 use crate::operator::Diagonal;
-use crate::spec::{Registered, Registry};
 
 mod eigengame_pca;
 mod estimator;
 mod mu_eigengame;
 mod nested_lora;
 mod neuralef;
+mod registry;
 mod spin;
 #[cfg(test)]
 mod tests;
@@ -23,31 +22,8 @@ pub use estimator::Estimator;
 pub use mu_eigengame::MuEigenGame;
 pub use nested_lora::{NestedLora, Nesting};
 pub use neuralef::NeuralEf;
+pub use registry::OBJECTIVES;
 pub use spin::Spin;
-
-/// Every objective, by name.
-pub static OBJECTIVES: Registry<Arc<dyn Objective>> = Registry {
-    kind: "objective",
-    entries: &[
-        neuralef::ENTRY,
-        mu_eigengame::ENTRY,
-        nested_lora::ENTRY,
-        spin::ENTRY,
-        eigengame_pca::ENTRY,
-    ],
-};
-
-impl Registered for dyn Objective {
-    const AS_WRITTEN: bool = true;
-
-    fn registry() -> &'static Registry<Arc<Self>> {
-        &OBJECTIVES
-    }
-
-    fn text_form(&self) -> String {
-        self.text()
-    }
-}
 
 /// One evaluation of an objective on a batch.
 #[derive(Debug, Clone)]

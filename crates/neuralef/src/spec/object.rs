@@ -180,3 +180,94 @@ impl<'de, T: Registered + ?Sized> Deserialize<'de> for Spec<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FitSpec;
+    use crate::nn::{Optimizer, OptimizerRule, OptimizerSpec, Parameters};
+
+    /// Steps nowhere.
+    #[derive(Debug)]
+    struct Rest;
+
+    impl OptimizerRule for Rest {
+        fn learning_rate(&self) -> f64 {
+            0.5
+        }
+        fn with_learning_rate(&self, _: f64) -> Arc<dyn OptimizerRule> {
+            Arc::new(Rest)
+        }
+        fn build(&self, parameters: &Parameters) -> Box<dyn Optimizer> {
+            OptimizerSpec::default().build(parameters).unwrap()
+        }
+        fn text(&self) -> String {
+            "rest (of mine)".into()
+        }
+    }
+
+    #[test]
+    fn a_programs_own_is_missed_by_name_when_it_is_read_back() {
+        let own = FitSpec {
+            optimizer: Spec::own(Arc::new(Rest)),
+            ..FitSpec::new("rbf(lengthscale=1)", 3).unwrap()
+        };
+        own.check().unwrap();
+        assert_eq!(own.optimizer.to_string(), "rest (of mine)");
+        assert_eq!(own.optimizer.learning_rate().unwrap(), 0.5);
+        assert!(own.optimizer.with_lr(0.1).unwrap().is_own());
+        let json = serde_json::to_string(&own).unwrap();
+        let back: FitSpec = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, own);
+        assert_eq!(serde_json::to_string(&back).unwrap(), json);
+        for error in [back.check().unwrap_err(), back.optimizer.learning_rate().unwrap_err()] {
+            assert!(matches!(&error, Error::OwnedByProgram { kind: "optimizer", name }
+                if name == "rest (of mine)"));
+        }
+        // Handed over again it is the same.
+        let again = FitSpec { optimizer: Spec::own(Arc::new(Rest)), ..back };
+        again.check().unwrap();
+    }
+
+    #[test]
+    fn typos_are_unknown_names_wherever_they_come_from() {
+        let json = r#"{"kernel": "rbf(lengthscale=1)", "method": "nistrom(landmarks=3)"}"#;
+        let spec: FitSpec = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_value(&spec).unwrap()["method"], "nistrom(landmarks=3)");
+        assert!(matches!(spec.check(), Err(Error::UnknownName { .. })));
+        assert!(matches!(
+            "neuralfe".parse::<Spec<dyn crate::Objective>>(),
+            Err(Error::UnknownName { .. })
+        ));
+        let json = r#"{"kernel": "rbf(lengthscale=1)", "optimizer": "adan"}"#;
+        let error = serde_json::from_str::<FitSpec>(json).unwrap_err().to_string();
+        assert!(error.contains("did you mean `adam`"), "{error}");
+    }
+
+    #[test]
+    fn texts_serialise_as_they_always_did() {
+        let spec = FitSpec {
+            method: "nystrom( landmarks = 20)".parse().unwrap(),
+            ..FitSpec::new("rbf", 10).unwrap()
+        };
+        assert_eq!(
+            serde_json::to_string(&spec).unwrap(),
+            r#"{"kernel":"rbf","gram":null,"features":null,"outputs":1,"output_form":"joint","n_components":10,"method":"nystrom( landmarks = 20)","network":"mlp(hidden=[64, 64], activation=sin_cos, init=auto)","objective":"neuralef","optimizer":"adam(lr=0.001, beta1=0.9, beta2=0.999, eps=0.00000001)","schedule":"cosine(final=0)","steps":"auto","max_steps":5000,"tolerance":0.1,"batch_size":256,"clip_norm":0.0,"readout":"galerkin","readout_points":16384,"memory_budget":768,"validation_fraction":0.1,"standardize":false,"seed":0}"#
+        );
+        assert_eq!(spec.method.name(), "nystrom");
+    }
+
+    #[test]
+    fn faults_carry_the_parameter_and_what_it_takes() {
+        let Err(Error::Parse { value: Some(value), message, .. }) =
+            "adam(lr=-1)".parse::<OptimizerSpec>()
+        else {
+            panic!("no value")
+        };
+        assert_eq!(message, "`lr` must be greater than 0");
+        assert_eq!((&*value.parameter, &*value.expected), ("lr", "a number > 0"));
+        assert_eq!(value.got, "-1");
+        let unknown = "mlp(init=hee)".parse::<crate::NetworkSpec>();
+        assert!(matches!(unknown, Err(Error::UnknownName { parameter: Some("init"), .. })));
+    }
+}
