@@ -1,7 +1,5 @@
 //! Small questions that need no fit.
 
-use neuralef::method::METHODS;
-use neuralef::objective::OBJECTIVES;
 use neuralef::{FitSpec, KernelSpec, Mat64};
 use numpy::PyArray2;
 use pyo3::exceptions::PyValueError;
@@ -22,10 +20,8 @@ pub(crate) fn spec(json: &str) -> PyResult<FitSpec> {
             .map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
     }
     let spec: FitSpec = serde_json::from_value(fields.into()).map_err(fault)?;
-    let texts = [
-        ("method", METHODS.build_text(&spec.method).map(drop)),
-        ("objective", OBJECTIVES.build_text(&spec.objective).map(drop)),
-    ];
+    let texts =
+        [("method", spec.method.get().map(drop)), ("objective", spec.objective.get().map(drop))];
     for (name, read) in texts {
         read.map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
     }

@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     let network = NETWORK.parse::<NetworkSpec>()?.build(2, 1, 2, 0)?;
     let mut trained = training.run(network, &train, &targets, &mut [], &mut Silent)?;
     let path = std::env::temp_dir().join("neuralef_laplace.safetensors");
-    write_weights(trained.base(), &path)?;
+    write_weights(trained.network_with(TrajectoryWeights::Base), &path)?;
 
     let network = TrainedNetwork::open(&path, Some(NETWORK))?;
     let x = test.range(0..test.len())?;

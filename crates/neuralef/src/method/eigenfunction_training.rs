@@ -4,7 +4,6 @@ use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::fit::Problem;
 use crate::nn::Parameters;
-use crate::objective::OBJECTIVES;
 use crate::train::{EigenfunctionSignal, LearningRate, TrainingLoop};
 
 /// A network for `problem`, to be trained for `total` steps, from the parameters `start` if given;
@@ -20,7 +19,7 @@ pub(super) fn training_loop<'a>(
     start: Option<&Parameters>,
 ) -> Result<TrainingLoop<EigenfunctionSignal<'a>>> {
     let spec = &problem.spec;
-    let objective = OBJECTIVES.build_text(&spec.objective)?;
+    let objective = spec.objective.get()?.fresh();
     let input_scaler = match objective.scales_inputs() {
         true if !spec.network.takes_raw_inputs() => problem.input_scaler()?,
         _ => Standardizer::identity(problem.points.width()),
@@ -42,10 +41,12 @@ pub(super) fn training_loop<'a>(
         let points = problem.batch(&problem.training_sample(network.init_points()))?.x;
         network.init_from_data(input_scaler.apply(points.view())?.view())?;
     }
-    problem.expect_training(spec.optimizer.bytes(network.parameters()))?;
-    let optimizer = spec.optimizer.build(network.parameters());
+    let rule = spec.optimizer.get()?;
+    let bytes = rule.memory().map_or(0, |memory| memory.bytes(network.parameters()));
+    problem.expect_training(bytes)?;
+    let optimizer = rule.build(network.parameters());
     let learning_rate = LearningRate {
-        initial: spec.optimizer.learning_rate(),
+        initial: spec.optimizer.learning_rate()?,
         schedule: spec.schedule,
         steps: total,
     };

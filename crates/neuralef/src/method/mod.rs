@@ -17,7 +17,6 @@ use crate::nn::Parameters;
 use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 use crate::readout::ReadoutRecord;
-use crate::spec::args::Registry;
 
 mod eigenfunction_training;
 mod eigenfunctions;
@@ -30,24 +29,14 @@ mod nystrom;
 mod nystrom_method;
 mod positive;
 mod reduced;
+mod registry;
 
 use frequencies::Sampling;
 
 pub use eigenfunctions::Eigenfunctions;
 pub use nystrom::{Nystrom, Precision};
 pub(crate) use nystrom_method::load as load_nystrom;
-
-/// Every method, by name.
-pub static METHODS: Registry<Box<dyn Method>> = Registry {
-    kind: "method",
-    entries: &[
-        neuralef::ENTRY,
-        nystrom_method::ENTRY,
-        kernel_pca::ENTRY,
-        fourier::ENTRY,
-        positive::ENTRY,
-    ],
-};
+pub use registry::METHODS;
 
 /// A way to approximate a kernel: turns a problem into a fitted map.
 pub trait Method: Send + Sync + Debug {
@@ -69,7 +58,7 @@ pub trait Method: Send + Sync + Debug {
         kernel: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>>;
 
-    /// The text form; parsing it gives this method back.
+    /// The text form; parsing it gives this method back. For one of a program's own, its name.
     fn text(&self) -> String;
 }
 

@@ -15,21 +15,17 @@ use crate::observer::{Control, Event};
 use crate::operator::Batch;
 use crate::persist::Archive;
 use crate::readout::{self, Basis, Readout, ReadoutRequest, Sample};
-use crate::spec::args::{Args, Entry};
+use crate::spec::Entry;
 use crate::train::auto::AutoState;
 use crate::train::{Checkpointing, EigenfunctionSignal, TrainingLoop};
 
 /// Registry entry: `neuralef`. Its parts (network, objective, readout, …) are the spec's.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "neuralef",
     summary: "eigenfunctions as neural networks, trained on mini-batches (Deng et al. 2022)",
     parameters: &[],
-    build,
+    build: |_| Ok(Arc::new(NeuralEfMethod)),
 };
-
-fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    Ok(Box::new(NeuralEfMethod))
-}
 
 /// The most points that a check of `steps = auto` streams.
 const CHECK_POINTS: usize = 4096;
@@ -98,7 +94,7 @@ impl Method for NeuralEfMethod {
     }
 
     fn text(&self) -> String {
-        ENTRY.name.into()
+        ENTRY.text(&[])
     }
 }
 

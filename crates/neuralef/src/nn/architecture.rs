@@ -23,11 +23,16 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
     /// What the network would hold, without building it: sizes are checked before memory is taken.
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize;
 
-    /// The text form; parsing it gives this architecture back.
+    /// The text form; parsing it gives this architecture back. For one of a program's own, its name.
     fn text(&self) -> String;
 
     /// Whether [`Network::hidden`] gives every feature C outputs of its own.
     fn hidden_has_outputs(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Network::data_dependent_init`] leaves little for training to improve.
+    fn starts_from_data(&self) -> bool {
         false
     }
 

@@ -12,6 +12,7 @@ mod init;
 mod jacobians;
 mod l2bn;
 mod math;
+mod mlp;
 mod moments;
 mod network;
 mod onnx;
@@ -19,6 +20,7 @@ mod optim;
 mod outputs;
 mod parameters;
 mod product;
+mod registry;
 mod rows;
 mod schedule;
 mod size;
@@ -36,7 +38,7 @@ pub use capabilities::{
     BatchStatistics, DataDependentInit, InputGradients, LayerFeatures, LayerInfo,
     LayerSecondMoments, PerSampleJacobians, Stage,
 };
-pub(crate) use convolutional::{IMAGE, ORDER, image_of, read_image};
+pub(crate) use convolutional::{IMAGE, ORDER, image_of, image_text, read_image};
 pub(crate) use directional::jacobian_blocks;
 pub(crate) use expect::{
     expect_frozen, expect_input_gradients, expect_layer_second_moments, expect_one,
@@ -49,13 +51,16 @@ pub use l2bn::{L2Batch, l2_normalise};
 pub use moments::{LayerMoments, WeightLayer};
 pub use network::Network;
 pub use onnx::read_onnx;
-pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
+pub use optim::{
+    OPTIMIZERS, Optimizer, OptimizerMemory, OptimizerRule, OptimizerSpec, OptimizerState, clip,
+};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
 pub use parameters::{NamedTensor, Parameters, Role, TensorLayout};
+pub use registry::NETWORKS;
 pub use schedule::{SCHEDULES, Schedule};
 pub use size::NetworkSize;
 pub use source::NetworkFile;
-pub use spec::{NETWORKS, NetworkSpec};
+pub use spec::NetworkSpec;
 pub use tape::Tape;
 pub use trained::TrainedNetwork;
 pub use weights::{read_weights, write_weights};

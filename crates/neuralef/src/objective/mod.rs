@@ -1,16 +1,18 @@
 //! Objectives: what turns (ψ, Tψ) into a training signal. They see neither data nor files.
 
+use std::fmt::Debug;
+
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, Parameters, Tape};
 use crate::operator::Diagonal;
-use crate::spec::args::Registry;
 
 mod eigengame_pca;
 mod estimator;
 mod mu_eigengame;
 mod nested_lora;
 mod neuralef;
+mod registry;
 mod spin;
 #[cfg(test)]
 mod tests;
@@ -20,19 +22,8 @@ pub use estimator::Estimator;
 pub use mu_eigengame::MuEigenGame;
 pub use nested_lora::{NestedLora, Nesting};
 pub use neuralef::NeuralEf;
+pub use registry::OBJECTIVES;
 pub use spin::Spin;
-
-/// Every objective, by name.
-pub static OBJECTIVES: Registry<Box<dyn Objective>> = Registry {
-    kind: "objective",
-    entries: &[
-        neuralef::ENTRY,
-        mu_eigengame::ENTRY,
-        nested_lora::ENTRY,
-        spin::ENTRY,
-        eigengame_pca::ENTRY,
-    ],
-};
 
 /// One evaluation of an objective on a batch.
 #[derive(Debug, Clone)]
@@ -66,8 +57,12 @@ pub struct ObjectiveState {
     pub singles: Vec<(String, Vec<f32>)>,
 }
 
-/// A training objective for k ordered eigenfunctions.
-pub trait Objective: Send {
+/// A training objective for k ordered eigenfunctions. A spec holds one that no step has touched, and every fit
+/// trains with a [`fresh`](Objective::fresh) one.
+pub trait Objective: Debug + Send + Sync {
+    /// The same objective before its first step.
+    fn fresh(&self) -> Box<dyn Objective>;
+
     /// From ψ (B × k) and the batch estimate of Tψ (B × k) to the cotangent and the eigenvalues.
     ///
     /// # Errors
@@ -146,6 +141,6 @@ pub trait Objective: Send {
         Ok(())
     }
 
-    /// The text form; parsing it gives this objective back.
+    /// The text form; parsing it gives this objective back. For one of a program's own, its name.
     fn text(&self) -> String;
 }

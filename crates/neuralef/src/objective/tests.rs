@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 
-use super::{OBJECTIVES, OutputKind};
+use super::{OBJECTIVES, Objective, OutputKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::Error;
 use crate::linalg;
@@ -33,7 +33,7 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
     let (b, k) = (12, 4);
     let (t, psi) = (operator(b), random(b, k, 2));
     let (psi32, t_psi32) = (psi.mapv(|v| v as f32), t.dot(&psi).mapv(|v| v as f32));
-    let mut objective = OBJECTIVES.build_text(text).unwrap();
+    let mut objective = fresh(text);
     let step = objective.step(psi32.view(), t_psi32.view()).unwrap();
     let h = 1e-5;
     for j in 0..k {
@@ -50,6 +50,11 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
     }
 }
 
+/// The objective of that text.
+fn fresh(text: &str) -> Box<dyn Objective> {
+    OBJECTIVES.build_text(text).unwrap().fresh()
+}
+
 type Training<'a> = TrainingLoop<EigenfunctionSignal<'a>>;
 
 /// Training of k functions of the d coordinates of the points that `sampler` draws.
@@ -61,10 +66,11 @@ fn training<'a>(
     sampler: impl Fn(u64) -> Batch + 'a,
 ) -> crate::Result<Training<'a>> {
     let network = network.parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
-    let optimizer = optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters());
+    let optimizer =
+        optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters()).unwrap();
     let signal = EigenfunctionSignal {
         operator,
-        objective: OBJECTIVES.build_text(objective).unwrap(),
+        objective: fresh(objective),
         kernel: kernel.map(str::to_string),
         draw_batch: Box::new(move |step| Ok(sampler(step))),
         input_scaler: Standardizer::identity(d),
@@ -404,6 +410,12 @@ fn texts_round_trip_and_faults_are_named() {
         let message = OBJECTIVES.build_text(text).err().unwrap().to_string();
         assert!(message.contains(part), "{text}: {message}");
     }
+}
+
+#[test]
+fn every_entry_builds_prints_and_parses() {
+    use crate::spec::{Sample, registry::assert_complete};
+    assert_complete(&OBJECTIVES, &[], Sample::Missing, |objective| objective.text());
 }
 
 #[test]

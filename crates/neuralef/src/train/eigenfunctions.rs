@@ -80,8 +80,8 @@ impl Signal for EigenfunctionSignal<'_> {
         self.objective.constrain(parameters)
     }
 
-    fn learning_rate(&self, step: u64) -> f64 {
-        self.learning_rate.at(step)
+    fn learning_rate(&self, step: u64) -> Result<f64> {
+        Ok(self.learning_rate.at(step))
     }
 
     fn diverged(&self, divergence: &Divergence<'_>) -> Error {

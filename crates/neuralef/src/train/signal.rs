@@ -96,7 +96,10 @@ pub(crate) trait Signal {
     }
 
     /// The learning rate of step number `step`, from 0.
-    fn learning_rate(&self, step: u64) -> f64;
+    ///
+    /// # Errors
+    /// Those of [`Spec::get`](crate::spec::Spec::get) of the optimiser.
+    fn learning_rate(&self, step: u64) -> Result<f64>;
 
     /// The [`Error::Diverged`] that names a number that is not finite and says what may help.
     fn diverged(&self, divergence: &Divergence<'_>) -> Error;

@@ -39,8 +39,8 @@ impl Signal for Square {
         Ok(BatchLoss { value: 0.5 * error * error, cotangent, eigenvalues: vec![self.losses] })
     }
 
-    fn learning_rate(&self, _: u64) -> f64 {
-        RATE
+    fn learning_rate(&self, _: u64) -> Result<f64> {
+        Ok(RATE)
     }
 
     fn diverged(&self, divergence: &Divergence<'_>) -> Error {
@@ -66,7 +66,7 @@ fn network() -> Box<dyn Network> {
 fn training(optimizer: &str) -> TrainingLoop<Square> {
     let network = network();
     let optimizer = optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    TrainingLoop::new(network, optimizer, Square { losses: 0.0 }, 0.0).unwrap()
+    TrainingLoop::new(network, optimizer.unwrap(), Square { losses: 0.0 }, 0.0).unwrap()
 }
 
 /// f = w + b falls to the target by the factor 1 − 2η a step; running means are those of 1, 2, …, with
@@ -153,7 +153,7 @@ fn what_is_not_finite_is_named_with_advice() {
     let operator = PrecomputedOperator::new(gram, 1).unwrap();
     let signal = EigenfunctionSignal {
         operator: &operator,
-        objective: OBJECTIVES.build_text("neuralef").unwrap(),
+        objective: OBJECTIVES.build_text("neuralef").unwrap().fresh(),
         kernel: None,
         draw_batch: Box::new(|_| Ok(Batch { indices: vec![0], x: Mat::ones((1, 1)) })),
         input_scaler: Standardizer::identity(1),

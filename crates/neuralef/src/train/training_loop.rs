@@ -132,7 +132,7 @@ impl<S: Signal> TrainingLoop<S> {
         let norm = clip(&mut self.gradient, self.clip_norm)?;
         self.expect_finite("the gradient", norm)?;
 
-        let rate = self.signal.learning_rate(self.steps_done);
+        let rate = self.signal.learning_rate(self.steps_done)?;
         let result = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
         result.map_err(|e| self.failure("a square of the gradient", e))?;
         self.signal.constrain(self.network.parameters_mut())?;

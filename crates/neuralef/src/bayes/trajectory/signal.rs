@@ -72,7 +72,7 @@ impl Signal for SupervisedSignal<'_> {
         Ok(BatchLoss { value, cotangent, eigenvalues: Vec::new() })
     }
 
-    fn learning_rate(&self, step: u64) -> f64 {
+    fn learning_rate(&self, step: u64) -> Result<f64> {
         self.training.rate(step)
     }
 

@@ -53,7 +53,7 @@ impl Training {
         self.augmentation.check(data.width())?;
         data.check_finite()?;
         let started = Instant::now();
-        let optimizer = self.optimizer.build(network.parameters());
+        let optimizer = self.optimizer.build(network.parameters())?;
         let signal = SupervisedSignal::new(self, data, targets);
         let mut training = TrainingLoop::new(network, optimizer, signal, self.clip_norm)?;
         let total = self.steps.saturating_add(self.tail_steps);

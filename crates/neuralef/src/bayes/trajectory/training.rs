@@ -45,7 +45,7 @@ pub struct Training {
 impl Default for Training {
     fn default() -> Self {
         Training {
-            optimizer: OptimizerSpec::sgd(0.05, 0.9, 5e-4),
+            optimizer: "sgd(lr=0.05, momentum=0.9, nesterov=true, weight_decay=5e-4)".into(),
             schedule: Schedule::default(),
             steps: 2000,
             tail_steps: 1000,
@@ -91,10 +91,10 @@ impl Training {
     }
 
     /// Learning rate of step number `step`, from 0.
-    pub(super) fn rate(&self, step: u64) -> f64 {
+    pub(super) fn rate(&self, step: u64) -> Result<f64> {
         match step.checked_sub(self.steps) {
-            None => self.optimizer.learning_rate() * self.schedule.factor(step, self.steps),
-            Some(step) => self.tail_lr * self.tail_schedule.factor(step, self.tail_steps),
+            None => Ok(self.optimizer.learning_rate()? * self.schedule.factor(step, self.steps)),
+            Some(step) => Ok(self.tail_lr * self.tail_schedule.factor(step, self.tail_steps)),
         }
     }
 }

@@ -1,0 +1,30 @@
+//! The list of all objectives. A new objective is a file with an entry, and a line here.
+
+use std::sync::Arc;
+
+use super::{Objective, eigengame_pca, mu_eigengame, nested_lora, neuralef, spin};
+use crate::spec::{Registered, Registry};
+
+/// Every objective, by name.
+pub static OBJECTIVES: Registry<Arc<dyn Objective>> = Registry {
+    kind: "objective",
+    entries: &[
+        neuralef::ENTRY,
+        mu_eigengame::ENTRY,
+        nested_lora::ENTRY,
+        spin::ENTRY,
+        eigengame_pca::ENTRY,
+    ],
+};
+
+impl Registered for dyn Objective {
+    const AS_WRITTEN: bool = true;
+
+    fn registry() -> &'static Registry<Arc<Self>> {
+        &OBJECTIVES
+    }
+
+    fn text_form(&self) -> String {
+        self.text()
+    }
+}
