@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::{Problem, every};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
+use crate::kernel::index;
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::metrics;
@@ -183,12 +184,14 @@ pub(crate) fn gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Opti
     if half == 0 {
         return Ok(None);
     }
-    let x = problem.batch(&problem.certificate)?.x;
-    let (first, second) = (x.slice(s![..half, ..]), x.slice(s![x.nrows() - half.., ..]));
+    let batch = problem.batch(&problem.certificate)?;
+    let (x, n) = (batch.points(), batch.x.nrows());
+    let (first, second) = (x.range(0..half), x.range(n - half..n));
     let mut gram = Mat64::zeros((half, half));
-    kernel.gram(first, second, gram.view_mut())?;
+    index::gram(&**kernel, first, second, gram.view_mut())?;
     let features = |x| Ok::<_, Error>(map.transform(x)?.mapv(f64::from));
-    metrics::gram_error(features(first)?.view(), features(second)?.view(), gram.view()).map(Some)
+    metrics::gram_error(features(first.x)?.view(), features(second.x)?.view(), gram.view())
+        .map(Some)
 }
 
 fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {

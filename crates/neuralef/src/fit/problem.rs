@@ -306,8 +306,12 @@ fn operator(
     };
     let rows: Mat = sample.range(0..sample.len())?;
     let rows = standardizer.map_or_else(|| Ok(rows.clone()), |s| s.apply(rows.view()))?;
-    // Domain errors (a negative time for brownian, say) should come before any work is done.
-    kernel.diag(rows.view())?;
+    if kernel.by_index().is_none() {
+        // Domain errors (a negative time for brownian, say) should come before any work is done.
+        kernel.diag(rows.view())?;
+    } else if spec.standardize {
+        return Err(Error::parameter("standardize", "false for precomputed kernel values", true));
+    }
     Ok((Arc::new(ExplicitOperator::new(Arc::clone(&kernel))), Some(kernel)))
 }
 
