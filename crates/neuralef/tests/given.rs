@@ -172,6 +172,76 @@ fn precomputed_values_serve_methods_that_extend_eigenvectors() {
 }
 
 #[test]
+fn files_of_precomputed_values_are_as_they_were_before_row_numbers_were_an_index() {
+    // Written when points had their row numbers as one more column, with what they gave at 4 points.
+    type File = (&'static str, &'static [u8], [f32; 12]);
+    let files: [File; 2] = [
+        (
+            "kernel_pca",
+            include_bytes!("fixtures/kernel_pca_precomputed.safetensors"),
+            [
+                0.23901752,
+                0.57201105,
+                -0.32043406,
+                0.25969127,
+                0.34142935,
+                0.5384093,
+                0.24674287,
+                -0.034018304,
+                0.12431535,
+                0.5595302,
+                -0.29224682,
+                -0.13449748,
+            ],
+        ),
+        (
+            "nystrom(landmarks=7)",
+            include_bytes!("fixtures/nystrom_precomputed.safetensors"),
+            [
+                0.035085343,
+                0.67779005,
+                -0.14738218,
+                0.061181474,
+                0.20971036,
+                0.18019262,
+                0.23619354,
+                0.043051038,
+                0.24056683,
+                0.63226014,
+                -0.061781723,
+                -0.2503206,
+            ],
+        ),
+    ];
+    let value =
+        |i: usize, j: usize| 0.5f32.powi(i.abs_diff(j) as i32) + if i == j { 0.25 } else { 0.0 };
+    let gram = Array2::from_shape_fn((12, 12), |(i, j)| value(i, j));
+    let new = Array2::from_shape_fn((4, 12), |(i, j)| 0.75 * value(3 * i + 1, j));
+    for (method, bytes, expected) in files {
+        let kernel = std::sync::Arc::new(PrecomputedKernel::new(12));
+        let model = Model::from_bytes_with(bytes, kernel.clone()).unwrap();
+        assert_eq!(model.info().n_features, 12);
+        assert_eq!(model.to_bytes().unwrap(), bytes, "{method}");
+        let found = model.transform(new.view()).unwrap();
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found}");
+        let data = Dataset::from_array("x.csv", gram.clone()).unwrap();
+        let spec = FitSpec {
+            method: method.into(),
+            n_components: 3,
+            validation_fraction: 0.25,
+            ..FitSpec::default()
+        };
+        let again = Fit::new(spec).source(KernelSource::Kernel(kernel)).run(&data).unwrap().0;
+        close(again.eigenvalues(), model.eigenvalues(), 1e-12);
+        assert_eq!(again.to_bytes().unwrap().len(), bytes.len(), "{method}");
+        if std::env::var_os("ONE_OFF").is_some() {
+            assert_eq!(again.to_bytes().unwrap(), bytes, "{method}");
+            assert_eq!(found.iter().copied().collect::<Vec<_>>(), expected);
+        }
+    }
+}
+
+#[test]
 fn a_fit_starts_from_the_networks_of_another() {
     let trained = FitSpec {
         kernel: Some("rbf(gamma=1)".parse().unwrap()),
