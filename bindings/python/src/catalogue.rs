@@ -1,8 +1,9 @@
 //! Small questions that need no fit.
 
-use neuralef::method::METHODS;
+use neuralef::method::Method;
 use neuralef::nn::{NetworkSpec, OptimizerSpec, Schedule};
-use neuralef::objective::OBJECTIVES;
+use neuralef::objective::Objective;
+use neuralef::spec::Spec;
 use neuralef::{FitSpec, KernelSpec, Mat64};
 use numpy::PyArray2;
 use pyo3::exceptions::PyValueError;
@@ -34,8 +35,8 @@ fn check(field: &str, text: &str) -> neuralef::Result<()> {
         "network" => text.parse::<NetworkSpec>().map(drop),
         "optimizer" => text.parse::<OptimizerSpec>().map(drop),
         "schedule" => text.parse::<Schedule>().map(drop),
-        "method" => METHODS.build_text(text).map(drop),
-        "objective" => OBJECTIVES.build_text(text).map(drop),
+        "method" => text.parse::<Spec<dyn Method>>().map(drop),
+        "objective" => text.parse::<Spec<dyn Objective>>().map(drop),
         _ => Ok(()),
     }
 }

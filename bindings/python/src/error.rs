@@ -92,14 +92,18 @@ impl<'a> Facts<'a> {
                 what: Some(what),
                 ..Facts::default()
             },
-            Error::UnknownName { name, known, .. } => Facts {
+            Error::UnknownName { name, known, parameter, .. } => Facts {
                 kind: Some("UnknownName"),
+                parameter: *parameter,
                 expected: Some(known.clone()),
                 got: Some(name.clone()),
                 ..Facts::default()
             },
-            Error::Parse { text, column, .. } => Facts {
+            Error::Parse { text, column, value, .. } => Facts {
                 kind: Some("Parse"),
+                parameter: value.as_ref().map(|v| v.parameter.as_str()),
+                expected: value.as_ref().map(|v| v.expected.clone()),
+                got: value.as_ref().map(|v| v.got.clone()),
                 text: Some(text),
                 column: Some(*column),
                 ..Facts::default()

@@ -119,6 +119,7 @@ def test_errors_have_fields(X):
     error = caught.value
     assert (error.kind, error.field) == ("Parse", "kernel")
     assert (error.text, error.column) == ("rbf(lengthscale=-1)", 17)
+    assert (error.parameter, error.got) == ("lengthscale", "-1")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.column) == (str(error), 17)
     with pytest.raises(_core.ParameterError) as caught:

@@ -341,7 +341,7 @@ impl Operator {
     /// A contender of comparisons.
     fn fit(&self, draw: &Draw, contender: &str, objective: Option<&str>) -> Result<Pairs> {
         let mut spec = Contender::named(contender)?.spec(&self.base);
-        spec.objective = objective.map_or(spec.objective, str::to_string);
+        spec.objective = objective.map_or(spec.objective, Into::into);
         let fit = Fit::new(spec).validation(draw.validation.data.clone());
         let (model, timings) = fit.run(&draw.train.data)?;
         Ok(Pairs {

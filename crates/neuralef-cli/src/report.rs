@@ -94,7 +94,7 @@ pub(crate) fn kernel(info: &ModelInfo) -> String {
 fn method(info: &ModelInfo) -> String {
     let spec = &info.spec;
     match &info.record.readout {
-        None => spec.method.clone(),
+        None => spec.method.to_string(),
         Some(_) => format!(
             "{}, {}, {} steps of {} points, {}, {}",
             spec.network,

@@ -13,7 +13,7 @@ fn step(c: &mut Criterion, name: &str, network: &str, inputs: usize, batch: usiz
     let mut network = spec.build(inputs, 10, 1, 0)?;
     let x = Mat::from_shape_fn((batch, inputs), |(i, j)| ((i * 7 + j * 3) as f32).sin());
     let optimizer: OptimizerSpec = "adam(lr=1e-6)".parse()?;
-    let mut optimizer = optimizer.build(network.parameters());
+    let mut optimizer = optimizer.build(network.parameters())?;
     let mut gradient = network.parameters().zeros_like();
     let mut tape = Tape::default();
     let mut group = c.benchmark_group(name);

@@ -35,7 +35,7 @@ fn main() -> neuralef::Result<()> {
     let repeats = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(3);
 
     let mut network = CONVNET.parse::<NetworkSpec>()?.build(784, 10, 1, 0)?;
-    let mut optimizer = "adam(lr=1e-4)".parse::<OptimizerSpec>()?.build(network.parameters());
+    let mut optimizer = "adam(lr=1e-4)".parse::<OptimizerSpec>()?.build(network.parameters())?;
     let (x, mut tape) = (smooth(256, 784), Tape::default());
     let mut gradient = network.parameters().zeros_like();
     let (mut forward, mut backward) = (Vec::new(), Vec::new());

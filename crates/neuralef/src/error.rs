@@ -52,6 +52,8 @@ pub enum Error {
         nearest: Option<String>,
         /// All known names.
         known: String,
+        /// The parameter that the name is a value of, where it is one.
+        parameter: Option<&'static str>,
     },
     /// A text form does not parse. Displays the text with a caret under the column.
     #[error("{message} at column {column}\n  {text}\n  {caret:>column$}", caret = "^")]
@@ -62,6 +64,16 @@ pub enum Error {
         column: usize,
         /// What is wrong there.
         message: String,
+        /// The parameter whose value is at fault, where one is.
+        value: Option<Box<InvalidValue>>,
+    },
+    /// A thing of a program's own, which no file holds, is needed.
+    #[error("the {kind} `{name}` belongs to a program, which must hand it over again")]
+    OwnedByProgram {
+        /// What it is: `network`, `method`, …
+        kind: &'static str,
+        /// The name that the program gave it.
+        name: String,
     },
     /// A data file cannot be understood.
     #[error("{path}: {message}")]
@@ -157,7 +169,34 @@ pub enum Error {
     },
 }
 
+/// A value that a parameter does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidValue {
+    /// Name of the parameter as users write it.
+    pub parameter: String,
+    /// What would have been accepted.
+    pub expected: String,
+    /// What was given.
+    pub got: String,
+}
+
 impl Error {
+    /// The same with the value that is at fault, for [`Error::Parse`].
+    pub(crate) fn with_value(mut self, invalid: InvalidValue) -> Self {
+        if let Error::Parse { value, .. } = &mut self {
+            *value = Some(Box::new(invalid));
+        }
+        self
+    }
+
+    /// The same with the parameter that the name is a value of, for [`Error::UnknownName`].
+    pub(crate) fn of_parameter(mut self, name: &'static str) -> Self {
+        if let Error::UnknownName { parameter, .. } = &mut self {
+            *parameter = Some(name);
+        }
+        self
+    }
+
     /// [`Error::InvalidParameter`] from anything printable.
     pub fn parameter(
         parameter: impl Into<String>,
@@ -189,6 +228,7 @@ impl Error {
             name: name.to_string(),
             nearest,
             known: known.join(", "),
+            parameter: None,
         }
     }
 

@@ -227,7 +227,7 @@ fn the_certificate_of_few_landmarks_shows_their_error() {
     for selection in ["uniform", "kmeans"] {
         let rms = |landmarks: usize| {
             let mut spec = FitSpec::new("rbf(lengthscale=2)", 4).unwrap();
-            spec.method = format!("nystrom(landmarks={landmarks}, selection={selection})");
+            spec.method = format!("nystrom(landmarks={landmarks}, selection={selection})").into();
             let model = fit(&data, &spec).unwrap();
             let square = |p: &neuralef::fit::PairCertificate| p.residual.powi(2);
             model.certificate().pairs.iter().map(square).sum::<f64>().sqrt()
@@ -269,7 +269,7 @@ fn coinciding_points_make_fewer_landmarks() {
     let data = Dataset::from_array("twelve", x).unwrap();
     for selection in ["uniform", "kmeans"] {
         let mut spec = FitSpec::new("rbf(lengthscale=1)", 20).unwrap();
-        spec.method = format!("nystrom(landmarks=60, selection={selection})");
+        spec.method = format!("nystrom(landmarks=60, selection={selection})").into();
         let model = fit(&data, &spec).unwrap();
         assert_eq!(model.n_components(), 12, "{selection}");
         assert!(model.info().warnings.iter().any(|w| w.contains("only 12 of 20")), "{selection}");

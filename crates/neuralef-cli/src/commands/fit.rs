@@ -105,9 +105,9 @@ fn spec(args: &FitArgs) -> Result<FitSpec> {
     set(&mut spec.outputs, args.outputs);
     set(&mut spec.output_form, args.output_form);
     set(&mut spec.n_components, args.n_components);
-    set(&mut spec.method, args.method.clone());
+    set(&mut spec.method, args.method.as_deref().map(str::parse).transpose()?);
     set(&mut spec.network, args.network.as_deref().map(str::parse).transpose()?);
-    set(&mut spec.objective, args.objective.clone());
+    set(&mut spec.objective, args.objective.as_deref().map(str::parse).transpose()?);
     set(&mut spec.optimizer, args.optimizer.as_deref().map(str::parse).transpose()?);
     if let Some(lr) = args.lr {
         spec.optimizer = spec.optimizer.with_lr(lr)?;

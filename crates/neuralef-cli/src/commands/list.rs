@@ -24,8 +24,13 @@ pub(crate) fn run(args: &ListArgs, json: bool) -> Result<()> {
         say(format_args!("{}:", section.kind))?;
         for entry in &section.entries {
             say(format_args!("  {:<20} {}", entry.name, entry.summary))?;
-            for p in &entry.parameters {
-                say(format_args!("      {:<14} {} [default: {}]", p.name, p.help, p.default))?;
+            for p in entry.parameters {
+                say(format_args!(
+                    "      {:<14} {} [default: {}]",
+                    p.name,
+                    p.help,
+                    p.shown_default()
+                ))?;
             }
         }
         say("")?;

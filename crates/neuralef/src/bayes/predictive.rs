@@ -13,48 +13,46 @@ use crate::error::{Error, Result};
 use crate::linalg::{eigh, expect_finite_f64, matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref};
 use crate::rng;
-use crate::spec::args::{Entry, Registry};
+use crate::spec::{Domain, Entry, Parameter, Registry};
 
-/// Samples of `monte_carlo` unless it says otherwise.
-const SAMPLES: usize = 1000;
 /// Samples that are drawn at a time.
 const CHUNK: usize = 1000;
 /// Variances below this share of the largest of a point count as this share in the Laplace bridge.
 const FLOOR: f64 = 1e-12;
 
-/// Every way from Gaussian logits to probabilities.
-pub static PREDICTIVES: Registry<Predictive> = Registry {
-    kind: "predictive",
-    entries: &[
-        Entry {
-            name: "probit",
-            summary: "softmax of logits scaled by 1/√(1 + π/8·variance)",
-            parameters: &[],
-            build: |_| Ok(Predictive::Probit),
-        },
-        Entry {
-            name: "mean_field",
-            summary: "1/Σ exp(−differences of logits, scaled by their variances): uses covariances",
-            parameters: &[],
-            build: |_| Ok(Predictive::MeanField),
-        },
-        Entry {
-            name: "monte_carlo",
-            summary: "mean of the softmax of random logits",
-            parameters: &[("samples", "1000", "number of random logits for each point")],
-            build: |args| {
-                let samples = args.integer("samples", 1..=10_000_000, SAMPLES as u64)?;
-                Ok(Predictive::MonteCarlo { samples: samples as usize })
-            },
-        },
-        Entry {
-            name: "laplace_bridge",
-            summary: "mean of the Dirichlet distribution nearest to that of the softmax",
-            parameters: &[],
-            build: |_| Ok(Predictive::LaplaceBridge),
-        },
-    ],
+const PROBIT: Entry<Predictive> = Entry {
+    name: "probit",
+    summary: "softmax of logits scaled by 1/√(1 + π/8·variance)",
+    parameters: &[],
+    build: |_| Ok(Predictive::Probit),
 };
+const MEAN_FIELD: Entry<Predictive> = Entry {
+    name: "mean_field",
+    summary: "1/Σ exp(−differences of logits, scaled by their variances): uses covariances",
+    parameters: &[],
+    build: |_| Ok(Predictive::MeanField),
+};
+const MONTE_CARLO: Entry<Predictive> = Entry {
+    name: "monte_carlo",
+    summary: "mean of the softmax of random logits",
+    parameters: &[Parameter::new(
+        "samples",
+        Domain::Integer(1, 10_000_000),
+        "1000",
+        "number of random logits for each point",
+    )],
+    build: |args| Ok(Predictive::MonteCarlo { samples: args.size("samples")? }),
+};
+const LAPLACE_BRIDGE: Entry<Predictive> = Entry {
+    name: "laplace_bridge",
+    summary: "mean of the Dirichlet distribution nearest to that of the softmax",
+    parameters: &[],
+    build: |_| Ok(Predictive::LaplaceBridge),
+};
+
+/// Every way from Gaussian logits to probabilities.
+pub static PREDICTIVES: Registry<Predictive> =
+    Registry { kind: "predictive", entries: &[PROBIT, MEAN_FIELD, MONTE_CARLO, LAPLACE_BRIDGE] };
 
 /// Gaussian distributions of the C outputs at each of n points, without noise of observations.
 #[derive(Debug, Clone, PartialEq)]
@@ -281,12 +279,12 @@ impl FromStr for Predictive {
 
 impl fmt::Display for Predictive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Predictive::Probit => f.write_str("probit"),
-            Predictive::MeanField => f.write_str("mean_field"),
-            Predictive::MonteCarlo { samples } => write!(f, "monte_carlo(samples={samples})"),
-            Predictive::LaplaceBridge => f.write_str("laplace_bridge"),
-        }
+        f.write_str(&match self {
+            Predictive::Probit => PROBIT.text(&[]),
+            Predictive::MeanField => MEAN_FIELD.text(&[]),
+            Predictive::MonteCarlo { samples } => MONTE_CARLO.text(&[("samples", samples)]),
+            Predictive::LaplaceBridge => LAPLACE_BRIDGE.text(&[]),
+        })
     }
 }
 

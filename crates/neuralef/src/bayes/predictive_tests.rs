@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use ndarray::{Array3, array};
 
-use super::Predictive;
+use super::{PREDICTIVES, Predictive};
 use crate::Error;
 use crate::calibration::softmax;
 use crate::matrix::Mat64;
@@ -176,4 +176,10 @@ fn bad_input_is_named() {
     for predictive in ALL {
         assert_eq!(predictive.to_string().parse::<Predictive>().unwrap(), predictive);
     }
+}
+
+#[test]
+fn every_entry_builds_prints_and_parses() {
+    use crate::spec::{Sample, registry::assert_complete};
+    assert_complete(&PREDICTIVES, &[], Sample::Missing, Predictive::to_string);
 }

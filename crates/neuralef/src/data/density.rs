@@ -51,19 +51,9 @@ impl Density {
         matches!(self.form, Form::Mixture { .. })
     }
 
-    /// The name of the set and the parameters of its text form behind n.
-    pub(super) fn text(&self) -> (&'static str, String) {
-        let d = self.d;
-        match &self.form {
-            Form::Gaussian { mean, std } => ("gaussian", format!("d={d}, mean={mean}, std={std}")),
-            Form::Mixture { components, radius, std } => {
-                let parameters = format!("d={d}, components={components}, radius={radius}");
-                ("mixture", format!("{parameters}, std={std}"))
-            }
-            Form::Banana { curvature, std } => {
-                ("banana", format!("d={d}, curvature={curvature}, std={std}"))
-            }
-        }
+    /// What it is like.
+    pub(super) fn form(&self) -> &Form {
+        &self.form
     }
 
     /// ∇log q(x), n × d, for points n × d. O(n d), times the number of components of a mixture.

@@ -9,6 +9,7 @@ use half::slice::HalfFloatSliceExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::spec::Choice;
 
 /// Bytes of a `.npy` header as it is written here: room for any shape, and the data aligned to 64
 /// bytes as NumPy does it.
@@ -29,9 +30,6 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The types with the names users write.
-    const ALL: [(&'static str, Dtype); 2] = [("f32", Dtype::F32), ("f16", Dtype::F16)];
-
     /// Bytes of one number.
     pub fn size(self) -> usize {
         match self {
@@ -104,20 +102,22 @@ impl Dtype {
     }
 }
 
+impl Choice for Dtype {
+    const KIND: &'static str = "dtype";
+    const ALL: &'static [(&'static str, Self)] = &[("f32", Dtype::F32), ("f16", Dtype::F16)];
+}
+
 impl FromStr for Dtype {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, dtype)| *dtype)
-            .ok_or_else(|| Error::unknown("dtype", text, &Self::ALL.map(|a| a.0)))
+        Self::from_name(text)
     }
 }
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, d)| d == self).map_or("", |(name, _)| name))
+        f.write_str(self.name())
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for (name, dtype) in Dtype::ALL {
+        for &(name, dtype) in Dtype::ALL {
             assert_eq!(name.parse::<Dtype>().unwrap(), dtype);
             assert_eq!(dtype.to_string(), name);
             assert_eq!(serde_json::to_string(&dtype).unwrap(), format!("\"{name}\""));

@@ -1,5 +1,7 @@
 //! Synthetic datasets by name: `two_moons(n=1000, noise=0.1, seed=3)`.
 
+use std::fmt;
+
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -10,7 +12,7 @@ use super::raw::reserve;
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
 use crate::rng::{Rng, stream};
-use crate::spec::args::{Args, Entry, Registry};
+use crate::spec::{Args, Domain, Entry, Interval, Parameter, Registry};
 
 /// A synthetic dataset to be drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,133 +32,139 @@ enum Shape {
     Density(Density),
 }
 
-type Parameter = (&'static str, &'static str, &'static str);
-const N: Parameter = ("n", "1000", "number of points");
-const D: Parameter = ("d", "1", "dimensions");
-const SEED: Parameter = ("seed", "the run's seed", "seed of the draw");
-const NOISE: Parameter =
-    ("noise", "0", "standard deviation of Gaussian noise added to every value");
+/// Numbers in text are doubles: beyond 2^53 neighbouring seeds would be the same.
+const MAX_SEED: u64 = 1 << 53;
+/// Largest magnitude of a location or scale: draws stay well inside `f32`.
+const LIMIT: f64 = 1e30;
+const LOCATION: Domain = Domain::Number(Interval::closed(-LIMIT, LIMIT));
+const SCALE: Domain = Domain::Number(Interval::above(0.0, LIMIT));
+
+const N: Parameter =
+    Parameter::new("n", Domain::Integer(1, 1_000_000_000), "1000", "number of points");
+const D: Parameter = Parameter::new("d", Domain::Integer(1, 1_000_000), "1", "dimensions");
+const PLANE: Parameter =
+    Parameter::new("d", Domain::Integer(2, 1_000_000), "2", "dimensions, at least 2");
+const SEED: Parameter =
+    Parameter::optional("seed", Domain::Integer(0, MAX_SEED), "the run's seed", "seed of the draw");
+const NOISE: Parameter = Parameter::new(
+    "noise",
+    Domain::Number(Interval::closed(0.0, LIMIT)),
+    "0",
+    "standard deviation of Gaussian noise added to every value",
+);
+const STD: Parameter = Parameter::new("std", SCALE, "1", "standard deviation");
+
+const TWO_MOONS: Entry<Synthetic> = Entry {
+    name: "two_moons",
+    summary: "two interleaving half circles in the plane, labelled 0 and 1",
+    parameters: &[N, NOISE, SEED],
+    build: |a| Synthetic::new(a, Shape::TwoMoons { noise: a.number("noise")? }),
+};
+const CIRCLES: Entry<Synthetic> = Entry {
+    name: "circles",
+    summary: "a circle of radius 1 (label 0) around one of radius `factor` (label 1)",
+    parameters: &[
+        N,
+        NOISE,
+        Parameter::new("factor", Domain::FRACTION, "0.8", "inner radius, from 0 to below 1"),
+        SEED,
+    ],
+    build: |a| {
+        let (noise, factor) = (a.number("noise")?, a.number("factor")?);
+        Synthetic::new(a, Shape::Circles { noise, factor })
+    },
+};
+const SWISS_ROLL: Entry<Synthetic> = Entry {
+    name: "swiss_roll",
+    summary: "a rolled-up plane in three dimensions",
+    parameters: &[N, NOISE, SEED],
+    build: |a| Synthetic::new(a, Shape::SwissRoll { noise: a.number("noise")? }),
+};
+const UNIFORM: Entry<Synthetic> = Entry {
+    name: "uniform",
+    summary: "independent uniform values from low to high",
+    parameters: &[
+        N,
+        D,
+        Parameter::new("low", LOCATION, "0", "lower end"),
+        Parameter::new("high", LOCATION, "1", "upper end"),
+        SEED,
+    ],
+    build: |a| {
+        let (low, high) = (a.number("low")?, a.number("high")?);
+        if low >= high {
+            return Err(a.fault("high", "`high` must be greater than `low`"));
+        }
+        Synthetic::new(a, Shape::Uniform { d: a.size("d")?, low, high })
+    },
+};
+const GAUSSIAN: Entry<Synthetic> = Entry {
+    name: "gaussian",
+    summary: "independent normal values",
+    parameters: &[N, D, Parameter::new("mean", LOCATION, "0", "mean of every value"), STD, SEED],
+    build: |a| Synthetic::of(a, Form::Gaussian { mean: a.number("mean")?, std: a.number("std")? }),
+};
+const MIXTURE: Entry<Synthetic> = Entry {
+    name: "mixture",
+    summary: "equal normal parts around a circle in the first two coordinates, labelled",
+    parameters: &[
+        N,
+        PLANE,
+        Parameter::new(
+            "components",
+            Domain::Integer(1, 1000),
+            "3",
+            "number of parts, from 1 to 1000",
+        ),
+        Parameter::new("radius", LOCATION, "2", "radius of the circle of centres"),
+        STD.with_help("standard deviation of every part"),
+        SEED,
+    ],
+    build: |a| {
+        let (radius, std) = (a.number("radius")?, a.number("std")?);
+        Synthetic::of(a, Form::Mixture { components: a.size("components")?, radius, std })
+    },
+};
+const BANANA: Entry<Synthetic> = Entry {
+    name: "banana",
+    summary: "a normal cloud bent along a parabola: x₂ ~ N(curvature·(x₁² − std²), 1)",
+    parameters: &[
+        N,
+        PLANE.with_help("dimensions, at least 2; those after the second are standard normal"),
+        Parameter::new(
+            "curvature",
+            Domain::Number(Interval::closed(-1000.0, 1000.0)),
+            "0.25",
+            "of the parabola, up to 1000 in size",
+        ),
+        Parameter::new(
+            "std",
+            Domain::Number(Interval::above(0.0, 1e6)),
+            "2",
+            "standard deviation of x₁, up to 1e6",
+        ),
+        SEED,
+    ],
+    build: |a| {
+        Synthetic::of(a, Form::Banana { curvature: a.number("curvature")?, std: a.number("std")? })
+    },
+};
+const SPHERE: Entry<Synthetic> = Entry {
+    name: "sphere",
+    summary: "uniform on the unit sphere around 0, of dimension d − 1",
+    parameters: &[
+        N,
+        PLANE.with_default("3").with_help("dimensions of the space, at least 2"),
+        SEED,
+    ],
+    build: |a| Synthetic::new(a, Shape::Sphere { d: a.size("d")? }),
+};
 
 /// The synthetic datasets. Shapes and defaults (but for n) are those of scikit-learn's `make_moons`,
 /// `make_circles` and `make_swiss_roll`; the draws are this crate's own.
 pub static SYNTHETIC: Registry<Synthetic> = Registry {
     kind: "dataset",
-    entries: &[
-        Entry {
-            name: "two_moons",
-            summary: "two interleaving half circles in the plane, labelled 0 and 1",
-            parameters: &[N, NOISE, SEED],
-            build: |a| Synthetic::new(a, |a| Ok(Shape::TwoMoons { noise: noise(a)? })),
-        },
-        Entry {
-            name: "circles",
-            summary: "a circle of radius 1 (label 0) around one of radius `factor` (label 1)",
-            parameters: &[N, NOISE, ("factor", "0.8", "inner radius, from 0 to below 1"), SEED],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let factor = a.non_negative("factor", 0.8)?;
-                    if factor >= 1.0 {
-                        return Err(a.fault("factor", "`factor` must be less than 1"));
-                    }
-                    Ok(Shape::Circles { noise: noise(a)?, factor })
-                })
-            },
-        },
-        Entry {
-            name: "swiss_roll",
-            summary: "a rolled-up plane in three dimensions",
-            parameters: &[N, NOISE, SEED],
-            build: |a| Synthetic::new(a, |a| Ok(Shape::SwissRoll { noise: noise(a)? })),
-        },
-        Entry {
-            name: "uniform",
-            summary: "independent uniform values from low to high",
-            parameters: &[N, D, ("low", "0", "lower end"), ("high", "1", "upper end"), SEED],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let (low, high) = (bounded(a, "low", 0.0)?, bounded(a, "high", 1.0)?);
-                    if low >= high {
-                        return Err(a.fault("high", "`high` must be greater than `low`"));
-                    }
-                    Ok(Shape::Uniform { d: dimensions(a)?, low, high })
-                })
-            },
-        },
-        Entry {
-            name: "gaussian",
-            summary: "independent normal values",
-            parameters: &[
-                N,
-                D,
-                ("mean", "0", "mean of every value"),
-                ("std", "1", "standard deviation"),
-                SEED,
-            ],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let (mean, std) = (bounded(a, "mean", 0.0)?, deviation(a, 1.0)?);
-                    let form = Form::Gaussian { mean, std };
-                    Ok(Shape::Density(Density::new(dimensions(a)?, form)))
-                })
-            },
-        },
-        Entry {
-            name: "mixture",
-            summary: "equal normal parts around a circle in the first two coordinates, labelled",
-            parameters: &[
-                N,
-                ("d", "2", "dimensions, at least 2"),
-                ("components", "3", "number of parts, from 1 to 1000"),
-                ("radius", "2", "radius of the circle of centres"),
-                ("std", "1", "standard deviation of every part"),
-                SEED,
-            ],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let components = a.integer("components", 1..=1000, 3)? as usize;
-                    let (radius, std) = (bounded(a, "radius", 2.0)?, deviation(a, 1.0)?);
-                    let form = Form::Mixture { components, radius, std };
-                    Ok(Shape::Density(Density::new(plane(a)?, form)))
-                })
-            },
-        },
-        Entry {
-            name: "banana",
-            summary: "a normal cloud bent along a parabola: x₂ ~ N(curvature·(x₁² − std²), 1)",
-            parameters: &[
-                N,
-                ("d", "2", "dimensions, at least 2; those after the second are standard normal"),
-                ("curvature", "0.25", "of the parabola, up to 1000 in size"),
-                ("std", "2", "standard deviation of x₁, up to 1e6"),
-                SEED,
-            ],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let (curvature, std) = (a.number("curvature", 0.25)?, deviation(a, 2.0)?);
-                    let within = curvature.abs() <= 1000.0;
-                    if !within {
-                        return Err(a.fault("curvature", "`curvature` is beyond 1000 in size"));
-                    }
-                    if std > 1e6 {
-                        return Err(a.fault("std", "`std` is beyond 1e6"));
-                    }
-                    let form = Form::Banana { curvature, std };
-                    Ok(Shape::Density(Density::new(plane(a)?, form)))
-                })
-            },
-        },
-        Entry {
-            name: "sphere",
-            summary: "uniform on the unit sphere around 0, of dimension d − 1",
-            parameters: &[N, ("d", "3", "dimensions of the space, at least 2"), SEED],
-            build: |a| {
-                Synthetic::new(a, |a| {
-                    let d = a.integer("d", 2..=1_000_000, 3)? as usize;
-                    Ok(Shape::Sphere { d })
-                })
-            },
-        },
-    ],
+    entries: &[TWO_MOONS, CIRCLES, SWISS_ROLL, UNIFORM, GAUSSIAN, MIXTURE, BANANA, SPHERE],
 };
 
 /// Draws the dataset that `text` describes; `default_seed`, without its bits from the 54th on, serves
@@ -169,64 +177,47 @@ pub fn synthesize(text: &str, default_seed: u64) -> Result<Dataset> {
     SYNTHETIC.build_text(text)?.draw(default_seed)
 }
 
-/// Numbers in text are doubles: beyond 2^53 neighbouring seeds would be the same.
-const MAX_SEED: u64 = 1 << 53;
-
-fn noise(a: &Args<'_>) -> Result<f64> {
-    let v = a.non_negative("noise", 0.0)?;
-    if v <= LIMIT { Ok(v) } else { Err(a.fault("noise", format!("`noise` is beyond {LIMIT:e}"))) }
-}
-
-/// Largest magnitude of a location or scale: draws stay well inside `f32`.
-const LIMIT: f64 = 1e30;
-
-fn bounded(a: &Args<'_>, key: &str, default: f64) -> Result<f64> {
-    let v = a.number(key, default)?;
-    if v.abs() <= LIMIT {
-        Ok(v)
-    } else {
-        Err(a.fault(key, format!("`{key}` is beyond {LIMIT:e} in size")))
-    }
-}
-
-fn deviation(a: &Args<'_>, default: f64) -> Result<f64> {
-    let std = bounded(a, "std", default)?;
-    if std > 0.0 { Ok(std) } else { Err(a.fault("std", "`std` must be greater than 0")) }
-}
-
-/// d ≥ 2, by default 2.
-fn plane(a: &Args<'_>) -> Result<usize> {
-    Ok(a.integer("d", 2..=1_000_000, 2)? as usize)
-}
-
-fn dimensions(a: &Args<'_>) -> Result<usize> {
-    Ok(a.integer("d", 1..=1_000_000, 1)? as usize)
-}
-
 impl Synthetic {
-    fn new(a: &mut Args<'_>, shape: impl Fn(&Args<'_>) -> Result<Shape>) -> Result<Self> {
-        let n = a.integer("n", 1..=1_000_000_000, 1000)? as usize;
-        let seed = a.has("seed").then(|| a.integer("seed", 0..=MAX_SEED, 0)).transpose()?;
-        Ok(Synthetic { n, seed, shape: shape(a)? })
+    fn new(a: &Args<'_>, shape: Shape) -> Result<Self> {
+        let seed = a.has("seed").then(|| a.integer("seed")).transpose()?;
+        Ok(Synthetic { n: a.size("n")?, seed, shape })
+    }
+
+    fn of(a: &Args<'_>, form: Form) -> Result<Self> {
+        Synthetic::new(a, Shape::Density(Density::new(a.size("d")?, form)))
     }
 
     /// The text form with every parameter, which draws the same points again.
     pub fn text(&self, default_seed: u64) -> String {
         let Synthetic { n, seed, shape } = self;
         let seed = seed.unwrap_or(default_seed);
+        let text = |entry: &Entry<Synthetic>, values: &[(&str, &dyn fmt::Display)]| {
+            entry.text(&[&[("n", n as &dyn fmt::Display), ("seed", &seed)], values].concat())
+        };
         match shape {
-            Shape::TwoMoons { noise } => format!("two_moons(n={n}, noise={noise}, seed={seed})"),
+            Shape::TwoMoons { noise } => text(&TWO_MOONS, &[("noise", noise)]),
             Shape::Circles { noise, factor } => {
-                format!("circles(n={n}, noise={noise}, factor={factor}, seed={seed})")
+                text(&CIRCLES, &[("noise", noise), ("factor", factor)])
             }
-            Shape::SwissRoll { noise } => format!("swiss_roll(n={n}, noise={noise}, seed={seed})"),
+            Shape::SwissRoll { noise } => text(&SWISS_ROLL, &[("noise", noise)]),
             Shape::Uniform { d, low, high } => {
-                format!("uniform(n={n}, d={d}, low={low}, high={high}, seed={seed})")
+                text(&UNIFORM, &[("d", d), ("low", low), ("high", high)])
             }
-            Shape::Sphere { d } => format!("sphere(n={n}, d={d}, seed={seed})"),
+            Shape::Sphere { d } => text(&SPHERE, &[("d", d)]),
             Shape::Density(density) => {
-                let (name, parameters) = density.text();
-                format!("{name}(n={n}, {parameters}, seed={seed})")
+                let d = &density.dimensions();
+                match density.form() {
+                    Form::Gaussian { mean, std } => {
+                        text(&GAUSSIAN, &[("d", d), ("mean", mean), ("std", std)])
+                    }
+                    Form::Mixture { components, radius, std } => text(
+                        &MIXTURE,
+                        &[("d", d), ("components", components), ("radius", radius), ("std", std)],
+                    ),
+                    Form::Banana { curvature, std } => {
+                        text(&BANANA, &[("d", d), ("curvature", curvature), ("std", std)])
+                    }
+                }
             }
         }
     }

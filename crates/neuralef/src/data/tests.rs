@@ -136,3 +136,9 @@ proptest! {
         prop_assert_eq!(view.source_row(0), Some(expected[0]));
     }
 }
+
+#[test]
+fn every_synthetic_set_builds_prints_and_parses() {
+    use crate::spec::{Sample, registry::assert_complete};
+    assert_complete(&SYNTHETIC, &[], Sample::Missing, |set| set.text(7));
+}

@@ -151,7 +151,7 @@ impl Model {
                 reason: format!(
                     "this model has no eigenvalues; fit method = {}(features=D) for D features \
                      reduced to eigenpairs",
-                    self.info().spec.method.split('(').next().unwrap_or_default()
+                    self.info().spec.method.name()
                 ),
             });
         }

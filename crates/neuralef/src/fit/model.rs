@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
-use crate::method::{METHODS, MethodRecord, Run, Timings, timed};
+use crate::method::{MethodRecord, Run, Timings, timed};
 use crate::observer::{Event, Observer, Silent};
 use crate::persist::Archive;
 use crate::train::Checkpoint;
@@ -241,12 +241,11 @@ impl Model {
                 Some(text) => Some(text.parse::<KernelSpec>()?.resolve(None, 0)?),
                 None => given,
             };
-            let method = METHODS.build_text(&info.spec.method)?;
-            let map = method.load(archive, &info.spec, kernel.clone())?;
+            let map = info.spec.method.get()?.load(archive, &info.spec, kernel.clone())?;
             Ok((standardizer, map, kernel))
         };
         let (standardizer, map, kernel) = load().map_err(|e: Error| match e {
-            Error::ModelFile { .. } => e,
+            Error::ModelFile { .. } | Error::OwnedByProgram { .. } => e,
             other => archive.fault(other.to_string()),
         })?;
         let d = map.inputs();
@@ -363,7 +362,7 @@ impl<'a> Fit<'a> {
         let started = Instant::now();
         let mut silent = Silent;
         let observer = self.observer.unwrap_or(&mut silent);
-        let method = METHODS.build_text(&self.spec.method)?;
+        let method = self.spec.method.get()?;
         let problem =
             Problem::new(data, self.validation.as_ref(), self.given.as_ref(), &self.spec)?;
         let start = match self.start {

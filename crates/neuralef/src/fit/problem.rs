@@ -10,7 +10,6 @@ use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::matrix::Mat;
-use crate::objective::OBJECTIVES;
 use crate::operator::{
     BLOCK, Batch, ExplicitOperator, FeatureOperator, KernelOperator, PrecomputedOperator,
 };
@@ -178,7 +177,7 @@ impl Problem {
         let spec = &self.spec;
         let k = spec.n_components;
         let size = spec.network.size(self.data.width(), k, spec.network_outputs());
-        let objective = OBJECTIVES.build_text(&spec.objective)?;
+        let objective = spec.objective.get()?;
         // What a step adds, the moving average (half of it), and two copies of that in a checkpoint.
         let jacobian = if objective.needs_jacobian() { size.jacobian } else { 0 };
         let batch = (spec.batch_size as u64).saturating_mul(size.activations);

@@ -8,8 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::kernel::KernelSpec;
+use crate::method::Method;
 use crate::nn::{NetworkSpec, OptimizerSpec, Schedule};
-use crate::objective::OBJECTIVES;
+use crate::objective::Objective;
+use crate::spec::{Choice, Spec};
 
 /// Everything that determines a fit, apart from the data. Every field has a default but the kernel
 /// (or the Gram matrix or features that stand for it).
@@ -38,11 +40,11 @@ pub struct FitSpec {
     /// k, how many eigenfunctions.
     pub n_components: usize,
     /// The approximator, e.g. `neuralef` or `nystrom(landmarks=1000)`.
-    pub method: String,
+    pub method: Spec<dyn Method>,
     /// The eigenfunction networks.
     pub network: NetworkSpec,
     /// The training objective.
-    pub objective: String,
+    pub objective: Spec<dyn Objective>,
     /// The optimiser, with its learning rate.
     pub optimizer: OptimizerSpec,
     /// How the learning rate changes over the run.
@@ -135,7 +137,10 @@ impl FitSpec {
                 self.outputs,
             ));
         }
-        OBJECTIVES.build_text(&self.objective)?;
+        self.objective.get()?;
+        self.method.get()?;
+        self.network.get()?;
+        self.optimizer.get()?;
         at_least("n_components", 1, self.n_components)?;
         at_least("batch_size", 2, self.batch_size)?;
         at_least("readout_points", 2, self.readout_points)?;
@@ -249,9 +254,9 @@ pub enum ReadoutKind {
     Galerkin,
 }
 
-impl ReadoutKind {
-    /// All of them, with their names.
-    pub const ALL: [(&'static str, ReadoutKind); 3] = [
+impl Choice for ReadoutKind {
+    const KIND: &'static str = "readout";
+    const ALL: &'static [(&'static str, Self)] = &[
         ("none", ReadoutKind::None),
         ("ritz", ReadoutKind::Ritz),
         ("galerkin", ReadoutKind::Galerkin),
@@ -261,17 +266,13 @@ impl ReadoutKind {
 impl FromStr for ReadoutKind {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, kind)| *kind)
-            .ok_or_else(|| Error::unknown("readout", text, &Self::ALL.map(|(name, _)| name)))
+        Self::from_name(text)
     }
 }
 
 impl fmt::Display for ReadoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(_, kind)| kind == self).map_or("", |(name, _)| name);
-        f.write_str(name)
+        f.write_str(self.name())
     }
 }
 
@@ -286,26 +287,22 @@ pub enum OutputForm {
     Factorized,
 }
 
-impl OutputForm {
-    /// All of them, with their names.
-    pub const ALL: [(&'static str, OutputForm); 2] =
-        [("joint", OutputForm::Joint), ("factorized", OutputForm::Factorized)];
+impl Choice for OutputForm {
+    const KIND: &'static str = "output_form";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("joint", OutputForm::Joint), ("factorized", OutputForm::Factorized)];
 }
 
 impl FromStr for OutputForm {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, form)| *form)
-            .ok_or_else(|| Error::unknown("output_form", text, &Self::ALL.map(|(name, _)| name)))
+        Self::from_name(text)
     }
 }
 
 impl fmt::Display for OutputForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(_, form)| form == self).map_or("", |(name, _)| name);
-        f.write_str(name)
+        f.write_str(self.name())
     }
 }
 
@@ -322,11 +319,11 @@ mod tests {
             assert_eq!(back.to_string(), text);
         }
         assert!("-1".parse::<Steps>().is_err() && "many".parse::<Steps>().is_err());
-        for (name, form) in OutputForm::ALL {
+        for &(name, form) in OutputForm::ALL {
             assert_eq!(name.parse::<OutputForm>().unwrap(), form);
             assert_eq!(form.to_string(), name);
         }
-        for (name, kind) in ReadoutKind::ALL {
+        for &(name, kind) in ReadoutKind::ALL {
             assert_eq!(name.parse::<ReadoutKind>().unwrap(), kind);
             assert_eq!(kind.to_string(), name);
         }

@@ -8,7 +8,7 @@ use super::Kernel;
 use super::pairwise::{Elementary, Pairwise};
 use crate::error::{Error, Result};
 use crate::simd::{Fuse, Real};
-use crate::spec::args::Entry;
+use crate::spec::Entry;
 
 /// κ(s, t) = Πᵢ min(sᵢ, tᵢ) for coordinates ≥ 0.
 ///
@@ -49,7 +49,7 @@ impl Pairwise for Brownian {
 impl Elementary for Brownian {
     const NAME: &'static str = "brownian";
     fn text(&self) -> String {
-        "brownian".into()
+        BROWNIAN.text(&[])
     }
 }
 

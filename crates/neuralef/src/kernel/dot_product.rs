@@ -11,8 +11,17 @@ use super::{Exponential, Kernel};
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
-use crate::spec::args::Entry;
 use crate::spec::text::number;
+use crate::spec::{Domain, Entry, Parameter};
+
+const GAMMA: Parameter = Parameter::new(
+    "gamma",
+    Domain::POSITIVE,
+    "auto",
+    "γ > 0; `auto`: 1/d, or `scale`: 1/(d·Var(X))",
+)
+.or(&["auto", "scale"]);
+const COEF0: Parameter = Parameter::new("coef0", Domain::NON_NEGATIVE, "1", "a constant ≥ 0");
 
 /// κ(x, y) = xᵀy + c, c ≥ 0. Rank at most d + 1: principal components, with the mean taken as one
 /// more coordinate √c. scikit-learn: `linear_kernel` for c = 0, `DotProduct(sigma_0=√c)`.
@@ -37,7 +46,7 @@ impl Pairwise for Linear {
 impl Elementary for Linear {
     const NAME: &'static str = "linear";
     fn text(&self) -> String {
-        format!("linear(coef0={})", number(self.coef0))
+        LINEAR.text(&[("coef0", &number(self.coef0))])
     }
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         gradient::smooth(*self, x, y, out)
@@ -59,8 +68,8 @@ impl Smooth for Linear {
 pub(super) const LINEAR: Entry<Arc<dyn Kernel>> = Entry {
     name: "linear",
     summary: "xᵀy + coef0",
-    parameters: &[("coef0", "0", "a constant ≥ 0")],
-    build: |args| Ok(Arc::new(Linear { coef0: args.non_negative("coef0", 0.0)? })),
+    parameters: &[COEF0.with_default("0")],
+    build: |args| Ok(Arc::new(Linear { coef0: args.number("coef0")? })),
 };
 
 /// κ(x, y) = (γ xᵀy + c)^p with γ > 0 and c ≥ 0, which together make it positive semi-definite.
@@ -100,7 +109,7 @@ impl Elementary for Polynomial {
     const NAME: &'static str = "polynomial";
     fn text(&self) -> String {
         let (gamma, coef0) = (number(self.gamma), number(self.coef0));
-        format!("polynomial(degree={}, gamma={gamma}, coef0={coef0})", self.degree)
+        POLYNOMIAL.text(&[("degree", &self.degree), ("gamma", &gamma), ("coef0", &coef0)])
     }
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         gradient::smooth(*self, x, y, out)
@@ -124,13 +133,12 @@ pub(super) const POLYNOMIAL: Entry<Arc<dyn Kernel>> = Entry {
     name: "polynomial",
     summary: "(γ·xᵀy + coef0)^degree",
     parameters: &[
-        ("degree", "3", "whole number from 1 to 64"),
-        ("gamma", "auto", "γ > 0; `auto`: 1/d, or `scale`: 1/(d·Var(X))"),
-        ("coef0", "1", "a constant ≥ 0"),
+        Parameter::new("degree", Domain::Integer(1, 64), "3", "whole number from 1 to 64"),
+        GAMMA,
+        COEF0,
     ],
     build: |args| {
-        let degree = args.integer("degree", 1..=64, 3)? as u32;
-        let coef0 = args.non_negative("coef0", 1.0)?;
+        let (degree, coef0) = (args.integer("degree")? as u32, args.number("coef0")?);
         Ok(Arc::new(Polynomial { degree, gamma: heuristic::dot_gamma(args)?, coef0 }))
     },
 };
@@ -163,7 +171,7 @@ impl Elementary for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const SEMIDEFINITE: bool = false;
     fn text(&self) -> String {
-        format!("sigmoid(gamma={}, coef0={})", number(self.gamma), number(self.coef0))
+        SIGMOID.text(&[("gamma", &number(self.gamma)), ("coef0", &number(self.coef0))])
     }
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         gradient::smooth(*self, x, y, out)
@@ -186,12 +194,9 @@ impl Smooth for Sigmoid {
 pub(super) const SIGMOID: Entry<Arc<dyn Kernel>> = Entry {
     name: "sigmoid",
     summary: "tanh(γ·xᵀy + coef0); indefinite: negative eigenvalues are not found",
-    parameters: &[
-        ("gamma", "auto", "γ > 0; `auto`: 1/d, or `scale`: 1/(d·Var(X))"),
-        ("coef0", "1", "a constant"),
-    ],
+    parameters: &[GAMMA, Parameter::new("coef0", Domain::NUMBER, "1", "a constant")],
     build: |args| {
-        let coef0 = args.number("coef0", 1.0)?;
+        let coef0 = args.number("coef0")?;
         Ok(Arc::new(Sigmoid { gamma: heuristic::dot_gamma(args)?, coef0 }))
     },
 };
@@ -228,7 +233,7 @@ impl Pairwise for Softmax {
 impl Elementary for Softmax {
     const NAME: &'static str = "softmax";
     fn text(&self) -> String {
-        format!("softmax(gamma={})", number(self.gamma))
+        SOFTMAX.text(&[("gamma", &number(self.gamma))])
     }
     fn exponential(&self) -> Option<Exponential> {
         Some(Exponential { weight: 1.0, gamma: self.gamma, decay: 0.0 })
@@ -253,7 +258,7 @@ impl Smooth for Softmax {
 pub(super) const SOFTMAX: Entry<Arc<dyn Kernel>> = Entry {
     name: "softmax",
     summary: "exp(γ·xᵀy), the weights of softmax attention",
-    parameters: &[("gamma", "auto", "γ > 0; `auto`: 1/√d, or `scale`: 1/(d·Var(X))")],
+    parameters: &[GAMMA.with_help("γ > 0; `auto`: 1/√d, or `scale`: 1/(d·Var(X))")],
     build: |args| Ok(Arc::new(Softmax { gamma: heuristic::softmax_gamma(args)? })),
 };
 
@@ -281,7 +286,7 @@ impl Pairwise for Cosine {
 impl Elementary for Cosine {
     const NAME: &'static str = "cosine";
     fn text(&self) -> String {
-        "cosine".into()
+        COSINE.text(&[])
     }
 }
 

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::rng::stream;
 use crate::simd::{Fuse, Real};
-use crate::spec::args::{Args, Sample};
-use crate::spec::text::{Node, number};
+use crate::spec::text::number;
+use crate::spec::{Args, Sample};
 
 /// Most points whose pairwise distances `median` looks at.
 const MEDIAN_POINTS: usize = 1000;
@@ -87,14 +87,14 @@ impl Pairwise for Chord {
     }
 }
 
-/// A positive number that is not subnormal, or `default`.
-pub(super) fn positive(args: &Args<'_>, key: &str, default: f64) -> Result<f64> {
-    let v = args.positive(key, default)?;
+/// A positive number that is not subnormal.
+pub(super) fn positive(args: &Args<'_>, key: &str) -> Result<f64> {
+    let v = args.number(key)?;
     if v.is_normal() { Ok(v) } else { Err(args.fault(key, format!("`{key}` is too small"))) }
 }
 
-/// `lengthscale` (a number, `median` or `scale`) or `gamma` (a number or `scale`), default
-/// `median`. `to_length` is the kernel's ℓ for a γ.
+/// `lengthscale` (a number, `median` or `scale`) or `gamma` (a number or `scale`). `to_length` is the
+/// kernel's ℓ for a γ.
 pub(super) fn lengthscale<M: Pairwise>(
     args: &Args<'_>,
     metric: M,
@@ -107,20 +107,11 @@ pub(super) fn lengthscale<M: Pairwise>(
         return Err(args.fault("gamma", message));
     }
     let key = if gamma { "gamma" } else { "lengthscale" };
-    let value = match (word(args, key)?, key) {
-        (None, "gamma") => to_length(positive(args, key, 1.0)?),
-        (None, _) if args.has(key) => positive(args, key, 1.0)?,
-        (None, _) => from_sample(args, key, "median", |x, seed| median(metric, key, x, seed))?,
-        (Some(name @ "median"), "lengthscale") => {
-            from_sample(args, key, name, |x, seed| median(metric, key, x, seed))?
-        }
-        (Some(name @ "scale"), _) => {
-            from_sample(args, key, name, |x, _| Ok(to_length(scale(key, x)?)))?
-        }
-        (Some(_), "gamma") => return Err(args.fault(key, "`gamma` must be a number or `scale`")),
-        (Some(_), _) => {
-            return Err(args.fault(key, "`lengthscale` must be a number, `median` or `scale`"));
-        }
+    let value = match args.word(key) {
+        None if gamma => to_length(positive(args, key)?),
+        None => positive(args, key)?,
+        Some(name @ "scale") => from_sample(args, key, name, |x, _| Ok(to_length(scale(key, x)?)))?,
+        Some(name) => from_sample(args, key, name, |x, seed| median(metric, key, x, seed))?,
     };
     if value.is_normal() {
         return Ok(value);
@@ -128,23 +119,18 @@ pub(super) fn lengthscale<M: Pairwise>(
     Err(args.fault(key, format!("`{key}` leads to the length scale {}", number(value))))
 }
 
-/// `lengthscale` of the periodic kernel: a number or `median`, default 1.
+/// `lengthscale` of the periodic kernel: a number or `median`.
 pub(super) fn periodic_lengthscale(args: &Args<'_>, period: f64) -> Result<f64> {
     const KEY: &str = "lengthscale";
-    let value = match word(args, KEY)? {
-        None => args.number(KEY, 1.0)?,
-        Some(name @ "median") => {
-            from_sample(args, KEY, name, |x, seed| median(Chord::new(period), KEY, x, seed))?
-        }
-        Some(_) => return Err(args.fault(KEY, "`lengthscale` must be a number or `median`")),
-    };
+    let Some(name) = args.word(KEY) else { return args.number(KEY) };
+    let value = from_sample(args, KEY, name, |x, seed| median(Chord::new(period), KEY, x, seed))?;
     if (1e-9..=1e9).contains(&value) {
         return Ok(value);
     }
     Err(args.fault(KEY, "`lengthscale` must be from 1e-9 to 1e9"))
 }
 
-/// `gamma` of a dot-product kernel: a number, `scale` (1/(d·Var(X))) or `auto` (1/d), default `auto`.
+/// `gamma` of a dot-product kernel: a number, `scale` (1/(d·Var(X))) or `auto` (1/d).
 pub(super) fn dot_gamma(args: &Args<'_>) -> Result<f64> {
     gamma(args, |d| 1.0 / d)
 }
@@ -156,23 +142,13 @@ pub(super) fn softmax_gamma(args: &Args<'_>) -> Result<f64> {
 
 fn gamma(args: &Args<'_>, auto: fn(f64) -> f64) -> Result<f64> {
     const KEY: &str = "gamma";
-    match word(args, KEY)? {
-        None if args.has(KEY) => positive(args, KEY, 1.0),
+    match args.word(KEY) {
+        None => positive(args, KEY),
         Some(name @ "scale") => from_sample(args, KEY, name, |x, _| scale(KEY, x)),
-        None | Some("auto") => from_sample(args, KEY, "auto", |x, _| match x.ncols() {
+        Some(name) => from_sample(args, KEY, name, |x, _| match x.ncols() {
             0 => Err(Error::parameter(KEY, "data with at least one column for `auto`", "none")),
             d => Ok(auto(d as f64)),
         }),
-        Some(_) => Err(args.fault(KEY, "`gamma` must be a number, `auto` or `scale`")),
-    }
-}
-
-/// The bare name given for `key`, if one is.
-fn word<'a>(args: &Args<'a>, key: &str) -> Result<Option<&'a str>> {
-    match args.get(key).map(|e| &e.node) {
-        Some(Node::Call(name, arguments)) if arguments.is_empty() => Ok(Some(name)),
-        None | Some(Node::Number(_)) => Ok(None),
-        Some(_) => Err(args.fault(key, format!("`{key}` must be a number or a name"))),
     }
 }
 

@@ -11,7 +11,8 @@ use super::compose::{Constant, Product, Sum};
 use super::registry::KERNELS;
 use crate::error::Result;
 use crate::matrix::MatRef;
-use crate::spec::args::{Sample, fault};
+use crate::spec::Sample;
+use crate::spec::args::fault;
 use crate::spec::text::{Expr, Node, parse};
 
 /// Most kernels and numbers in one text: keeps every resolved text within the parser's bound.

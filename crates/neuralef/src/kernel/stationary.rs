@@ -17,8 +17,23 @@ use super::{Exponential, Kernel, Law, SpectralTerm, spectral};
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
-use crate::spec::args::Entry;
 use crate::spec::text::number;
+use crate::spec::{Absence, Domain, Entry, Interval, Parameter};
+
+const LENGTHSCALE: Parameter = Parameter::new(
+    "lengthscale",
+    Domain::POSITIVE,
+    "median",
+    "ℓ > 0; `median` of pairwise distances, or `scale`: √(d·Var(X)/2)",
+)
+.or(&["median", "scale"]);
+const GAMMA: Parameter = Parameter::optional(
+    "gamma",
+    Domain::POSITIVE,
+    "1/(2ℓ²)",
+    "γ > 0 instead of ℓ, or `scale`: 1/(d·Var(X))",
+)
+.or(&["scale"]);
 
 /// ℓ with 1/(2ℓ²) = γ.
 fn length_of_gamma(gamma: f64) -> f64 {
@@ -62,7 +77,7 @@ impl Pairwise for Rbf {
 impl Elementary for Rbf {
     const NAME: &'static str = "rbf";
     fn text(&self) -> String {
-        format!("rbf(lengthscale={})", number(self.lengthscale))
+        RBF.text(&[("lengthscale", &number(self.lengthscale))])
     }
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         Some(spectral::one(Law::Gaussian { scale: self.lengthscale.recip() }))
@@ -91,14 +106,7 @@ impl Smooth for Rbf {
 pub(super) const RBF: Entry<Arc<dyn Kernel>> = Entry {
     name: "rbf",
     summary: "exp(−‖x−y‖²/(2ℓ²)), the Gaussian kernel",
-    parameters: &[
-        (
-            "lengthscale",
-            "median",
-            "ℓ > 0; `median` of pairwise distances, or `scale`: √(d·Var(X)/2)",
-        ),
-        ("gamma", "1/(2ℓ²)", "γ > 0 instead of ℓ, or `scale`: 1/(d·Var(X))"),
-    ],
+    parameters: &[LENGTHSCALE, GAMMA],
     build: |args| Ok(Arc::new(Rbf::new(heuristic::lengthscale(args, Euclidean, length_of_gamma)?))),
 };
 
@@ -137,7 +145,7 @@ impl Pairwise for Laplacian {
 impl Elementary for Laplacian {
     const NAME: &'static str = "laplacian";
     fn text(&self) -> String {
-        format!("laplacian(lengthscale={})", number(self.lengthscale))
+        LAPLACIAN.text(&[("lengthscale", &number(self.lengthscale))])
     }
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         Some(spectral::one(Law::Cauchy { scale: self.lengthscale.recip() }))
@@ -149,8 +157,8 @@ pub(super) const LAPLACIAN: Entry<Arc<dyn Kernel>> = Entry {
     name: "laplacian",
     summary: "exp(−‖x−y‖₁/ℓ)",
     parameters: &[
-        ("lengthscale", "median", "ℓ > 0; `median` of pairwise ‖x−y‖₁, or `scale`: d·Var(X)"),
-        ("gamma", "1/ℓ", "γ > 0 instead of ℓ, or `scale`: 1/(d·Var(X))"),
+        LENGTHSCALE.with_help("ℓ > 0; `median` of pairwise ‖x−y‖₁, or `scale`: d·Var(X)"),
+        Parameter { default: Absence::Nothing("1/ℓ"), ..GAMMA },
     ],
     build: |args| {
         Ok(Arc::new(Laplacian::new(heuristic::lengthscale(args, Manhattan, f64::recip)?)))
@@ -202,7 +210,7 @@ impl Pairwise for Matern {
 impl Elementary for Matern {
     const NAME: &'static str = "matern";
     fn text(&self) -> String {
-        format!("matern(nu={}, lengthscale={})", number(self.nu), number(self.lengthscale))
+        MATERN.text(&[("nu", &number(self.nu)), ("lengthscale", &number(self.lengthscale))])
     }
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         let scale = self.lengthscale.recip();
@@ -237,18 +245,11 @@ pub(super) const MATERN: Entry<Arc<dyn Kernel>> = Entry {
     name: "matern",
     summary: "Matérn kernel, ν = 1/2, 3/2 or 5/2",
     parameters: &[
-        ("nu", "1.5", "smoothness: 0.5, 1.5 or 2.5"),
-        (
-            "lengthscale",
-            "median",
-            "ℓ > 0; `median` of pairwise distances, or `scale`: √(d·Var(X)/2)",
-        ),
+        Parameter::new("nu", Domain::OneOf(&[0.5, 1.5, 2.5]), "1.5", "smoothness: 0.5, 1.5 or 2.5"),
+        LENGTHSCALE,
     ],
     build: |args| {
-        let nu = args.number("nu", 1.5)?;
-        if ![0.5, 1.5, 2.5].contains(&nu) {
-            return Err(args.fault("nu", "`nu` must be 0.5, 1.5 or 2.5"));
-        }
+        let nu = args.number("nu")?;
         Ok(Arc::new(Matern::new(nu, heuristic::lengthscale(args, Euclidean, length_of_gamma)?)))
     },
 };
@@ -291,7 +292,7 @@ impl Elementary for RationalQuadratic {
     const NAME: &'static str = "rational_quadratic";
     fn text(&self) -> String {
         let (lengthscale, alpha) = (number(self.lengthscale), number(self.alpha));
-        format!("rational_quadratic(lengthscale={lengthscale}, alpha={alpha})")
+        RATIONAL_QUADRATIC.text(&[("lengthscale", &lengthscale), ("alpha", &alpha)])
     }
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         let scale = self.lengthscale.recip();
@@ -320,18 +321,16 @@ pub(super) const RATIONAL_QUADRATIC: Entry<Arc<dyn Kernel>> = Entry {
     name: "rational_quadratic",
     summary: "(1 + ‖x−y‖²/(2αℓ²))^(−α)",
     parameters: &[
-        (
-            "lengthscale",
-            "median",
-            "ℓ > 0; `median` of pairwise distances, or `scale`: √(d·Var(X)/2)",
+        LENGTHSCALE,
+        Parameter::new(
+            "alpha",
+            Domain::Number(Interval::closed(1e-6, 1e6)),
+            "1",
+            "tail weight, from 1e-6 to 1e6",
         ),
-        ("alpha", "1", "tail weight, from 1e-6 to 1e6"),
     ],
     build: |args| {
-        let alpha = args.number("alpha", 1.0)?;
-        if !(1e-6..=1e6).contains(&alpha) {
-            return Err(args.fault("alpha", "`alpha` must be from 1e-6 to 1e6"));
-        }
+        let alpha = args.number("alpha")?;
         let lengthscale = heuristic::lengthscale(args, Euclidean, length_of_gamma)?;
         Ok(Arc::new(RationalQuadratic::new(lengthscale, alpha)))
     },
@@ -377,7 +376,7 @@ impl Elementary for Periodic {
     const NAME: &'static str = "periodic";
     fn text(&self) -> String {
         let (lengthscale, period) = (number(self.lengthscale), number(self.period));
-        format!("periodic(lengthscale={lengthscale}, period={period})")
+        PERIODIC.text(&[("lengthscale", &lengthscale), ("period", &period)])
     }
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
         gradient::smooth(*self, x, y, out)
@@ -400,15 +399,17 @@ pub(super) const PERIODIC: Entry<Arc<dyn Kernel>> = Entry {
     name: "periodic",
     summary: "exp(−2 Σᵢ sin²(π(xᵢ−yᵢ)/p)/ℓ²)",
     parameters: &[
-        (
+        Parameter::new(
             "lengthscale",
+            Domain::Number(Interval::closed(1e-9, 1e9)),
             "1",
             "ℓ on the unit circle, 1e-9 to 1e9; `median` of pairwise chords 2|sin|",
-        ),
-        ("period", "1", "p > 0"),
+        )
+        .or(&["median"]),
+        Parameter::new("period", Domain::POSITIVE, "1", "p > 0"),
     ],
     build: |args| {
-        let period = heuristic::positive(args, "period", 1.0)?;
+        let period = heuristic::positive(args, "period")?;
         let lengthscale = heuristic::periodic_lengthscale(args, period)?;
         Ok(Arc::new(Periodic::new(lengthscale, period)))
     },

@@ -16,7 +16,7 @@ use crate::linalg::{expect_finite_f32, matmul_f32, matmul_f64};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
 use crate::simd::{Fuse, Op, Real, dispatch};
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice as _, Domain, Entry, Parameter};
 
 /// Rows evaluated together.
 const ROWS: usize = 128;
@@ -25,35 +25,30 @@ const ROWS: usize = 128;
 const NEAR: f64 = 64.0;
 
 /// Registry entry.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "fourier",
     summary: "random Fourier features of stationary kernels (Rahimi & Recht 2007)",
     parameters: &[
         reduced::FEATURES,
-        ("form", "sin_cos", "sin_cos: cosine and sine of each frequency; cos: random phases"),
-        (
+        Parameter::new(
+            "form",
+            Domain::one_of("form", || vec!["sin_cos", "cos"]),
+            "sin_cos",
+            "sin_cos: cosine and sine of each frequency; cos: random phases",
+        ),
+        Parameter::new(
             "frequencies",
+            Domain::choice::<Sampling>(),
             "auto",
             "orthogonal, independent, sobol or halton; auto: orthogonal where the law of the \
              frequencies is rotation-invariant (all but laplacian), else independent",
         ),
     ],
-    build,
+    build: |args| {
+        let (features, cosine) = (reduced::features(args)?, args.is("form", "cos"));
+        Ok(Arc::new(FourierMethod { features, cosine, sampling: args.choice("frequencies")? }))
+    },
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    let cosine = match args.name("form", "sin_cos")? {
-        "sin_cos" => false,
-        "cos" => true,
-        other => return Err(Error::unknown("form", other, &["sin_cos", "cos"])),
-    };
-    let name = args.name("frequencies", "auto")?;
-    let Some((_, sampling)) = Sampling::ALL.iter().find(|(known, _)| *known == name) else {
-        return Err(Error::unknown("frequencies", name, &Sampling::ALL.map(|(known, _)| known)));
-    };
-    let features = reduced::features(args)?;
-    Ok(Box::new(FourierMethod { features, cosine, sampling: *sampling }))
-}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -93,8 +88,15 @@ impl Method for FourierMethod {
 
     fn text(&self) -> String {
         let form = if self.cosine { "cos" } else { "sin_cos" };
-        let features = self.features.map_or(String::new(), |n| format!("features={n}, "));
-        format!("fourier({features}form={form}, frequencies={})", self.sampling.name())
+        let frequencies = self.sampling.name();
+        match &self.features {
+            Some(features) => ENTRY.text(&[
+                ("features", features),
+                ("form", &form),
+                ("frequencies", &frequencies),
+            ]),
+            None => ENTRY.text(&[("form", &form), ("frequencies", &frequencies)]),
+        }
     }
 }
 

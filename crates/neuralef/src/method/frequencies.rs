@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Law, normal_quantile};
 use crate::matrix::Mat64;
 use crate::rng::{Rng, stream};
+use crate::spec::Choice;
 
 /// Points that a Sobol sequence has.
 const SOBOL_POINTS: usize = 1 << 16;
@@ -25,19 +26,15 @@ pub(crate) enum Sampling {
     Halton,
 }
 
-impl Sampling {
-    /// All of them, with their names.
-    pub(crate) const ALL: [(&'static str, Sampling); 5] = [
+impl Choice for Sampling {
+    const KIND: &'static str = "frequencies";
+    const ALL: &'static [(&'static str, Self)] = &[
         ("auto", Sampling::Auto),
         ("orthogonal", Sampling::Orthogonal),
         ("independent", Sampling::Independent),
         ("sobol", Sampling::Sobol),
         ("halton", Sampling::Halton),
     ];
-
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
-    }
 }
 
 /// `count` frequencies in ℝ^d (rows, in radians), sums of one draw from each law, each with a phase

@@ -22,20 +22,21 @@ use crate::linalg::{
 use crate::observer::{Control, Event, Observer};
 use crate::operator::{SymmetricGram, symmetric_gram};
 use crate::persist::Archive;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice, Domain, Entry, Parameter};
 
 /// Registry entry: `kernel_pca(solver=auto)`.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "kernel_pca",
     summary: "exact eigenvectors of the Gram matrix of all training points, not centred, extended \
               by the kernel",
-    parameters: &[(
+    parameters: &[Parameter::new(
         "solver",
+        Domain::choice::<Solver>(),
         "auto",
         "dense: stores the N × N Gram matrix; matrix_free: evaluates it anew for every product; \
          auto: dense within the memory budget",
     )],
-    build,
+    build: |args| Ok(Arc::new(KernelPca { solver: args.choice("solver")? })),
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +46,10 @@ enum Solver {
     MatrixFree,
 }
 
-const SOLVERS: [(&str, Solver); 3] =
-    [("auto", Solver::Auto), ("dense", Solver::Dense), ("matrix_free", Solver::MatrixFree)];
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    let name = args.name("solver", "auto")?;
-    match SOLVERS.iter().find(|s| s.0 == name) {
-        Some((_, solver)) => Ok(Box::new(KernelPca { solver: *solver })),
-        None => Err(Error::unknown("solver", name, &SOLVERS.map(|s| s.0))),
-    }
+impl Choice for Solver {
+    const KIND: &'static str = "solver";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("auto", Solver::Auto), ("dense", Solver::Dense), ("matrix_free", Solver::MatrixFree)];
 }
 
 /// See the [module](self). With K the Gram matrix of the N training points and Ku = λu: μ = λ/N,
@@ -141,8 +137,7 @@ impl Method for KernelPca {
     }
 
     fn text(&self) -> String {
-        let name = SOLVERS.iter().find(|s| s.1 == self.solver).map_or("auto", |s| s.0);
-        format!("kernel_pca(solver={name})")
+        ENTRY.text(&[("solver", &self.solver.name())])
     }
 }
 

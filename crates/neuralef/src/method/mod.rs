@@ -16,7 +16,7 @@ use crate::nn::Parameters;
 use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 use crate::readout::ReadoutRecord;
-use crate::spec::args::Registry;
+use crate::spec::{Registered, Registry};
 use crate::train::Checkpoint;
 use crate::train::checkpoint::Inputs;
 
@@ -39,7 +39,7 @@ pub use nystrom::{Nystrom, Precision};
 pub(crate) use nystrom_method::load as load_nystrom;
 
 /// Every method, by name.
-pub static METHODS: Registry<Box<dyn Method>> = Registry {
+pub static METHODS: Registry<Arc<dyn Method>> = Registry {
     kind: "method",
     entries: &[
         neuralef::ENTRY,
@@ -49,6 +49,18 @@ pub static METHODS: Registry<Box<dyn Method>> = Registry {
         positive::ENTRY,
     ],
 };
+
+impl Registered for dyn Method {
+    const AS_WRITTEN: bool = true;
+
+    fn registry() -> &'static Registry<Arc<Self>> {
+        &METHODS
+    }
+
+    fn text_form(&self) -> String {
+        self.text()
+    }
+}
 
 /// A way to approximate a kernel: turns a problem into a fitted map.
 pub trait Method: Send + Sync + Debug {
@@ -70,7 +82,7 @@ pub trait Method: Send + Sync + Debug {
         kernel: Option<Arc<dyn Kernel>>,
     ) -> Result<Box<dyn FeatureMap>>;
 
-    /// The text form; parsing it gives this method back.
+    /// The text form; parsing it gives this method back. For one of a program's own, its name.
     fn text(&self) -> String;
 }
 
@@ -181,4 +193,17 @@ pub(crate) fn timed<T>(seconds: &mut f64, work: impl FnOnce() -> T) -> T {
     let out = work();
     *seconds += started.elapsed().as_secs_f64();
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_builds_prints_and_parses() {
+        use crate::spec::{Sample, registry::assert_complete};
+        assert_complete(&METHODS, &[], Sample::Missing, |method| method.text());
+        let reduced = [("fourier", "features=64"), ("positive", "features=64")];
+        assert_complete(&METHODS, &reduced, Sample::Missing, |method| method.text());
+    }
 }

@@ -13,22 +13,18 @@ use crate::observer::{Control, Event};
 use crate::operator::Batch;
 use crate::persist::Archive;
 use crate::readout::{self, Basis, Readout, Sample, Wanted};
-use crate::spec::args::{Args, Entry};
+use crate::spec::Entry;
 use crate::train::auto::AutoState;
 use crate::train::trainer::Trainer;
 use crate::train::{Checkpoint, checkpoint};
 
 /// Registry entry: `neuralef`. Its parts (network, objective, readout, …) are the spec's.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "neuralef",
     summary: "eigenfunctions as neural networks, trained on mini-batches (Deng et al. 2022)",
     parameters: &[],
-    build,
+    build: |_| Ok(Arc::new(NeuralEfMethod)),
 };
-
-fn build(_: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    Ok(Box::new(NeuralEfMethod))
-}
 
 /// The most points that a look of `steps = auto` streams.
 const LOOK: usize = 4096;
@@ -97,7 +93,7 @@ impl Method for NeuralEfMethod {
     }
 
     fn text(&self) -> String {
-        ENTRY.name.into()
+        ENTRY.text(&[])
     }
 }
 

@@ -10,18 +10,31 @@ use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
 use crate::kernel::Kernel;
 use crate::persist::Archive;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice, Domain, Entry, Parameter};
 
 /// Registry entry: `nystrom(landmarks=1000, selection=uniform)`.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "nystrom",
     summary: "eigenvectors of the Gram matrix of landmarks, extended by the kernel \
               (Williams & Seeger 2001)",
     parameters: &[
-        ("landmarks", "1000", "how many; at least the number of training points: all of them"),
-        ("selection", "uniform", "uniform, or kmeans: k-means++ with weights"),
+        Parameter::new(
+            "landmarks",
+            Domain::Integer(1, 1_000_000_000),
+            "1000",
+            "how many; at least the number of training points: all of them",
+        ),
+        Parameter::new(
+            "selection",
+            Domain::choice::<Selection>(),
+            "uniform",
+            "uniform, or kmeans: k-means++ with weights",
+        ),
     ],
-    build,
+    build: |args| {
+        let (landmarks, selection) = (args.size("landmarks")?, args.choice("selection")?);
+        Ok(Arc::new(NystromMethod { landmarks, selection }))
+    },
 };
 
 /// Training points that k-means++ chooses from.
@@ -33,14 +46,10 @@ enum Selection {
     Kmeans,
 }
 
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    let selection = match args.name("selection", "uniform")? {
-        "uniform" => Selection::Uniform,
-        "kmeans" => Selection::Kmeans,
-        other => return Err(Error::unknown("selection", other, &["uniform", "kmeans"])),
-    };
-    let landmarks = args.integer("landmarks", 1..=1_000_000_000, 1000)? as usize;
-    Ok(Box::new(NystromMethod { landmarks, selection }))
+impl Choice for Selection {
+    const KIND: &'static str = "selection";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("uniform", Selection::Uniform), ("kmeans", Selection::Kmeans)];
 }
 
 /// What to say when only `usable` of the components asked for are.
@@ -143,10 +152,6 @@ impl Method for NystromMethod {
     }
 
     fn text(&self) -> String {
-        let selection = match self.selection {
-            Selection::Uniform => "uniform",
-            Selection::Kmeans => "kmeans",
-        };
-        format!("nystrom(landmarks={}, selection={selection})", self.landmarks)
+        ENTRY.text(&[("landmarks", &self.landmarks), ("selection", &self.selection.name())])
     }
 }

@@ -16,7 +16,7 @@ use crate::linalg::{expect_finite_f32, matmul_f64};
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::persist::Archive;
 use crate::simd::{Fuse, Op, Real, dispatch};
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Domain, Entry, Parameter};
 
 /// Rows evaluated together.
 const ROWS: usize = 128;
@@ -24,22 +24,25 @@ const ROWS: usize = 128;
 const END: f64 = 128.0;
 
 /// Registry entry.
-pub(super) const ENTRY: Entry<Box<dyn Method>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "positive",
     summary: "positive random features of softmax and rbf kernels (Choromanski et al. 2021)",
     parameters: &[
         reduced::FEATURES,
-        ("orthogonal", "true", "blocks of orthogonal frequencies"),
-        ("hyperbolic", "true", "each frequency with its negative: no more error, half the draws"),
+        Parameter::new("orthogonal", Domain::Boolean, "true", "blocks of orthogonal frequencies"),
+        Parameter::new(
+            "hyperbolic",
+            Domain::Boolean,
+            "true",
+            "each frequency with its negative: no more error, half the draws",
+        ),
     ],
-    build,
+    build: |args| {
+        let (features, orthogonal) = (reduced::features(args)?, args.boolean("orthogonal")?);
+        let hyperbolic = args.boolean("hyperbolic")?;
+        Ok(Arc::new(PositiveMethod { features, orthogonal, hyperbolic }))
+    },
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Method>> {
-    let orthogonal = args.boolean("orthogonal", true)?;
-    let hyperbolic = args.boolean("hyperbolic", true)?;
-    Ok(Box::new(PositiveMethod { features: reduced::features(args)?, orthogonal, hyperbolic }))
-}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -77,9 +80,15 @@ impl Method for PositiveMethod {
     }
 
     fn text(&self) -> String {
-        let features = self.features.map_or(String::new(), |n| format!("features={n}, "));
-        let (orthogonal, hyperbolic) = (self.orthogonal, self.hyperbolic);
-        format!("positive({features}orthogonal={orthogonal}, hyperbolic={hyperbolic})")
+        let PositiveMethod { features, orthogonal, hyperbolic } = self;
+        match features {
+            Some(features) => ENTRY.text(&[
+                ("features", features),
+                ("orthogonal", orthogonal),
+                ("hyperbolic", hyperbolic),
+            ]),
+            None => ENTRY.text(&[("orthogonal", orthogonal), ("hyperbolic", hyperbolic)]),
+        }
     }
 }
 

@@ -16,11 +16,12 @@ use crate::matrix::{Mat, Mat64, MatRef};
 use crate::observer::{Control, Event};
 use crate::operator::{BLOCK, Tick};
 use crate::persist::Archive;
-use crate::spec::args::Args;
+use crate::spec::{Args, Domain, Parameter};
 
 /// The parameter of both methods.
-pub(super) const FEATURES: (&str, &str, &str) = (
+pub(super) const FEATURES: Parameter = Parameter::optional(
     "features",
+    Domain::Integer(1, 100_000_000),
     "n_components",
     "D random features, reduced to the leading n_components eigenpairs of their kernel on the \
      training points; not given: n_components random features as they are, without eigenvalues",
@@ -31,9 +32,9 @@ const CENTRE: usize = 4096;
 /// Rows evaluated at a time by one thread.
 const ROWS: usize = 256;
 
+/// The value of that parameter, if it is given.
 pub(super) fn features(args: &Args<'_>) -> Result<Option<usize>> {
-    let given = args.integer("features", 1..=100_000_000, 1)? as usize;
-    Ok(args.has("features").then_some(given))
+    args.has("features").then(|| args.size("features")).transpose()
 }
 
 /// Draws features for the problem's kernel, `draw(kernel, count, centre)`, and reduces them where

@@ -4,6 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::math::V;
 use crate::error::{Error, Result};
+use crate::spec::Choice;
 
 /// Slope of [`Activation::LeakyRelu`] on the negative side.
 pub(crate) const LEAK: f32 = 0.01;
@@ -27,9 +28,9 @@ pub(crate) enum Activation {
     SinCos,
 }
 
-impl Activation {
-    /// Every activation with its name.
-    pub(crate) const ALL: [(&'static str, Activation); 7] = [
+impl Choice for Activation {
+    const KIND: &'static str = "activation";
+    const ALL: &'static [(&'static str, Self)] = &[
         ("relu", Activation::Relu),
         ("leaky_relu", Activation::LeakyRelu),
         ("tanh", Activation::Tanh),
@@ -38,22 +39,9 @@ impl Activation {
         ("silu", Activation::Silu),
         ("sin_cos", Activation::SinCos),
     ];
+}
 
-    /// The name users write.
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, a)| *a == self).map_or("", |(name, _)| name)
-    }
-
-    /// By name.
-    pub(crate) fn from_name(name: &str) -> Result<Self> {
-        let known = Self::ALL.map(|(n, _)| n);
-        Self::ALL
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, a)| *a)
-            .ok_or_else(|| Error::unknown("activation", name, &known))
-    }
-
+impl Activation {
     /// Fails unless a layer of `width` can carry this activation: sin_cos needs two equal halves.
     pub(crate) fn check_width(self, width: usize) -> Result<()> {
         if self == Activation::SinCos && width % 2 == 1 {
@@ -248,7 +236,7 @@ pub(super) mod tests {
 
     #[test]
     fn values_and_slopes_agree_with_double_precision() {
-        for (name, activation) in Activation::ALL {
+        for &(name, activation) in Activation::ALL {
             for arch in [Arch::new(), Arch::Scalar] {
                 // 0 is left out: the kink of the ReLUs.
                 let z: Vec<f32> = (0..4000).map(|i| (i as f32 - 1999.5) * 0.004).collect();
@@ -273,7 +261,7 @@ pub(super) mod tests {
 
     #[test]
     fn names_round_trip_and_odd_halves_are_refused() {
-        for (name, activation) in Activation::ALL {
+        for &(name, activation) in Activation::ALL {
             assert_eq!(Activation::from_name(name).unwrap(), activation);
             assert_eq!(activation.name(), name);
         }

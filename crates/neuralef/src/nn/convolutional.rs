@@ -1,14 +1,17 @@
 //! Architectures for images: `convnet(..)` and `resnet(..)`, as ensembles and with shared trunks.
 
+use std::sync::Arc;
+
 use super::activation::Activation;
 use super::dense::MAX_PARAMETERS;
 use super::graph::{Conv, EPSILON, Graph, Image, Layered, Order, Pool, PoolKind, Shortcut, Value};
 use super::init::{Init, Place};
+use super::mlp::{ACTIVATION, INIT};
 use super::parameters::Role;
 use super::spec::units_and_heads;
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
-use crate::spec::args::Args;
+use crate::spec::{Args, Choice as _, Domain, Entry, Parameter};
 
 /// Largest image side, number of channels, kernel; most layers.
 const MAX_SIDE: u64 = 4096;
@@ -19,33 +22,124 @@ const MAX_LAYERS: usize = 64;
 /// have it.
 const BIAS: f32 = 0.1;
 
-type Parameter = (&'static str, &'static str, &'static str);
-pub(crate) const IMAGE: Parameter =
-    ("image", "auto", "[height, width, channels]; auto: square with 1 or 3 channels");
-pub(crate) const ORDER: Parameter =
-    ("order", "chw", "order of the numbers of a row: chw (as PyTorch and CIFAR-10) or hwc");
-pub(super) const CONVNET: &[Parameter] = &[
+pub(crate) const IMAGE: Parameter = Parameter::new(
+    "image",
+    Domain::Integers(1, MAX_SIDE),
+    "auto",
+    "[height, width, channels]; auto: square with 1 or 3 channels",
+)
+.or(&["auto"]);
+pub(crate) const ORDER: Parameter = Parameter::new(
+    "order",
+    Domain::choice::<Order>(),
+    "chw",
+    "order of the numbers of a row: chw (as PyTorch and CIFAR-10) or hwc",
+);
+const CONVNET_PARAMETERS: &[Parameter] = &[
     IMAGE,
     ORDER,
-    ("channels", "[32, 64, 128]", "channels of the convolutions"),
-    ("kernel", "5", "kernel size, one number or one for each convolution"),
-    ("stride", "1", "stride, one number or one for each convolution"),
-    ("padding", "same", "same, valid, or the zeros on each side of each convolution"),
-    ("pool", "2", "window of the pool after each activation, one number or one each; 1: none"),
-    ("pool_kind", "max", "max or average"),
-    ("norm", "none", "none or batch: batch normalisation after each convolution"),
-    ("readout", "average", "average (over all pixels) or flatten"),
-    ("hidden", "[]", "widths of dense layers after the readout"),
-    ("activation", "relu", "relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
-    ("init", "auto", "he, glorot or normal; auto goes by the activation"),
+    Parameter::new(
+        "channels",
+        Domain::Integers(1, MAX_CHANNELS),
+        "[32, 64, 128]",
+        "channels of the convolutions",
+    ),
+    Parameter::new(
+        "kernel",
+        Domain::IntegerOrIntegers(1, MAX_KERNEL),
+        "5",
+        "kernel size, one number or one for each convolution",
+    ),
+    Parameter::new(
+        "stride",
+        Domain::IntegerOrIntegers(1, MAX_KERNEL),
+        "1",
+        "stride, one number or one for each convolution",
+    ),
+    Parameter::new(
+        "padding",
+        Domain::IntegerOrIntegers(0, MAX_KERNEL),
+        "same",
+        "same, valid, or the zeros on each side of each convolution",
+    )
+    .or(&["same", "valid"]),
+    Parameter::new(
+        "pool",
+        Domain::IntegerOrIntegers(1, MAX_KERNEL),
+        "2",
+        "window of the pool after each activation, one number or one each; 1: none",
+    ),
+    Parameter::new("pool_kind", Domain::choice::<PoolKind>(), "max", "max or average"),
+    Parameter::new(
+        "norm",
+        Domain::one_of("norm", || vec!["none", "batch"]),
+        "none",
+        "none or batch: batch normalisation after each convolution",
+    ),
+    Parameter::new(
+        "readout",
+        Domain::one_of("readout", || vec!["average", "flatten"]),
+        "average",
+        "average (over all pixels) or flatten",
+    ),
+    Parameter::new(
+        "hidden",
+        Domain::Integers(1, MAX_CHANNELS),
+        "[]",
+        "widths of dense layers after the readout",
+    ),
+    ACTIVATION.with_help("relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
+    INIT,
 ];
-pub(super) const RESNET: &[Parameter] = &[
+const RESNET_PARAMETERS: &[Parameter] = &[
     IMAGE,
     ORDER,
-    ("depth", "20", "6n + 2 layers: 20, 32, 44, 56, 110"),
-    ("width", "16", "channels of the first of the three groups of blocks"),
-    ("shortcut", "identity", "where shapes differ: identity (option A) or projection (option B)"),
+    Parameter::new("depth", Domain::Integer(8, 1202), "20", "6n + 2 layers: 20, 32, 44, 56, 110"),
+    Parameter::new(
+        "width",
+        Domain::Integer(1, 4096),
+        "16",
+        "channels of the first of the three groups of blocks",
+    ),
+    Parameter::new(
+        "shortcut",
+        Domain::one_of("shortcut", || vec!["identity", "projection"]),
+        "identity",
+        "where shapes differ: identity (option A) or projection (option B)",
+    ),
 ];
+
+/// Registry entry.
+pub(super) const CONVNET: Entry<Arc<dyn Architecture>> = Entry {
+    name: "convnet",
+    summary: "an ensemble of k separate convolutional networks",
+    parameters: CONVNET_PARAMETERS,
+    build: |args| Ok(Arc::new(Convolutional::convnet(args, false)?)),
+};
+
+/// Registry entry.
+pub(super) const SHARED_CONVNET: Entry<Arc<dyn Architecture>> = Entry {
+    name: "shared_convnet",
+    summary: "one convolutional network with k linear heads",
+    parameters: CONVNET_PARAMETERS,
+    build: |args| Ok(Arc::new(Convolutional::convnet(args, true)?)),
+};
+
+/// Registry entry.
+pub(super) const RESNET: Entry<Arc<dyn Architecture>> = Entry {
+    name: "resnet",
+    summary: "an ensemble of k separate residual networks for small images",
+    parameters: RESNET_PARAMETERS,
+    build: |args| Ok(Arc::new(Convolutional::resnet(args, false)?)),
+};
+
+/// Registry entry.
+pub(super) const SHARED_RESNET: Entry<Arc<dyn Architecture>> = Entry {
+    name: "shared_resnet",
+    summary: "one residual network for small images with k linear heads",
+    parameters: RESNET_PARAMETERS,
+    build: |args| Ok(Arc::new(Convolutional::resnet(args, true)?)),
+};
 
 /// What a network for images starts from and ends in.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,39 +181,23 @@ struct ResNet {
 }
 
 impl Convolutional {
-    pub(super) fn convnet(args: &mut Args<'_>, shared: bool) -> Result<Self> {
-        let channels = sizes(args, "channels", MAX_CHANNELS, &[32, 64, 128])?;
-        let hidden = sizes(args, "hidden", MAX_CHANNELS, &[])?;
+    fn convnet(args: &Args<'_>, shared: bool) -> Result<Self> {
+        let (channels, hidden) = (args.sizes("channels")?, args.sizes("hidden")?);
         if channels.is_empty() || channels.len() + hidden.len() > MAX_LAYERS {
             let message = format!("from 1 to {MAX_LAYERS} layers");
             return Err(args.fault("channels", message));
         }
         let n = channels.len();
-        let padding = match args.name("padding", "same") {
-            Ok("same") => None,
-            Ok("valid") => Some(vec![0; n]),
-            Ok(other) => return Err(Error::unknown("padding", other, &["same", "valid"])),
-            Err(_) => Some(whole(args, "padding", n, 0, MAX_KERNEL)?),
+        let padding = match args.word("padding") {
+            Some("same") => None,
+            Some(_) => Some(vec![0; n]),
+            None => Some(args.sizes_of("padding", n)?),
         };
-        let kernel = whole(args, "kernel", n, 1, MAX_KERNEL)?;
-        let kernel = if args.has("kernel") { kernel } else { vec![5; n] };
-        let pool = whole(args, "pool", n, 1, MAX_KERNEL)?;
-        let pool = if args.has("pool") { pool } else { vec![2; n] };
+        let kernel = args.sizes_of("kernel", n)?;
         if padding.is_none() && kernel.iter().any(|k| k % 2 == 0) {
             return Err(args.fault("kernel", "kernel sizes must be odd with padding=same"));
         }
-        let one_of = |key: &'static str, names: [&'static str; 2]| {
-            let name = args.name(key, names[0])?;
-            match names.iter().position(|n| *n == name) {
-                Some(i) => Ok(i),
-                None => Err(Error::unknown(key, name, &names)),
-            }
-        };
-        let pool_kind =
-            [PoolKind::Max, PoolKind::Average][one_of("pool_kind", ["max", "average"])?];
-        let norm = one_of("norm", ["none", "batch"])? == 1;
-        let average = one_of("readout", ["average", "flatten"])? == 0;
-        let activation = Activation::from_name(args.name("activation", "relu")?)?;
+        let activation: Activation = args.choice("activation")?;
         for (name, widths) in [("channels", &channels), ("hidden", &hidden)] {
             for width in widths {
                 if activation.check_width(*width).is_err() {
@@ -129,38 +207,32 @@ impl Convolutional {
             }
         }
         let body = Body::ConvNet(ConvNet {
-            stride: whole(args, "stride", n, 1, MAX_KERNEL)?,
+            stride: args.sizes_of("stride", n)?,
             channels,
             kernel,
             padding,
-            pool,
-            pool_kind,
-            norm,
-            average,
+            pool: args.sizes_of("pool", n)?,
+            pool_kind: args.choice("pool_kind")?,
+            norm: args.is("norm", "batch"),
+            average: args.is("readout", "average"),
             hidden,
             activation,
-            init: Init::from_name(args.name("init", "auto")?)?,
+            init: args.choice("init")?,
         });
         Self::new(args, shared, body)
     }
 
-    pub(super) fn resnet(args: &mut Args<'_>, shared: bool) -> Result<Self> {
-        let depth = args.integer("depth", 8..=1202, 20)? as usize;
+    fn resnet(args: &Args<'_>, shared: bool) -> Result<Self> {
+        let depth = args.size("depth")?;
         if depth % 6 != 2 {
             return Err(args.fault("depth", "`depth` must be 6n + 2: 8, 14, 20, 32, 44, 56, 110"));
         }
-        let width = args.integer("width", 1..=4096, 16)? as usize;
-        let projection = match args.name("shortcut", "identity")? {
-            "identity" => false,
-            "projection" => true,
-            other => return Err(Error::unknown("shortcut", other, &["identity", "projection"])),
-        };
+        let (width, projection) = (args.size("width")?, args.is("shortcut", "projection"));
         Self::new(args, shared, Body::ResNet(ResNet { depth, width, projection }))
     }
 
-    fn new(args: &mut Args<'_>, shared: bool, body: Body) -> Result<Self> {
-        let image = read_image(args)?;
-        let order = Order::from_name(args.name("order", "chw")?)?;
+    fn new(args: &Args<'_>, shared: bool, body: Body) -> Result<Self> {
+        let (image, order) = (read_image(args)?, args.choice("order")?);
         Ok(Convolutional { shared, image, order, body })
     }
 
@@ -303,35 +375,46 @@ impl Architecture for Convolutional {
     }
 
     fn text(&self) -> String {
-        let shared = if self.shared { "shared_" } else { "" };
-        let image = match self.image {
-            Some(i) => format!("[{}, {}, {}]", i.height, i.width, i.channels),
-            None => "auto".into(),
-        };
-        let start = format!("image={image}, order={}", self.order.name());
+        let image = image_text(self.image);
         match &self.body {
-            Body::ConvNet(net) => format!(
-                "{shared}convnet({start}, channels={:?}, kernel={:?}, stride={:?}, padding={}, \
-                 pool={:?}, pool_kind={}, norm={}, readout={}, hidden={:?}, activation={}, init={})",
-                net.channels,
-                net.kernel,
-                net.stride,
-                net.padding.as_ref().map_or("same".into(), |p| format!("{p:?}")),
-                net.pool,
-                if net.pool_kind == PoolKind::Max { "max" } else { "average" },
-                if net.norm { "batch" } else { "none" },
-                if net.average { "average" } else { "flatten" },
-                net.hidden,
-                net.activation.name(),
-                net.init.name()
-            ),
-            Body::ResNet(net) => format!(
-                "{shared}resnet({start}, depth={}, width={}, shortcut={})",
-                net.depth,
-                net.width,
-                if net.projection { "projection" } else { "identity" }
-            ),
+            Body::ConvNet(net) => {
+                let list = |sizes: &[usize]| format!("{sizes:?}");
+                let entry = if self.shared { &SHARED_CONVNET } else { &CONVNET };
+                entry.text(&[
+                    ("image", &image),
+                    ("order", &self.order.name()),
+                    ("channels", &list(&net.channels)),
+                    ("kernel", &list(&net.kernel)),
+                    ("stride", &list(&net.stride)),
+                    ("padding", &net.padding.as_deref().map_or("same".into(), list)),
+                    ("pool", &list(&net.pool)),
+                    ("pool_kind", &net.pool_kind.name()),
+                    ("norm", &if net.norm { "batch" } else { "none" }),
+                    ("readout", &if net.average { "average" } else { "flatten" }),
+                    ("hidden", &list(&net.hidden)),
+                    ("activation", &net.activation.name()),
+                    ("init", &net.init.name()),
+                ])
+            }
+            Body::ResNet(net) => {
+                let entry = if self.shared { &SHARED_RESNET } else { &RESNET };
+                entry.text(&[
+                    ("image", &image),
+                    ("order", &self.order.name()),
+                    ("depth", &net.depth),
+                    ("width", &net.width),
+                    ("shortcut", &if net.projection { "projection" } else { "identity" }),
+                ])
+            }
         }
+    }
+}
+
+/// The value of the parameter `image`.
+pub(crate) fn image_text(image: Option<Image>) -> String {
+    match image {
+        Some(i) => format!("[{}, {}, {}]", i.height, i.width, i.channels),
+        None => "auto".into(),
     }
 }
 
@@ -370,20 +453,13 @@ fn initialise(network: &mut Layered, activation: Activation, init: Init, seed: u
 
 /// The parameter `image`; none for auto.
 pub(crate) fn read_image(args: &Args<'_>) -> Result<Option<Image>> {
-    match args.name("image", "auto") {
-        Ok("auto") => Ok(None),
-        Ok(other) => Err(Error::unknown("image", other, &["auto"])),
-        Err(_) => {
-            let sides = args.integers("image", 1..=MAX_SIDE, &[])?;
-            let [height, width, channels] = sides[..] else {
-                let message = "`image` must be [height, width, channels]";
-                return Err(args.fault("image", message));
-            };
-            let side = |v: u64| v as usize;
-            let (height, width) = (side(height), side(width));
-            Ok(Some(Image { height, width, channels: side(channels) }))
-        }
+    if args.is("image", "auto") {
+        return Ok(None);
     }
+    let [height, width, channels] = args.sizes("image")?[..] else {
+        return Err(args.fault("image", "`image` must be [height, width, channels]"));
+    };
+    Ok(Some(Image { height, width, channels }))
 }
 
 /// The image that `inputs` columns are.
@@ -407,20 +483,5 @@ pub(crate) fn image_of(image: Option<Image>, inputs: usize) -> Result<Image> {
                                 square image of 1 or 3 channels";
                 Error::parameter("image", expected, format!("auto, {inputs} columns"))
             }),
-    }
-}
-
-/// A list of sizes from 1 to `most`.
-fn sizes(args: &Args<'_>, key: &str, most: u64, default: &[u64]) -> Result<Vec<usize>> {
-    let list = args.integers(key, 1..=most, default)?;
-    Ok(list.into_iter().map(|v| v as usize).collect())
-}
-
-/// `count` whole numbers from `least` to `most`: one for all, or a list; 1 by default.
-fn whole(args: &Args<'_>, key: &str, count: usize, least: u64, most: u64) -> Result<Vec<usize>> {
-    let numbers = args.numbers(key, count, least as f64..=most as f64, 1.0)?;
-    match numbers.iter().find(|v| v.fract() != 0.0) {
-        Some(_) => Err(args.fault(key, format!("`{key}` must hold whole numbers"))),
-        None => Ok(numbers.into_iter().map(|v| v as usize).collect()),
     }
 }

@@ -5,6 +5,7 @@ use rand_distr::{Distribution, StandardNormal, Uniform};
 use super::activation::Activation;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::spec::Choice;
 
 /// How the weights of hidden layers are drawn. The output layer is always N(0, 1/fan_in) with zero bias.
 ///
@@ -30,30 +31,17 @@ pub(crate) enum Init {
     Normal,
 }
 
-impl Init {
-    /// Every law with its name.
-    pub(crate) const ALL: [(&'static str, Init); 4] = [
+impl Choice for Init {
+    const KIND: &'static str = "initialisation";
+    const ALL: &'static [(&'static str, Self)] = &[
         ("auto", Init::Auto),
         ("he", Init::He),
         ("glorot", Init::Glorot),
         ("normal", Init::Normal),
     ];
+}
 
-    /// The name users write.
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, i)| *i == self).map_or("", |(name, _)| name)
-    }
-
-    /// By name.
-    pub(crate) fn from_name(name: &str) -> Result<Self> {
-        let known = Self::ALL.map(|(n, _)| n);
-        Self::ALL
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, i)| *i)
-            .ok_or_else(|| Error::unknown("initialisation", name, &known))
-    }
-
+impl Init {
     fn resolve(self, activation: Activation) -> Init {
         match (self, activation) {
             (Init::Auto, Activation::Tanh | Activation::Erf) => Init::Glorot,

@@ -12,12 +12,14 @@ mod init;
 mod jacobians;
 mod l2bn;
 mod math;
+mod mlp;
 mod moments;
 mod onnx;
 mod optim;
 mod outputs;
 mod parameters;
 mod product;
+mod registry;
 mod rows;
 mod schedule;
 mod source;
@@ -29,7 +31,7 @@ mod trained;
 mod weights;
 
 pub(crate) use activation::LEAK;
-pub(crate) use convolutional::{IMAGE, ORDER, image_of, read_image};
+pub(crate) use convolutional::{IMAGE, ORDER, image_of, image_text, read_image};
 pub(crate) use directional::{expect_one, jacobian_blocks};
 pub use graph::MOMENTUM;
 pub(crate) use graph::{Image, Order};
@@ -37,12 +39,15 @@ pub(crate) use jacobians::{expect_frozen, finite_jacobians, jacobians, outputs_o
 pub use l2bn::{L2Batch, RunningScale, l2_normalise};
 pub use moments::{LayerMoments, WeightLayer};
 pub use onnx::read_onnx;
-pub use optim::{OPTIMIZERS, Optimizer, OptimizerSpec, OptimizerState, clip};
+pub use optim::{
+    OPTIMIZERS, Optimizer, OptimizerMemory, OptimizerRule, OptimizerSpec, OptimizerState, clip,
+};
 pub(crate) use outputs::{columns_of_outputs, rows_of_outputs};
 pub use parameters::{Parameters, Role, TensorLayout};
+pub use registry::NETWORKS;
 pub use schedule::{SCHEDULES, Schedule};
 pub use source::NetworkFile;
-pub use spec::{NETWORKS, NetworkSpec};
+pub use spec::NetworkSpec;
 pub use tape::Tape;
 pub use trained::TrainedNetwork;
 pub use weights::{read_weights, write_weights};
@@ -321,11 +326,16 @@ pub trait Architecture: Send + Sync + std::fmt::Debug {
     /// What the network would hold, without building it: sizes are checked before memory is taken.
     fn size(&self, inputs: usize, functions: usize, outputs: usize) -> NetworkSize;
 
-    /// The text form; parsing it gives this architecture back.
+    /// The text form; parsing it gives this architecture back. For one of a program's own, its name.
     fn text(&self) -> String;
 
     /// Whether [`Network::hidden`] gives every feature C outputs of its own.
     fn hidden_has_outputs(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Network::start`] leaves little for training to improve.
+    fn starts_from_data(&self) -> bool {
         false
     }
 

@@ -6,50 +6,48 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::spec::args::{Entry, Registry};
+use crate::spec::{Domain, Entry, Parameter, Registry};
+
+const FINAL: Parameter = Parameter::new("final", Domain::NON_NEGATIVE, "0", "factor at the end");
+
+const CONSTANT: Entry<Schedule> = Entry {
+    name: "constant",
+    summary: "the learning rate as it is",
+    parameters: &[],
+    build: |_| Ok(Schedule::Constant),
+};
+const COSINE: Entry<Schedule> = Entry {
+    name: "cosine",
+    summary: "half a cosine from 1 down to `final`",
+    parameters: &[FINAL],
+    build: |args| Ok(Schedule::Cosine { last: args.number("final")? }),
+};
+const CYCLIC: Entry<Schedule> = Entry {
+    name: "cyclic",
+    summary: "falls in a straight line to `final`, again and again",
+    parameters: &[
+        Parameter::new("period", Domain::Integer(1, 1_000_000_000), "100", "steps of a cycle"),
+        FINAL.with_default("0.1").with_help("factor at the end of a cycle"),
+    ],
+    build: |args| {
+        Ok(Schedule::Cyclic { period: args.integer("period")?, last: args.number("final")? })
+    },
+};
+const WARMUP_COSINE: Entry<Schedule> = Entry {
+    name: "warmup_cosine",
+    summary: "linear rise over the first steps, then as cosine",
+    parameters: &[
+        Parameter::new("warmup", Domain::Integer(0, 1_000_000_000), "100", "steps of the rise"),
+        FINAL,
+    ],
+    build: |args| {
+        Ok(Schedule::WarmupCosine { warmup: args.integer("warmup")?, last: args.number("final")? })
+    },
+};
 
 /// Every schedule by name.
-pub static SCHEDULES: Registry<Schedule> = Registry {
-    kind: "schedule",
-    entries: &[
-        Entry {
-            name: "constant",
-            summary: "the learning rate as it is",
-            parameters: &[],
-            build: |_| Ok(Schedule::Constant),
-        },
-        Entry {
-            name: "cosine",
-            summary: "half a cosine from 1 down to `final`",
-            parameters: &[("final", "0", "factor at the end")],
-            build: |args| Ok(Schedule::Cosine { last: args.non_negative("final", 0.0)? }),
-        },
-        Entry {
-            name: "cyclic",
-            summary: "falls in a straight line to `final`, again and again",
-            parameters: &[
-                ("period", "100", "steps of a cycle"),
-                ("final", "0.1", "factor at the end of a cycle"),
-            ],
-            build: |args| {
-                let period = args.integer("period", 1..=1_000_000_000, 100)?;
-                Ok(Schedule::Cyclic { period, last: args.non_negative("final", 0.1)? })
-            },
-        },
-        Entry {
-            name: "warmup_cosine",
-            summary: "linear rise over the first steps, then as cosine",
-            parameters: &[
-                ("warmup", "100", "steps of the rise"),
-                ("final", "0", "factor at the end"),
-            ],
-            build: |args| {
-                let warmup = args.integer("warmup", 0..=1_000_000_000, 100)?;
-                Ok(Schedule::WarmupCosine { warmup, last: args.non_negative("final", 0.0)? })
-            },
-        },
-    ],
-};
+pub static SCHEDULES: Registry<Schedule> =
+    Registry { kind: "schedule", entries: &[CONSTANT, COSINE, CYCLIC, WARMUP_COSINE] };
 
 /// A learning-rate schedule; parses from and displays as its text form, e.g. `cosine(final=0.1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -121,16 +119,16 @@ impl FromStr for Schedule {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Schedule::Constant => f.write_str("constant"),
-            Schedule::Cosine { last } => write!(f, "cosine(final={last})"),
+        f.write_str(&match self {
+            Schedule::Constant => CONSTANT.text(&[]),
+            Schedule::Cosine { last } => COSINE.text(&[("final", last)]),
             Schedule::Cyclic { period, last } => {
-                write!(f, "cyclic(period={period}, final={last})")
+                CYCLIC.text(&[("period", period), ("final", last)])
             }
             Schedule::WarmupCosine { warmup, last } => {
-                write!(f, "warmup_cosine(warmup={warmup}, final={last})")
+                WARMUP_COSINE.text(&[("warmup", warmup), ("final", last)])
             }
-        }
+        })
     }
 }
 
@@ -170,6 +168,12 @@ mod tests {
         // Shorter than its own warm-up, and no steps at all.
         assert!(at("warmup_cosine", 3, 5) == 0.04 && at("warmup_cosine", 200, 5).is_finite());
         assert!(at("cosine", 0, 0).is_finite());
+    }
+
+    #[test]
+    fn every_entry_builds_prints_and_parses() {
+        use crate::spec::{Sample, registry::assert_complete};
+        assert_complete(&SCHEDULES, &[], Sample::Missing, Schedule::to_string);
     }
 
     #[test]

@@ -6,11 +6,19 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
-use crate::spec::args::Args;
 use crate::spec::text;
+use crate::spec::{Args, Domain, Parameter};
 
 /// Largest file that is read, in bytes: what messages of ONNX's wire format can be.
 const MOST: u64 = 1 << 31;
+
+pub(super) const CHECKSUM: Parameter = Parameter::new(
+    "checksum",
+    Domain::Integer(0, u32::MAX as u64),
+    "auto",
+    "CRC-32 of the file; auto: whatever the file is",
+)
+.or(&["auto"]);
 
 /// A file that a network is made from, with the checksum by which it is known again. Read when it is
 /// first needed, or taken from a model file.
@@ -34,12 +42,11 @@ impl fmt::Debug for NetworkFile {
 
 impl NetworkFile {
     /// The file of parameter `key`, with the `checksum` that the call gives.
-    pub(super) fn read(args: &mut Args<'_>, key: &str) -> Result<Self> {
+    pub(super) fn read(args: &Args<'_>, key: &str) -> Result<Self> {
         let path = args.path(key)?.to_string();
-        let expected = match args.name("checksum", "auto") {
-            Ok("auto") => None,
-            Ok(other) => return Err(Error::unknown("checksum", other, &["auto"])),
-            Err(_) => Some(args.integer("checksum", 0..=u64::from(u32::MAX), 0)? as u32),
+        let expected = match args.is("checksum", "auto") {
+            true => None,
+            false => Some(args.integer("checksum")? as u32),
         };
         Ok(NetworkFile { path, expected, content: OnceLock::new() })
     }

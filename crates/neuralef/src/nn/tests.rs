@@ -4,6 +4,7 @@ use super::activation::{Activation, tests::reference};
 use super::dense::{Dense, Shape};
 use super::init::Init;
 use super::*;
+use crate::spec::Choice as _;
 use rand::RngExt as _;
 
 fn draw(rows: usize, columns: usize, stream: u64) -> Mat {
@@ -78,7 +79,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 
 fn networks() -> Vec<(Shape, Dense)> {
     let mut all = Vec::new();
-    for (name, a) in Activation::ALL {
+    for &(name, a) in Activation::ALL {
         for shape in shapes(a) {
             let network = || Dense::new(shape.clone(), Init::Auto, 3).unwrap();
             all.push((shape.clone(), network()));
@@ -307,12 +308,13 @@ fn goldens_of_pytorch_are_met() {
     for (text, truth) in optimizers {
         let mut network = start("tanh");
         let spec: OptimizerSpec = text.parse().unwrap();
-        let mut optimizer = spec.build(network.parameters());
+        let mut optimizer = spec.build(network.parameters()).unwrap();
         let mut gradient = network.parameters().zeros_like();
         for _ in 0..3 {
             network.forward(x.view(), Some(&mut tape)).unwrap();
             network.vjp(&tape, cotangent.view(), &mut gradient).unwrap();
-            optimizer.step(network.parameters_mut(), &gradient, spec.learning_rate()).unwrap();
+            let rate = spec.learning_rate().unwrap();
+            optimizer.step(network.parameters_mut(), &gradient, rate).unwrap();
         }
         let error = distance(&double(network.parameters()).concat(), &numbers(truth));
         assert!(error < 5e-7, "{text}: {error}");

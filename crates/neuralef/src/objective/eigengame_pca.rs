@@ -1,5 +1,7 @@
 //! EigenGame as it began: the leading principal components of a stream of data (Gemp et al. 2021, 2022).
 
+use std::sync::Arc;
+
 use super::estimator::mean_product;
 use super::{Objective, Step};
 use crate::error::{Error, Result};
@@ -7,24 +9,21 @@ use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::nn::{Network, Parameters, Tape};
 use crate::operator::Diagonal;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice, Domain, Entry, Parameter};
 
 /// Registry entry: `eigengame_pca(variant=mu)`.
-pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Objective>> = Entry {
     name: "eigengame_pca",
     summary: "EigenGame for the principal components of the data: kernel = linear, network = \
               mlp(hidden=[]) (Gemp et al. 2021, 2022)",
-    parameters: &[("variant", "mu", "alpha (the first paper) or mu (unbiased)")],
-    build,
+    parameters: &[Parameter::new(
+        "variant",
+        Domain::choice::<Variant>(),
+        "mu",
+        "alpha (the first paper) or mu (unbiased)",
+    )],
+    build: |args| Ok(Arc::new(EigenGamePca::new(args.choice("variant")?))),
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
-    match args.name("variant", "mu")? {
-        "alpha" => Ok(Box::new(EigenGamePca::new(Variant::Alpha))),
-        "mu" => Ok(Box::new(EigenGamePca::new(Variant::Mu))),
-        other => Err(Error::unknown("variant", other, &["alpha", "mu"])),
-    }
-}
 
 /// Which update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +32,11 @@ pub enum Variant {
     Alpha,
     /// Mv_j − Σ_{i<j} (v_iᵀMv_j) v_i (Gemp et al. 2022, eq. 7).
     Mu,
+}
+
+impl Choice for Variant {
+    const KIND: &'static str = "variant";
+    const ALL: &'static [(&'static str, Self)] = &[("alpha", Variant::Alpha), ("mu", Variant::Mu)];
 }
 
 /// EigenGame in finite dimensions: k unit vectors v_j ∈ ℝᵈ, M = E xxᵀ seen through batches of x.
@@ -160,10 +164,11 @@ impl Objective for EigenGamePca {
         Ok(())
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(EigenGamePca::new(self.variant))
+    }
+
     fn text(&self) -> String {
-        match self.variant {
-            Variant::Alpha => "eigengame_pca(variant=alpha)".into(),
-            Variant::Mu => "eigengame_pca(variant=mu)".into(),
-        }
+        ENTRY.text(&[("variant", &self.variant.name())])
     }
 }

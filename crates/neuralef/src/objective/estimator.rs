@@ -1,14 +1,15 @@
 //! How objectives estimate means over pairs of points from a batch.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg;
 use crate::matrix::{Mat64, MatRef};
 use crate::operator::Diagonal;
-use crate::spec::args::Args;
+use crate::spec::{Choice, Domain, Parameter};
 
 /// The parameter of objectives whose default is the paper's estimator.
-pub(super) const PARAMETER: (&str, &str, &str) = (
+pub(super) const PARAMETER: Parameter = Parameter::new(
     "estimator",
+    Domain::choice::<Estimator>(),
     "paper",
     "of T: paper: batch mean over all pairs; unbiased: pairs x = x' dropped (U-statistic)",
 );
@@ -24,29 +25,18 @@ pub enum Estimator {
     Unbiased,
 }
 
+impl Choice for Estimator {
+    const KIND: &'static str = "estimator";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("paper", Estimator::Paper), ("unbiased", Estimator::Unbiased)];
+}
+
 impl Estimator {
     /// What the pairs x = x' are for the batch estimate of T.
     pub(super) fn diagonal(self) -> Diagonal {
         match self {
             Estimator::Paper => Diagonal::Keep,
             Estimator::Unbiased => Diagonal::Drop,
-        }
-    }
-
-    /// The name users write.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Estimator::Paper => "paper",
-            Estimator::Unbiased => "unbiased",
-        }
-    }
-
-    /// The parameter `estimator`, or `default`.
-    pub(super) fn read(args: &Args<'_>, default: Estimator) -> Result<Self> {
-        match args.name("estimator", default.name())? {
-            "paper" => Ok(Estimator::Paper),
-            "unbiased" => Ok(Estimator::Unbiased),
-            other => Err(Error::unknown("estimator", other, &["paper", "unbiased"])),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Objectives: what turns (ψ, Tψ) into a training signal. They see neither data nor files.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, Parameters, Tape};
 use crate::operator::Diagonal;
-use crate::spec::args::Registry;
+use crate::spec::{Registered, Registry};
 
 mod eigengame_pca;
 mod estimator;
@@ -23,7 +26,7 @@ pub use neuralef::NeuralEf;
 pub use spin::Spin;
 
 /// Every objective, by name.
-pub static OBJECTIVES: Registry<Box<dyn Objective>> = Registry {
+pub static OBJECTIVES: Registry<Arc<dyn Objective>> = Registry {
     kind: "objective",
     entries: &[
         neuralef::ENTRY,
@@ -33,6 +36,18 @@ pub static OBJECTIVES: Registry<Box<dyn Objective>> = Registry {
         eigengame_pca::ENTRY,
     ],
 };
+
+impl Registered for dyn Objective {
+    const AS_WRITTEN: bool = true;
+
+    fn registry() -> &'static Registry<Arc<Self>> {
+        &OBJECTIVES
+    }
+
+    fn text_form(&self) -> String {
+        self.text()
+    }
+}
 
 /// One evaluation of an objective on a batch.
 #[derive(Debug, Clone)]
@@ -66,8 +81,12 @@ pub struct ObjectiveState {
     pub singles: Vec<(String, Vec<f32>)>,
 }
 
-/// A training objective for k ordered eigenfunctions.
-pub trait Objective: Send {
+/// A training objective for k ordered eigenfunctions. A spec holds one that no step has touched, and every fit
+/// trains with a [`fresh`](Objective::fresh) one.
+pub trait Objective: Debug + Send + Sync {
+    /// The same objective before its first step.
+    fn fresh(&self) -> Box<dyn Objective>;
+
     /// From ψ (B × k) and the batch estimate of Tψ (B × k) to the cotangent and the eigenvalues.
     ///
     /// # Errors
@@ -146,6 +165,6 @@ pub trait Objective: Send {
         Ok(())
     }
 
-    /// The text form; parsing it gives this objective back.
+    /// The text form; parsing it gives this objective back. For one of a program's own, its name.
     fn text(&self) -> String;
 }

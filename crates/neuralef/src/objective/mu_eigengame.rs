@@ -1,24 +1,22 @@
 //! μ-EigenGame in function space: Tψ_j − Σ_{i<j} ⟨ψ_i, Tψ_j⟩ψ_i under L2 batch normalisation (Gemp et al. 2022).
 
+use std::sync::Arc;
+
 use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, Step};
 use crate::error::Result;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
 use crate::operator::Diagonal;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice as _, Entry};
 
 /// Registry entry: `mu_eigengame(estimator=paper)`.
-pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Objective>> = Entry {
     name: "mu_eigengame",
     summary: "mu-EigenGame in function space, with L2 batch normalisation (Gemp et al. 2022)",
     parameters: &[PARAMETER],
-    build,
+    build: |args| Ok(Arc::new(MuEigenGame::new(args.choice("estimator")?))),
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
-    Ok(Box::new(MuEigenGame::new(Estimator::read(args, Estimator::Paper)?)))
-}
 
 /// μ-EigenGame ("EigenGame Unloaded", Gemp et al. 2022, eq. 7) with functions for vectors.
 ///
@@ -61,8 +59,12 @@ impl Objective for MuEigenGame {
         self.estimator.diagonal()
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(self.clone())
+    }
+
     fn text(&self) -> String {
-        format!("mu_eigengame(estimator={})", self.estimator.name())
+        ENTRY.text(&[("estimator", &self.estimator.name())])
     }
 }
 

@@ -1,51 +1,48 @@
 //! NestedLoRA (NeuralSVD): the nested low-rank approximation of the kernel (Ryu et al. 2024).
 
+use std::sync::Arc;
+
 use ndarray::{Axis, s};
 
-use super::estimator::{Estimator, mean_product};
+use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, Outputs, Step};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::operator::Diagonal;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice, Domain, Entry, Parameter};
 
 /// Registry entry: `nested_lora(nesting=sequential, split=true, estimator=unbiased)`.
-pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Objective>> = Entry {
     name: "nested_lora",
     summary: "nested low-rank approximation, outputs sqrt(mu) psi without normalisation (NeuralSVD, \
               Ryu et al. 2024)",
     parameters: &[
-        (
+        Parameter::new(
             "nesting",
+            Domain::choice::<Nesting>(),
             "sequential",
             "sequential: each function minimises its own approximation error, those before it \
              fixed; joint: all minimise the mean of the k errors",
         ),
-        (
+        Parameter::new(
             "split",
+            Domain::Boolean,
             "true",
             "whether the product of two Gram matrices takes one from each half batch",
         ),
-        (
-            "estimator",
-            "unbiased",
-            "of T: paper: batch mean over all pairs; unbiased: pairs x = x' dropped",
-        ),
+        PARAMETER
+            .with_default("unbiased")
+            .with_help("of T: paper: batch mean over all pairs; unbiased: pairs x = x' dropped"),
     ],
-    build,
+    build: |args| {
+        Ok(Arc::new(NestedLora {
+            nesting: args.choice("nesting")?,
+            split: args.boolean("split")?,
+            estimator: args.choice("estimator")?,
+        }))
+    },
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
-    let nesting = match args.name("nesting", "sequential")? {
-        "sequential" => Nesting::Sequential,
-        "joint" => Nesting::Joint,
-        other => return Err(Error::unknown("nesting", other, &["sequential", "joint"])),
-    };
-    let split = args.boolean("split", true)?;
-    let estimator = Estimator::read(args, Estimator::Unbiased)?;
-    Ok(Box::new(NestedLora { nesting, split, estimator }))
-}
 
 /// How the low-rank approximations of rank 1 … k share the functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +51,12 @@ pub enum Nesting {
     Sequential,
     /// All minimise (1/k) Σ_l ‖κ − Σ_{i≤l} f_i⊗f_i‖².
     Joint,
+}
+
+impl Choice for Nesting {
+    const KIND: &'static str = "nesting";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("sequential", Nesting::Sequential), ("joint", Nesting::Joint)];
 }
 
 /// NestedLoRA for a symmetric operator (Ryu et al. 2024, §3), f_l = √μ_lψ_l.
@@ -154,13 +157,16 @@ impl Objective for NestedLora {
         Outputs::Scaled
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(self.clone())
+    }
+
     fn text(&self) -> String {
-        let nesting = match self.nesting {
-            Nesting::Sequential => "sequential",
-            Nesting::Joint => "joint",
-        };
-        let (split, estimator) = (self.split, self.estimator.name());
-        format!("nested_lora(nesting={nesting}, split={split}, estimator={estimator})")
+        ENTRY.text(&[
+            ("nesting", &self.nesting.name()),
+            ("split", &self.split),
+            ("estimator", &self.estimator.name()),
+        ])
     }
 }
 

@@ -1,24 +1,22 @@
 //! The NeuralEF objective: max R_jj − Σ_{i<j} R_ij²/R_ii for every j at once (Deng et al. 2022, eq. 15–18).
 
+use std::sync::Arc;
+
 use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, Step};
 use crate::error::Result;
 use crate::linalg;
 use crate::matrix::{Mat, MatRef};
 use crate::operator::Diagonal;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice as _, Entry};
 
 /// Registry entry: `neuralef(estimator=paper)`.
-pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Objective>> = Entry {
     name: "neuralef",
     summary: "max R_jj - sum_{i<j} R_ij^2/R_ii with L2 batch normalisation (Deng et al. 2022)",
     parameters: &[PARAMETER],
-    build,
+    build: |args| Ok(Arc::new(NeuralEf::new(args.choice("estimator")?))),
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
-    Ok(Box::new(NeuralEf::new(Estimator::read(args, Estimator::Paper)?)))
-}
 
 /// The NeuralEF objective of Deng, Shi and Zhu (2022).
 ///
@@ -64,8 +62,12 @@ impl Objective for NeuralEf {
         self.estimator.diagonal()
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(self.clone())
+    }
+
     fn text(&self) -> String {
-        format!("neuralef(estimator={})", self.estimator.name())
+        ENTRY.text(&[("estimator", &self.estimator.name())])
     }
 }
 

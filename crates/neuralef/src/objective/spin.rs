@@ -1,5 +1,7 @@
 //! SpIN, spectral inference networks: masked gradients through a Cholesky factor (Pfau et al. 2019).
 
+use std::sync::Arc;
+
 use super::estimator::{Estimator, PARAMETER, mean_product};
 use super::{Objective, ObjectiveState, Outputs, Step};
 use crate::error::{Error, Result};
@@ -7,27 +9,25 @@ use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::nn::{Network, Parameters, Tape};
 use crate::operator::Diagonal;
-use crate::spec::args::{Args, Entry};
+use crate::spec::text::number;
+use crate::spec::{Choice as _, Domain, Entry, Interval, Parameter};
 
 /// Registry entry: `spin(beta=0.01, estimator=paper)`.
-pub(super) const ENTRY: Entry<Box<dyn Objective>> = Entry {
+pub(super) const ENTRY: Entry<Arc<dyn Objective>> = Entry {
     name: "spin",
     summary: "spectral inference networks: masked gradients through a Cholesky factor, with moving \
               averages of the covariance and its Jacobian (Pfau et al. 2019)",
     parameters: &[
-        ("beta", "0.01", "weight of a batch in the moving averages; 1: the batch alone"),
+        Parameter::new(
+            "beta",
+            Domain::Number(Interval::above(0.0, 1.0)),
+            "0.01",
+            "weight of a batch in the moving averages; 1: the batch alone",
+        ),
         PARAMETER,
     ],
-    build,
+    build: |args| Ok(Arc::new(Spin::new(args.number("beta")?, args.choice("estimator")?))),
 };
-
-fn build(args: &mut Args<'_>) -> Result<Box<dyn Objective>> {
-    let beta = args.positive("beta", 0.01)?;
-    if beta > 1.0 {
-        return Err(args.fault("beta", "`beta` must be at most 1"));
-    }
-    Ok(Box::new(Spin::new(beta, Estimator::read(args, Estimator::Paper)?)))
-}
 
 /// SpIN (Pfau et al. 2019, algorithm 1), maximising.
 ///
@@ -178,8 +178,11 @@ impl Objective for Spin {
         Ok(())
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(Spin::new(self.beta, self.estimator))
+    }
+
     fn text(&self) -> String {
-        let beta = crate::spec::text::number(self.beta);
-        format!("spin(beta={beta}, estimator={})", self.estimator.name())
+        ENTRY.text(&[("beta", &number(self.beta)), ("estimator", &self.estimator.name())])
     }
 }

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 
-use super::{OBJECTIVES, Outputs};
+use super::{OBJECTIVES, Objective, Outputs};
 use crate::data::Dataset;
 use crate::error::Error;
 use crate::linalg;
@@ -33,7 +33,7 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
     let (b, k) = (12, 4);
     let (t, psi) = (operator(b), random(b, k, 2));
     let (psi32, t_psi32) = (psi.mapv(|v| v as f32), t.dot(&psi).mapv(|v| v as f32));
-    let mut objective = OBJECTIVES.build_text(text).unwrap();
+    let mut objective = fresh(text);
     let step = objective.step(psi32.view(), t_psi32.view()).unwrap();
     let h = 1e-5;
     for j in 0..k {
@@ -50,11 +50,17 @@ pub(super) fn check_gradient(text: &str, loss: impl Fn(&Mat64, &Mat64, &Mat64, u
     }
 }
 
+/// The objective of that text.
+fn fresh(text: &str) -> Box<dyn Objective> {
+    OBJECTIVES.build_text(text).unwrap().fresh()
+}
+
 /// A learner of k functions on n points that are nothing but a table of values, and its batch.
 fn table(objective: &str, n: usize, k: usize, optimizer: &str, network: &str) -> (Learner, Batch) {
     let network = network.parse::<NetworkSpec>().unwrap().build(n, k, 1, 3).unwrap();
-    let optimizer = optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text(objective).unwrap();
+    let optimizer =
+        optimizer.parse::<OptimizerSpec>().unwrap().build(network.parameters()).unwrap();
+    let objective = fresh(objective);
     let learner = Learner::new(network, optimizer, objective, None).unwrap();
     (learner, Batch { indices: (0..n).collect(), x: Mat::eye(n) })
 }
@@ -247,8 +253,9 @@ fn finds_principal_components(variant: &str, batch: usize, steps: u64, tolerance
     let stretched = random(n, d, 5) * &ndarray::arr1(&scales);
     let x = stretched.dot(&basis.t());
     let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
-    let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text(&format!("eigengame_pca(variant={variant})")).unwrap();
+    let optimizer =
+        "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap().build(network.parameters()).unwrap();
+    let objective = fresh(&format!("eigengame_pca(variant={variant})"));
     let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
     let kernel = "linear".parse::<crate::KernelSpec>().unwrap().resolve(None, 0).unwrap();
     let linear = ExplicitOperator::new(kernel);
@@ -291,9 +298,9 @@ fn eigengame_climbs_the_gradient_of_its_utility_along_the_sphere() {
     for variant in ["alpha", "mu"] {
         let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(d, k, 1, 3).unwrap();
         let optimizer = "sgd(momentum=0)".parse::<OptimizerSpec>().unwrap();
-        let optimizer = optimizer.build(network.parameters());
+        let optimizer = optimizer.build(network.parameters()).unwrap();
         let text = format!("eigengame_pca(variant={variant})");
-        let objective = OBJECTIVES.build_text(&text).unwrap();
+        let objective = fresh(&text);
         let mut learner =
             Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
         let vectors = |learner: &Learner| -> Vec<ndarray::Array1<f64>> {
@@ -338,7 +345,7 @@ fn eigengame_finds_principal_components_of_a_stream() {
 
 #[test]
 fn eigengame_pca_names_what_it_cannot_serve() {
-    let objective = || OBJECTIVES.build_text("eigengame_pca").unwrap();
+    let objective = || fresh("eigengame_pca");
     let optimizer: OptimizerSpec = "adam".parse().unwrap();
     for (network, kernel, part) in [
         ("mlp(hidden=[4])", Some("linear(coef0=0)"), "network must be mlp(hidden=[])"),
@@ -347,7 +354,7 @@ fn eigengame_pca_names_what_it_cannot_serve() {
         ("mlp(hidden=[])", None, "not of a Gram matrix or features"),
     ] {
         let network = network.parse::<NetworkSpec>().unwrap().build(3, 2, 1, 0).unwrap();
-        let optimizer = optimizer.build(network.parameters());
+        let optimizer = optimizer.build(network.parameters()).unwrap();
         let error = Learner::new(network, optimizer, objective(), kernel).err().unwrap();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         assert!(error.to_string().contains(part), "{error}");
@@ -376,6 +383,12 @@ fn texts_round_trip_and_faults_are_named() {
         let message = OBJECTIVES.build_text(text).err().unwrap().to_string();
         assert!(message.contains(part), "{text}: {message}");
     }
+}
+
+#[test]
+fn every_entry_builds_prints_and_parses() {
+    use crate::spec::{Sample, registry::assert_complete};
+    assert_complete(&OBJECTIVES, &[], Sample::Missing, |objective| objective.text());
 }
 
 #[test]
@@ -427,8 +440,8 @@ fn operators_are_not_asked_where_nobody_looks() {
         }
     }
     let network = "mlp(hidden=[])".parse::<NetworkSpec>().unwrap().build(4, 2, 1, 3).unwrap();
-    let optimizer = "adam".parse::<OptimizerSpec>().unwrap().build(network.parameters());
-    let objective = OBJECTIVES.build_text("eigengame_pca").unwrap();
+    let optimizer = "adam".parse::<OptimizerSpec>().unwrap().build(network.parameters()).unwrap();
+    let objective = fresh("eigengame_pca");
     let mut learner = Learner::new(network, optimizer, objective, Some("linear(coef0=0)")).unwrap();
     let batch = Batch { indices: (0..8).collect(), x: random(8, 4, 1).mapv(|v| v as f32) };
     learner.step(&batch, batch.x.view(), &Refuses, 0.01, None).unwrap();

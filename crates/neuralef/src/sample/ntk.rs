@@ -19,7 +19,7 @@ use crate::matrix::{Mat, MatRef};
 use crate::nn::{Network, Parameters, TensorLayout, expect_frozen, finite_jacobians, outputs_of};
 use crate::observer::Observer;
 use crate::rng;
-use crate::spec::args::{Entry, Registry};
+use crate::spec::{Domain, Entry, Parameter, Registry};
 
 /// Directions whose derivatives are put into the file together.
 const GROUP: usize = 32;
@@ -29,55 +29,57 @@ const AT_A_TIME: usize = 8;
 /// value kept while finite differences move it.
 const PARAMETER: u64 = 20;
 
+const RADEMACHER: Entry<Probes> = Entry {
+    name: "rademacher",
+    summary: "every entry −1 or 1, each half of the time",
+    parameters: &[],
+    build: |_| Ok(Probes::Rademacher),
+};
+const GAUSSIAN: Entry<Probes> = Entry {
+    name: "gaussian",
+    summary: "standard normal entries",
+    parameters: &[],
+    build: |_| Ok(Probes::Gaussian),
+};
+
 /// The laws of random directions.
-pub static PROBES: Registry<Probes> = Registry {
-    kind: "law of probes",
-    entries: &[
-        Entry {
-            name: "rademacher",
-            summary: "every entry −1 or 1, each half of the time",
-            parameters: &[],
-            build: |_| Ok(Probes::Rademacher),
-        },
-        Entry {
-            name: "gaussian",
-            summary: "standard normal entries",
-            parameters: &[],
-            build: |_| Ok(Probes::Gaussian),
-        },
-    ],
+pub static PROBES: Registry<Probes> =
+    Registry { kind: "law of probes", entries: &[RADEMACHER, GAUSSIAN] };
+
+const EXACT: Entry<Derivative> = Entry {
+    name: "exact",
+    summary: "by forward-mode differentiation",
+    parameters: &[],
+    build: |_| Ok(Derivative::Exact),
+};
+const REVERSE: Entry<Derivative> = Entry {
+    name: "reverse",
+    summary: "by one backward pass for each (point, output): much cheaper for many samples",
+    parameters: &[],
+    build: |_| Ok(Derivative::Reverse),
+};
+const FINITE_DIFFERENCE: Entry<Derivative> = Entry {
+    name: "finite_difference",
+    summary: "[g(x, θ + εv) − g(x, θ)]/ε, as Deng et al. 2022 have it",
+    parameters: &[Parameter::new(
+        "epsilon",
+        Domain::POSITIVE,
+        "auto",
+        "ε; auto: 2^-11.5 of ‖θ‖/‖v‖",
+    )
+    .or(&["auto"])],
+    build: |args| {
+        let epsilon = match args.is("epsilon", "auto") {
+            true => None,
+            false => Some(args.number("epsilon")?),
+        };
+        Ok(Derivative::FiniteDifference { epsilon })
+    },
 };
 
 /// The ways to take a derivative along a direction.
-pub static DERIVATIVES: Registry<Derivative> = Registry {
-    kind: "derivative",
-    entries: &[
-        Entry {
-            name: "exact",
-            summary: "by forward-mode differentiation",
-            parameters: &[],
-            build: |_| Ok(Derivative::Exact),
-        },
-        Entry {
-            name: "reverse",
-            summary: "by one backward pass for each (point, output): much cheaper for many samples",
-            parameters: &[],
-            build: |_| Ok(Derivative::Reverse),
-        },
-        Entry {
-            name: "finite_difference",
-            summary: "[g(x, θ + εv) − g(x, θ)]/ε, as Deng et al. 2022 have it",
-            parameters: &[("epsilon", "auto", "ε; auto: 2^-11.5 of ‖θ‖/‖v‖")],
-            build: |args| {
-                if !args.has("epsilon") || args.name("epsilon", "auto").is_ok_and(|n| n == "auto") {
-                    return Ok(Derivative::FiniteDifference { epsilon: None });
-                }
-                let epsilon = Some(args.positive("epsilon", 1.0)?);
-                Ok(Derivative::FiniteDifference { epsilon })
-            },
-        },
-    ],
-};
+pub static DERIVATIVES: Registry<Derivative> =
+    Registry { kind: "derivative", entries: &[EXACT, REVERSE, FINITE_DIFFERENCE] };
 
 /// The law of the random directions v, with E vvᵀ = I.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -462,9 +464,9 @@ impl FromStr for Probes {
 
 impl fmt::Display for Probes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Probes::Rademacher => "rademacher",
-            Probes::Gaussian => "gaussian",
+        f.write_str(&match self {
+            Probes::Rademacher => RADEMACHER.text(&[]),
+            Probes::Gaussian => GAUSSIAN.text(&[]),
         })
     }
 }
@@ -479,15 +481,13 @@ impl FromStr for Derivative {
 
 impl fmt::Display for Derivative {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Derivative::Exact => f.write_str("exact"),
-            Derivative::Reverse => f.write_str("reverse"),
-            Derivative::FiniteDifference { epsilon: None } => {
-                f.write_str("finite_difference(epsilon=auto)")
+        f.write_str(&match self {
+            Derivative::Exact => EXACT.text(&[]),
+            Derivative::Reverse => REVERSE.text(&[]),
+            Derivative::FiniteDifference { epsilon } => {
+                let epsilon = epsilon.map_or_else(|| "auto".into(), |e| format!("{e:e}"));
+                FINITE_DIFFERENCE.text(&[("epsilon", &epsilon)])
             }
-            Derivative::FiniteDifference { epsilon: Some(epsilon) } => {
-                write!(f, "finite_difference(epsilon={epsilon:e})")
-            }
-        }
+        })
     }
 }

@@ -323,3 +323,11 @@ fn features_too_small_for_half_precision_are_told() {
     };
     assert_eq!((warnings(1.0, "a"), warnings(1e-5, "b")), (0, 1));
 }
+
+#[test]
+fn every_entry_builds_prints_and_parses() {
+    use super::ntk::{DERIVATIVES, Derivative, PROBES, Probes};
+    use crate::spec::registry::assert_complete;
+    assert_complete(&PROBES, &[], crate::spec::Sample::Missing, Probes::to_string);
+    assert_complete(&DERIVATIVES, &[], crate::spec::Sample::Missing, Derivative::to_string);
+}

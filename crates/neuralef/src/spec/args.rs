@@ -1,7 +1,9 @@
-//! Typed access to the arguments of a parsed call, and the registries that turn names into things.
+//! Typed access to the arguments of a parsed call: checked against their declarations, defaults filled in.
 
+use super::choice::Choice;
+use super::parameter::{Absence, Parameter, bare_name};
 use super::text::{Argument, Expr, Node, parse};
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidValue, Result};
 use crate::matrix::MatRef;
 
 /// What values such as `lengthscale=median` are worked out from.
@@ -17,7 +19,7 @@ pub enum Sample<'a> {
 
 impl<'a> Sample<'a> {
     /// The same for a shorter time.
-    fn reborrow<'b>(self) -> Sample<'b>
+    pub(super) fn reborrow<'b>(self) -> Sample<'b>
     where
         'a: 'b,
     {
@@ -29,131 +31,101 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// One entry of a registry: a name, one line of help, its parameters, and how to build it.
-///
-/// `T` is what the registry builds: an unresolved kernel, a network spec, an objective, …
-pub struct Entry<T: 'static> {
-    /// The name users write.
-    pub name: &'static str,
-    /// One line for `--help` and the docs.
-    pub summary: &'static str,
-    /// Parameters as (name, default or `required`, one line of help).
-    pub parameters: &'static [(&'static str, &'static str, &'static str)],
-    /// Builds it from the call's arguments; unread arguments become errors after it returns.
-    pub build: fn(&mut Args<'_>) -> Result<T>,
-}
-
-/// A named list of entries of one kind.
-pub struct Registry<T: 'static> {
-    /// What the entries are: `kernel`, `network`, …
-    pub kind: &'static str,
-    /// The entries.
-    pub entries: &'static [Entry<T>],
-}
-
-impl<T> Registry<T> {
-    /// Builds from a text form that is a single call, e.g. `mlp(hidden=[32,32])`.
-    ///
-    /// # Errors
-    /// [`Error::Parse`] or [`Error::UnknownName`].
-    pub fn build_text(&self, text: &str) -> Result<T> {
-        self.build(text, &parse(text)?)
-    }
-
-    /// Builds from an already parsed call; `text` is the whole text, for messages.
-    ///
-    /// # Errors
-    /// [`Error::Parse`] or [`Error::UnknownName`].
-    pub(crate) fn build(&self, text: &str, expr: &Expr) -> Result<T> {
-        self.build_with(text, expr, Sample::Missing)
-    }
-
-    /// As [`build`](Registry::build), with data for the values that depend on them.
-    ///
-    /// # Errors
-    /// As [`build`](Registry::build).
-    pub(crate) fn build_with(&self, text: &str, expr: &Expr, sample: Sample<'_>) -> Result<T> {
-        let Node::Call(name, arguments) = &expr.node else {
-            return Err(fault(text, expr.column, format!("expected the name of a {}", self.kind)));
-        };
-        let Some(entry) = self.entries.iter().find(|e| e.name == name) else {
-            return Err(Error::unknown(self.kind, name, &self.names()));
-        };
-        let mut args = Args {
-            text,
-            owner: name,
-            kind: self.kind,
-            known: entry.parameters.iter().map(|p| p.0).collect(),
-            arguments,
-            sample: sample.reborrow(),
-        };
-        args.check_names()?;
-        (entry.build)(&mut args)
-    }
-
-    /// The names in registry order.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.entries.iter().map(|e| e.name).collect()
-    }
-
-    /// Help text: one line for each entry, parameters beneath.
-    pub fn help(&self) -> String {
-        let mut out = String::new();
-        for e in self.entries {
-            out.push_str(&format!("{:<20} {}\n", e.name, e.summary));
-            for (name, default, help) in e.parameters {
-                out.push_str(&format!("    {name:<16} {help} [default: {default}]\n"));
-            }
-        }
-        out
-    }
-}
-
-/// The arguments of one call, read by name with type and range checks.
+/// The arguments of one call: what is not given has its default. They are in their domains, and what a
+/// reader asks for must be what the declaration says.
 pub struct Args<'a> {
     text: &'a str,
-    owner: &'a str,
-    kind: &'static str,
-    known: Vec<&'static str>,
-    arguments: &'a [Argument],
+    owner: &'static str,
+    values: Vec<Value>,
     sample: Sample<'a>,
 }
 
+struct Value {
+    parameter: &'static Parameter,
+    /// None for optional parameters that are not given.
+    expr: Option<Expr>,
+    given: bool,
+}
+
 impl<'a> Args<'a> {
-    fn check_names(&self) -> Result<()> {
-        for (i, a) in self.arguments.iter().enumerate() {
+    /// The arguments of `owner`, (kind, name), checked; `text` is the whole text, for messages.
+    pub(super) fn new(
+        text: &'a str,
+        (kind, owner): (&str, &'static str),
+        parameters: &'static [Parameter],
+        arguments: &[Argument],
+        sample: Sample<'a>,
+    ) -> Result<Self> {
+        let known: Vec<&str> = parameters.iter().map(|p| p.name).collect();
+        for (i, a) in arguments.iter().enumerate() {
             let Some(key) = &a.key else {
-                return Err(fault(self.text, a.column, "expected name=value"));
+                return Err(fault(text, a.column, "expected name=value"));
             };
-            if !self.known.contains(&key.as_str()) {
-                let kind = format!("parameter of {} {}", self.kind, self.owner);
-                return Err(Error::unknown(kind, key, &self.known));
+            if !known.contains(&key.as_str()) {
+                return Err(Error::unknown(format!("parameter of {kind} {owner}"), key, &known));
             }
-            if self.arguments[..i].iter().any(|b| b.key == a.key) {
-                return Err(fault(self.text, a.column, format!("`{key}` is given twice")));
+            if arguments[..i].iter().any(|b| b.key == a.key) {
+                return Err(fault(text, a.column, format!("`{key}` is given twice")));
             }
         }
-        Ok(())
+        let value = |parameter: &'static Parameter| {
+            let argument = arguments.iter().find(|a| a.key.as_deref() == Some(parameter.name));
+            let expr = match (argument, parameter.default) {
+                (Some(argument), _) => {
+                    parameter.check(text, &argument.value)?;
+                    Some(argument.value.clone())
+                }
+                (None, Absence::Value(default)) => Some(parse(default)?),
+                (None, Absence::Nothing(_)) => None,
+                (None, Absence::Fault) => {
+                    let expected = parameter.expected();
+                    let message = format!("`{}` must be {expected}", parameter.name);
+                    return Err(fault(text, 1, message).with_value(InvalidValue {
+                        parameter: parameter.name.to_string(),
+                        expected,
+                        got: "nothing".into(),
+                    }));
+                }
+            };
+            Ok(Value { parameter, expr, given: argument.is_some() })
+        };
+        let values = parameters.iter().map(value).collect::<Result<_>>()?;
+        Ok(Args { text, owner, values, sample })
     }
 
-    /// The raw value of `key`, if given.
-    pub(crate) fn get(&self, key: &str) -> Option<&'a Expr> {
-        debug_assert!(self.known.contains(&key), "{key} is not declared in the registry entry");
-        self.arguments.iter().find(|a| a.key.as_deref() == Some(key)).map(|a| &a.value)
+    fn value(&self, key: &str) -> Option<&Value> {
+        let value = self.values.iter().find(|v| v.parameter.name == key);
+        debug_assert!(value.is_some(), "{key} is not declared in the registry entry");
+        value
+    }
+
+    /// The value of `key`: what is given, or the default.
+    pub(crate) fn get(&self, key: &str) -> Option<&Expr> {
+        self.value(key)?.expr.as_ref()
     }
 
     /// True when the registry entry declares `key`.
     pub fn knows(&self, key: &str) -> bool {
-        self.known.contains(&key)
+        self.values.iter().any(|v| v.parameter.name == key)
     }
 
     /// True when `key` is given.
     pub fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.value(key).is_some_and(|v| v.given)
+    }
+
+    /// True when the value of `key` is this name, as `auto`.
+    pub fn is(&self, key: &str, word: &str) -> bool {
+        self.word(key) == Some(word)
+    }
+
+    /// The value of `key`, if it is a name.
+    pub fn word(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(bare_name)
     }
 
     /// The name being built, as in `rbf`.
-    pub fn owner(&self) -> &'a str {
+    pub fn owner(&self) -> &'static str {
         self.owner
     }
 
@@ -167,154 +139,115 @@ impl<'a> Args<'a> {
         self.text
     }
 
-    /// An [`Error::Parse`] at the value of `key` (or at the start when it is not given).
+    /// An [`Error::Parse`] at the value of `key` (or at the start when it is not given): for conditions
+    /// that no domain tells.
     pub fn fault(&self, key: &str, message: impl Into<String>) -> Error {
-        let column = self.get(key).map_or(1, |e| e.column);
-        fault(self.text, column, message)
+        let given = self.value(key).filter(|v| v.given).and_then(|v| v.expr.as_ref());
+        let (message, got) = (message.into(), self.get(key).map(Expr::to_string));
+        let value = InvalidValue {
+            parameter: key.to_string(),
+            expected: message.clone(),
+            got: got.unwrap_or_else(|| "nothing".into()),
+        };
+        fault(self.text, given.map_or(1, |e| e.column), message).with_value(value)
     }
 
-    /// A finite number, or `default`.
-    pub fn number(&self, key: &str, default: f64) -> Result<f64> {
+    /// What a reader asks for that the declaration does not promise.
+    fn mismatch(&self, key: &str, wanted: &str) -> Error {
+        self.fault(key, format!("`{key}` is not declared as {wanted}"))
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str) -> Result<f64> {
         match self.get(key).map(|e| &e.node) {
-            None => Ok(default),
             Some(Node::Number(v)) => Ok(*v),
-            Some(_) => Err(self.fault(key, format!("`{key}` must be a number"))),
+            _ => Err(self.mismatch(key, "a number")),
         }
     }
 
-    /// A number > 0, or `default`.
-    pub fn positive(&self, key: &str, default: f64) -> Result<f64> {
-        let v = self.number(key, default)?;
-        if v > 0.0 {
-            Ok(v)
-        } else {
-            Err(self.fault(key, format!("`{key}` must be greater than 0")))
-        }
+    /// A whole number.
+    pub fn integer(&self, key: &str) -> Result<u64> {
+        self.number(key).map(|v| v as u64)
     }
 
-    /// A number ≥ 0, or `default`.
-    pub fn non_negative(&self, key: &str, default: f64) -> Result<f64> {
-        let v = self.number(key, default)?;
-        if v >= 0.0 { Ok(v) } else { Err(self.fault(key, format!("`{key}` must not be negative"))) }
+    /// A whole number that counts things in memory.
+    pub fn size(&self, key: &str) -> Result<usize> {
+        self.number(key).map(|v| v as usize)
     }
 
-    /// A whole number in `range`, or `default`.
-    pub fn integer(
-        &self,
-        key: &str,
-        range: std::ops::RangeInclusive<u64>,
-        default: u64,
-    ) -> Result<u64> {
-        let v = self.number(key, default as f64)?;
-        if v.fract() == 0.0 && v >= *range.start() as f64 && v <= *range.end() as f64 {
-            return Ok(v as u64);
-        }
-        let (a, b) = range.into_inner();
-        Err(self.fault(key, format!("`{key}` must be a whole number from {a} to {b}")))
+    /// A value of a closed set.
+    pub fn choice<C: Choice>(&self, key: &str) -> Result<C> {
+        C::from_name(self.word(key).ok_or_else(|| self.mismatch(key, "a name"))?)
     }
 
-    /// A bare name such as `relu`, or `default`.
-    pub fn name(&self, key: &str, default: &'static str) -> Result<&'a str> {
-        match self.get(key).map(|e| &e.node) {
-            None => Ok(default),
-            Some(Node::Call(name, arguments)) if arguments.is_empty() => Ok(name),
-            Some(_) => Err(self.fault(key, format!("`{key}` must be a name"))),
-        }
-    }
-
-    /// The path of a file, which must be given.
-    pub fn path(&self, key: &str) -> Result<&'a str> {
+    /// The path of a file.
+    pub fn path(&self, key: &str) -> Result<&str> {
         match self.get(key).map(|e| &e.node) {
             Some(Node::Path(path)) => Ok(path),
-            Some(Node::Call(name, arguments)) if arguments.is_empty() => Ok(name),
-            _ => Err(self.fault(key, format!("`{key}` must be the path of a file"))),
+            _ => self.word(key).ok_or_else(|| self.mismatch(key, "a path")),
         }
     }
 
-    /// A list of at least one name, bare or in quotes: `[layer1, "layer2.0.conv1"]`.
-    pub(crate) fn words(&self, key: &str) -> Result<Vec<String>> {
-        let message = || format!("`{key}` must be a list of names such as [layer2, layer3]");
-        let Some(Node::List(items)) = self.get(key).map(|e| &e.node) else {
-            return Err(self.fault(key, message()));
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &str) -> Result<bool> {
+        match self.word(key) {
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            _ => Err(self.mismatch(key, "true or false")),
+        }
+    }
+
+    /// The items of a list.
+    fn items(&self, key: &str) -> Result<&[Expr]> {
+        match self.get(key).map(|e| &e.node) {
+            Some(Node::List(items)) => Ok(items),
+            _ => Err(self.mismatch(key, "a list")),
+        }
+    }
+
+    /// Names of a list, bare or in quotes: `[layer1, "layer2.0.conv1"]`.
+    pub fn names(&self, key: &str) -> Result<Vec<String>> {
+        let name = |item: &Expr| match &item.node {
+            Node::Path(name) => Ok(name.clone()),
+            _ => bare_name(item).map(str::to_string).ok_or_else(|| self.mismatch(key, "names")),
         };
-        if items.is_empty() {
-            return Err(self.fault(key, message()));
-        }
-        items
-            .iter()
-            .map(|item| match &item.node {
-                Node::Path(word) => Ok(word.clone()),
-                Node::Call(word, arguments) if arguments.is_empty() => Ok(word.clone()),
-                _ => Err(fault(self.text, item.column, message())),
-            })
-            .collect()
+        self.items(key)?.iter().map(name).collect()
     }
 
-    /// `true` or `false`, or `default`.
-    pub fn boolean(&self, key: &str, default: bool) -> Result<bool> {
-        match self.name(key, if default { "true" } else { "false" })? {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(self.fault(key, format!("`{key}` must be true or false"))),
-        }
-    }
-
-    /// `count` numbers in `range`: one number for all of them, a list of as many, or `default`.
-    pub fn numbers(
-        &self,
-        key: &str,
-        count: usize,
-        range: std::ops::RangeInclusive<f64>,
-        default: f64,
-    ) -> Result<Vec<f64>> {
-        let Some(expr) = self.get(key) else { return Ok(vec![default; count]) };
-        let value = |item: &Expr| match item.node {
-            Node::Number(v) if range.contains(&v) => Ok(v),
-            _ => {
-                let (low, high) = (range.start(), range.end());
-                let message = format!("`{key}` must hold numbers from {low:?} to {high:?}");
-                Err(fault(self.text, item.column, message))
-            }
+    /// `count` numbers: one number for all of them, or a list of as many.
+    pub fn numbers(&self, key: &str, count: usize) -> Result<Vec<f64>> {
+        let number = |item: &Expr| match item.node {
+            Node::Number(v) => Ok(v),
+            _ => Err(self.mismatch(key, "numbers")),
         };
-        match &expr.node {
-            Node::List(items) if items.len() == count => items.iter().map(value).collect(),
-            Node::List(items) => {
+        match self.get(key).map(|e| &e.node) {
+            Some(Node::Number(v)) => Ok(vec![*v; count]),
+            Some(Node::List(items)) if items.len() == count => items.iter().map(number).collect(),
+            Some(Node::List(items)) => {
                 let got = items.len();
                 Err(self.fault(key, format!("`{key}` must hold {count} numbers, got {got}")))
             }
-            _ => Ok(vec![value(expr)?; count]),
+            _ => Err(self.mismatch(key, "numbers")),
         }
     }
 
-    /// A list of whole numbers in `range`, e.g. `[32, 32]`, or `default`.
-    pub fn integers(
-        &self,
-        key: &str,
-        range: std::ops::RangeInclusive<u64>,
-        default: &[u64],
-    ) -> Result<Vec<u64>> {
-        let Some(expr) = self.get(key) else { return Ok(default.to_vec()) };
-        let Node::List(items) = &expr.node else {
-            return Err(self.fault(key, format!("`{key}` must be a list such as [32, 32]")));
+    /// `count` whole numbers: one number for all of them, or a list of as many.
+    pub fn sizes_of(&self, key: &str, count: usize) -> Result<Vec<usize>> {
+        Ok(self.numbers(key, count)?.into_iter().map(|v| v as usize).collect())
+    }
+
+    /// A list of whole numbers, e.g. `[32, 32]`.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
+        let size = |item: &Expr| match item.node {
+            Node::Number(v) => Ok(v as usize),
+            _ => Err(self.mismatch(key, "whole numbers")),
         };
-        let (low, high) = range.into_inner();
-        items
-            .iter()
-            .map(|item| match item.node {
-                Node::Number(v) if v.fract() == 0.0 && v >= low as f64 && v <= high as f64 => {
-                    Ok(v as u64)
-                }
-                _ => {
-                    let message = format!("`{key}` must hold whole numbers from {low} to {high}");
-                    Err(fault(self.text, item.column, message))
-                }
-            })
-            .collect()
+        self.items(key)?.iter().map(size).collect()
     }
 }
 
 /// An [`Error::Parse`] for `text` at `column` (from 1).
 pub(crate) fn fault(text: &str, column: usize, message: impl Into<String>) -> Error {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Error::Parse { text, column, message: message.into() }
+    Error::Parse { text, column, message: message.into(), value: None }
 }

@@ -10,7 +10,8 @@ use crate::kernel::KERNELS;
 use crate::method::METHODS;
 use crate::nn::{NETWORKS, OPTIMIZERS, SCHEDULES};
 use crate::objective::OBJECTIVES;
-use crate::spec::args::Registry;
+use crate::spec::parameter::Parameter;
+use crate::spec::registry::{Entry, Registry};
 
 /// The entries of one registry.
 #[derive(Debug, Clone, Serialize)]
@@ -29,18 +30,7 @@ pub struct Item {
     /// One line.
     pub summary: &'static str,
     /// Its parameters.
-    pub parameters: Vec<Parameter>,
-}
-
-/// One parameter of an [`Item`].
-#[derive(Debug, Clone, Serialize)]
-pub struct Parameter {
-    /// As written.
-    pub name: &'static str,
-    /// The default, or `required`.
-    pub default: &'static str,
-    /// One line.
-    pub help: &'static str,
+    pub parameters: &'static [Parameter],
 }
 
 /// All registries of the crate.
@@ -61,18 +51,10 @@ pub fn catalogue() -> Vec<Section> {
 }
 
 fn contender(c: &Contender) -> Item {
-    Item { name: c.name, summary: c.summary, parameters: Vec::new() }
+    Item { name: c.name, summary: c.summary, parameters: &[] }
 }
 
 fn section<T>(kind: &'static str, registry: &Registry<T>) -> Section {
-    let item = |e: &crate::spec::args::Entry<T>| Item {
-        name: e.name,
-        summary: e.summary,
-        parameters: e
-            .parameters
-            .iter()
-            .map(|&(name, default, help)| Parameter { name, default, help })
-            .collect(),
-    };
+    let item = |e: &Entry<T>| Item { name: e.name, summary: e.summary, parameters: e.parameters };
     Section { kind, entries: registry.entries.iter().map(item).collect() }
 }

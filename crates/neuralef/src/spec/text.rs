@@ -87,7 +87,7 @@ impl Parser<'_> {
     fn fault(&self, at: usize, message: impl Into<String>) -> Error {
         // Control characters would break the caret's line.
         let text = self.text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
-        Error::Parse { text: text.collect(), column: at + 1, message: message.into() }
+        Error::Parse { text: text.collect(), column: at + 1, message: message.into(), value: None }
     }
 
     fn space(&mut self) {

@@ -58,9 +58,9 @@ impl Checkpoint {
         let (spec, inputs) = (&self.header.spec, self.header.data_shape.1);
         let outputs = spec.network_outputs();
         self.archive.expect_room(spec.network.size(inputs, spec.n_components, outputs))?;
-        if spec.optimizer.has_bases() {
+        if let Some(memory) = spec.optimizer.get()?.memory() {
             let network = spec.network.build(inputs, spec.n_components, outputs, spec.seed)?;
-            let numbers = spec.optimizer.bases(network.parameters());
+            let numbers = memory.numbers(network.parameters());
             self.archive.expect_numbers(numbers, "an optimizer with larger bases")?;
         }
         let step = self.header.step;

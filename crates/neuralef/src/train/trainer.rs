@@ -8,7 +8,6 @@ use crate::data::Standardizer;
 use crate::error::{Error, Result};
 use crate::fit::Problem;
 use crate::nn::Parameters;
-use crate::objective::OBJECTIVES;
 use crate::observer::{Control, Event, Observer};
 use crate::operator::Batch;
 use crate::rng;
@@ -43,7 +42,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let spec = &problem.spec;
         let k = spec.n_components;
-        let objective = OBJECTIVES.build_text(&spec.objective)?;
+        let objective = spec.objective.get()?.fresh();
         let conditioner = match objective.conditions() {
             true if !spec.network.takes_raw_inputs() => problem.conditioner()?,
             _ => Standardizer::identity(problem.data.width()),
@@ -66,8 +65,10 @@ impl<'a> Trainer<'a> {
             let points = problem.batch(&problem.training_sample(wanted))?.x;
             network.start(conditioner.apply(points.view())?.view())?;
         }
-        problem.expect_training(spec.optimizer.bytes(network.parameters()))?;
-        let optimizer = spec.optimizer.build(network.parameters());
+        let rule = spec.optimizer.get()?;
+        let bytes = rule.memory().map_or(0, |memory| memory.bytes(network.parameters()));
+        problem.expect_training(bytes)?;
+        let optimizer = rule.build(network.parameters());
         let kernel = problem.kernel.as_ref().map(|kernel| kernel.text());
         let learner = Learner::new(network, optimizer, objective, kernel.as_deref())?;
         Ok(Trainer { problem, learner, conditioner, total, ema: vec![0.0; k], seconds: 0.0 })
@@ -124,7 +125,7 @@ impl<'a> Trainer<'a> {
         let z = self.conditioner.apply(batch.x.view())?;
         let spec = &self.problem.spec;
         let factor = spec.schedule.factor(self.learner.step, self.total);
-        let rate = spec.optimizer.learning_rate() * factor;
+        let rate = spec.optimizer.learning_rate()? * factor;
         let limit = (spec.clip_norm > 0.0).then_some(spec.clip_norm);
         let operator = &*self.problem.training_operator;
         let update = self.learner.step(&batch, z.view(), operator, rate, limit)?;

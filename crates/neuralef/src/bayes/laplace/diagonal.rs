@@ -14,7 +14,7 @@ use crate::matrix::Mat64;
 use crate::nn::{Network, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::Entry;
+use crate::spec::Entry;
 
 /// Registry entry.
 pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
@@ -29,7 +29,7 @@ struct Diag;
 
 impl Source for Diag {
     fn text(&self) -> String {
-        "diag".into()
+        ENTRY.text(&[])
     }
 
     fn is_wide(&self) -> bool {

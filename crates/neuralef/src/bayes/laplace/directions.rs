@@ -16,15 +16,15 @@ use crate::nn::{Network, expect_one, jacobian_blocks};
 use crate::observer::{Event, Observer};
 use crate::persist::Archive;
 use crate::rng;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Args, Domain, Entry, Parameter};
 
 /// Eigenvalues of landmarks below this share of the largest are rounding of single precision.
 const FLOOR: f64 = 1e-6;
 /// Points whose Jacobians are taken between two looks at the observer.
 const BLOCK: usize = 32;
 
-type Parameter = (&'static str, &'static str, &'static str);
-const COMPONENTS: Parameter = ("components", "20", "k, the number of features");
+pub(super) const COMPONENTS: Parameter =
+    Parameter::new("components", Domain::Integer(1, 100_000), "20", "k, the number of features");
 
 /// Registry entry: `ella`.
 pub(super) const ELLA: Entry<Arc<dyn Source>> = Entry {
@@ -32,7 +32,12 @@ pub(super) const ELLA: Entry<Arc<dyn Source>> = Entry {
     summary: "the Nyström method for the tangent kernel (Deng, Zhou & Zhu 2022)",
     parameters: &[
         COMPONENTS,
-        ("landmarks", "2000", "points of the training data, one random output of each"),
+        Parameter::new(
+            "landmarks",
+            Domain::Integer(1, 1 << 20),
+            "2000",
+            "points of the training data, one random output of each",
+        ),
     ],
     build: |args| Ok(Arc::new(Ella::read(args)?)),
 };
@@ -42,12 +47,8 @@ pub(super) const RANDOM: Entry<Arc<dyn Source>> = Entry {
     name: "random",
     summary: "derivatives along random directions, whose products are unbiased for the tangent kernel",
     parameters: &[COMPONENTS],
-    build: |args| Ok(Arc::new(Random { components: components(args)? })),
+    build: |args| Ok(Arc::new(Random { components: args.size("components")? })),
 };
-
-fn components(args: &mut Args<'_>) -> Result<usize> {
-    Ok(args.integer("components", 1..=100_000, 20)? as usize)
-}
 
 #[derive(Debug)]
 struct Ella {
@@ -61,9 +62,8 @@ struct Random {
 }
 
 impl Ella {
-    fn read(args: &mut Args<'_>) -> Result<Self> {
-        let components = components(args)?;
-        let landmarks = args.integer("landmarks", 1..=1 << 20, 2000)? as usize;
+    fn read(args: &Args<'_>) -> Result<Self> {
+        let (components, landmarks) = (args.size("components")?, args.size("landmarks")?);
         if landmarks < components {
             return Err(args.fault("landmarks", format!("at least components, {components}")));
         }
@@ -119,7 +119,7 @@ impl Ella {
 
 impl Source for Ella {
     fn text(&self) -> String {
-        format!("ella(components={}, landmarks={})", self.components, self.landmarks)
+        ELLA.text(&[("components", &self.components), ("landmarks", &self.landmarks)])
     }
 
     fn begin(&self, task: &Task<'_>, observer: &mut dyn Observer) -> Result<Box<dyn Sums>> {
@@ -134,7 +134,7 @@ impl Source for Ella {
 
 impl Source for Random {
     fn text(&self) -> String {
-        format!("random(components={})", self.components)
+        RANDOM.text(&[("components", &self.components)])
     }
 
     fn begin(&self, task: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::curvature::{Block, Curvature, FeatureSpace, GaussNewton, InFeatures, Sums, Task};
-use super::directions::{self, Directions};
+use super::directions::{self, COMPONENTS, Directions};
 use super::source::Source;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -11,29 +11,51 @@ use crate::fit::{Fit, Model};
 use crate::fit::{FitSpec, OutputForm, Steps};
 use crate::matrix::Mat64;
 use crate::method::landmarks;
-use crate::nn::Network;
+use crate::nn::{Network, OptimizerSpec, Schedule};
 use crate::observer::Observer;
 use crate::persist::Archive;
 use crate::sample::{Derivative, Sampling, Tangents, ntk};
-use crate::spec::args::{Args, Entry};
 use crate::spec::text::{self, Expr};
+use crate::spec::{Args, Domain, Entry, Parameter};
 
 /// Registry entry.
 pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
     name: "neuralef",
     summary: "eigenfunctions of the network's tangent kernel (Deng, Shi & Zhu 2022)",
     parameters: &[
-        ("components", "20", "k, the number of eigenfunctions"),
-        (
+        COMPONENTS.with_help("k, the number of eigenfunctions"),
+        Parameter::new(
             "network",
+            Domain::Text("network"),
             "tangents",
             "what they are: tangents, heads(..), shared_heads(..) of the trained network, or others",
         ),
-        ("samples", "1000", "S, random directions that estimate the tangent kernel"),
-        ("points", "2000", "points of the training data that the eigenfunctions are learned on"),
-        ("steps", "auto", "training steps; auto: none for tangents, which start at their best"),
-        ("lr", "0.001", "learning rate"),
-        ("model", "none", "file of eigenfunctions that are fitted already, instead of all these"),
+        Parameter::new(
+            "samples",
+            Domain::Integer(1, 1 << 24),
+            "1000",
+            "S, random directions that estimate the tangent kernel",
+        ),
+        Parameter::new(
+            "points",
+            Domain::Integer(16, 1 << 30),
+            "2000",
+            "points of the training data that the eigenfunctions are learned on",
+        ),
+        Parameter::new(
+            "steps",
+            Domain::Integer(0, u64::MAX >> 1),
+            "auto",
+            "training steps; auto: none for tangents, which start at their best",
+        )
+        .or(&["auto"]),
+        Parameter::new("lr", Domain::POSITIVE, "0.001", "learning rate"),
+        Parameter::optional(
+            "model",
+            Domain::Path,
+            "none",
+            "file of eigenfunctions that are fitted already, instead of all these",
+        ),
     ],
     build: |args| Ok(Arc::new(NeuralEf::read(args)?)),
 };
@@ -54,7 +76,7 @@ enum NeuralEf {
 }
 
 impl NeuralEf {
-    fn read(args: &mut Args<'_>) -> Result<Self> {
+    fn read(args: &Args<'_>) -> Result<Self> {
         if args.has("model") {
             let others = ["components", "network", "samples", "points", "steps", "lr"];
             if let Some(other) = others.iter().find(|key| args.has(key)) {
@@ -62,24 +84,18 @@ impl NeuralEf {
             }
             return Ok(NeuralEf::Model(args.path("model")?.to_string()));
         }
-        let network = match args.get("network") {
-            Some(expr) => (args.text().to_string(), expr.clone()),
-            None => ("tangents".to_string(), text::parse("tangents")?),
-        };
-        let steps = match args.has("steps") && args.name("steps", "auto").is_err() {
-            true => Some(args.integer("steps", 0..=u64::MAX >> 1, 0)?),
-            false => match args.name("steps", "auto")? {
-                "auto" => None,
-                other => return Err(Error::unknown("steps", other, &["auto"])),
-            },
+        let network = args.get("network").ok_or_else(|| args.fault("network", "none"))?;
+        let steps = match args.is("steps", "auto") {
+            true => None,
+            false => Some(args.integer("steps")?),
         };
         Ok(NeuralEf::Learn {
-            components: args.integer("components", 1..=100_000, 20)? as usize,
-            network,
-            samples: args.integer("samples", 1..=1 << 24, 1000)? as usize,
-            points: args.integer("points", 16..=1 << 30, 2000)? as usize,
+            components: args.size("components")?,
+            network: (args.text().to_string(), network.clone()),
+            samples: args.size("samples")?,
+            points: args.size("points")?,
             steps,
-            lr: args.positive("lr", 1e-3)?,
+            lr: args.number("lr")?,
         })
     }
 
@@ -108,7 +124,7 @@ impl NeuralEf {
         ntk(&mut *trained, &data, &tangents, &sampling, &path, observer)?;
         let steps = match steps {
             Some(steps) => Steps::Exactly(*steps),
-            None if network.to_string().starts_with("tangents") => Steps::Exactly(0),
+            None if network.starts_from_data() => Steps::Exactly(0),
             None => Steps::Auto,
         };
         let spec = FitSpec {
@@ -117,8 +133,8 @@ impl NeuralEf {
             output_form: OutputForm::Joint,
             n_components: *components,
             network,
-            optimizer: format!("adam(lr={lr})").parse()?,
-            schedule: "cosine".parse()?,
+            optimizer: OptimizerSpec::default().with_lr(*lr)?,
+            schedule: Schedule::default(),
             steps,
             memory_budget: task.memory_budget,
             seed: task.seed,
@@ -131,15 +147,15 @@ impl NeuralEf {
 impl Source for NeuralEf {
     fn text(&self) -> String {
         match self {
-            NeuralEf::Model(path) => format!("neuralef(model={})", text::path(path)),
-            NeuralEf::Learn { components, network, samples, points, steps, lr } => {
-                let steps = steps.map_or_else(|| "auto".into(), |s| s.to_string());
-                let network = &network.1;
-                format!(
-                    "neuralef(components={components}, network={network}, samples={samples}, \
-                     points={points}, steps={steps}, lr={lr})"
-                )
-            }
+            NeuralEf::Model(path) => ENTRY.text(&[("model", &text::path(path))]),
+            NeuralEf::Learn { components, network, samples, points, steps, lr } => ENTRY.text(&[
+                ("components", components),
+                ("network", &network.1),
+                ("samples", samples),
+                ("points", points),
+                ("steps", &steps.map_or_else(|| "auto".into(), |steps| steps.to_string())),
+                ("lr", lr),
+            ]),
         }
     }
 

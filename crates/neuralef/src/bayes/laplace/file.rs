@@ -93,7 +93,7 @@ impl Laplace {
         if preprocessing.as_ref().is_some_and(|p| p.width() != info.n_features) {
             return Err(archive.fault("preprocessing of other points"));
         }
-        let curvature: Arc<dyn Curvature> = info.source.0.load(archive, &*network)?.into();
+        let curvature: Arc<dyn Curvature> = info.source.get()?.load(archive, &*network)?.into();
         if curvature.values().iter().any(|v| !(v.is_finite() && *v >= 0.0)) {
             return Err(archive.fault("curvatures must be finite and not negative"));
         }

@@ -138,7 +138,7 @@ pub fn fit_laplace(
         let LaplaceSpec { seed, memory_budget, .. } = *spec;
         let (network, trained) = (&*built, network);
         let task = Task { network, trained, points, outputs: c, seed, memory_budget, negligible };
-        let begun = spec.source.0.begin(&task, observer)?;
+        let begun = spec.source.get()?.begin(&task, observer)?;
         sums.push((begun, LaplaceSeconds { own: seconds(started), shared: forward }));
     }
     let jacobian = sums.iter().any(|(sums, _)| sums.wants_jacobian());
@@ -175,7 +175,7 @@ pub fn fit_laplace(
             data: data.name().to_string(),
             n_samples: n,
             loss,
-            squared_norm: spec.source.0.squared_norm(&*built)?,
+            squared_norm: spec.source.get()?.squared_norm(&*built)?,
             prior_precision: spec.prior_precision.unwrap_or(1.0),
             scale: spec.noise_variance.unwrap_or(spec.temperature),
             seed: spec.seed,

@@ -12,7 +12,7 @@ use crate::matrix::{Mat, Mat64};
 use crate::nn::{LayerMoments, Network, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::Entry;
+use crate::spec::Entry;
 
 /// Copies of all factors that are alive at a time, at most: of parts of a block, their sum, and a
 /// decomposition.
@@ -31,7 +31,7 @@ struct Kfac;
 
 impl Source for Kfac {
     fn text(&self) -> String {
-        "kfac".into()
+        ENTRY.text(&[])
     }
 
     fn is_wide(&self) -> bool {

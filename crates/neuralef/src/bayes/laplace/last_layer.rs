@@ -12,18 +12,19 @@ use crate::matrix::{Mat64, Mat64Ref};
 use crate::nn::{Network, Role};
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::{Args, Entry};
+use crate::spec::{Choice, Domain, Entry, Parameter};
 
 /// Registry entry.
 pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
     name: "last_layer",
     summary: "all parameters of the last layer, which the outputs are linear in",
-    parameters: &[(
+    parameters: &[Parameter::new(
         "structure",
+        Domain::choice::<Structure>(),
         "full",
         "of the matrix: full, kronecker (one product for the weights, one for the biases) or diagonal",
     )],
-    build: |args| Ok(Arc::new(LastLayer::read(args)?)),
+    build: |args| Ok(Arc::new(LastLayer { structure: args.choice("structure")? })),
 };
 
 /// What is kept of the Gauss–Newton matrix.
@@ -39,28 +40,18 @@ struct LastLayer {
     structure: Structure,
 }
 
-impl LastLayer {
-    fn read(args: &mut Args<'_>) -> Result<Self> {
-        let structure = match args.name("structure", "full")? {
-            "full" => Structure::Full,
-            "kronecker" => Structure::Kronecker,
-            "diagonal" => Structure::Diagonal,
-            other => {
-                return Err(Error::unknown("structure", other, &["full", "kronecker", "diagonal"]));
-            }
-        };
-        Ok(LastLayer { structure })
-    }
+impl Choice for Structure {
+    const KIND: &'static str = "structure";
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("full", Structure::Full),
+        ("kronecker", Structure::Kronecker),
+        ("diagonal", Structure::Diagonal),
+    ];
 }
 
 impl Source for LastLayer {
     fn text(&self) -> String {
-        let structure = match self.structure {
-            Structure::Full => "full",
-            Structure::Kronecker => "kronecker",
-            Structure::Diagonal => "diagonal",
-        };
-        format!("last_layer(structure={structure})")
+        ENTRY.text(&[("structure", &self.structure.name())])
     }
 
     fn squared_norm(&self, network: &dyn Network) -> Result<f64> {

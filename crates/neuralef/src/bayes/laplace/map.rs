@@ -11,7 +11,7 @@ use crate::matrix::Mat64;
 use crate::nn::Network;
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::Entry;
+use crate::spec::Entry;
 
 /// Registry entry.
 pub(super) const ENTRY: Entry<Arc<dyn Source>> = Entry {
@@ -26,7 +26,7 @@ struct Map;
 
 impl Source for Map {
     fn text(&self) -> String {
-        "map".into()
+        ENTRY.text(&[])
     }
 
     fn begin(&self, _: &Task<'_>, _: &mut dyn Observer) -> Result<Box<dyn Sums>> {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Network, expect_one};
 use crate::observer::Observer;
 use crate::persist::Archive;
-use crate::spec::args::Registry;
+use crate::spec::{Registered, Registry, Spec};
 
 /// Every source by name.
 pub(crate) static SOURCES: Registry<Arc<dyn Source>> = Registry {
@@ -61,17 +61,32 @@ pub(crate) trait Source: fmt::Debug + Send + Sync {
     fn load(&self, archive: &Archive, network: &dyn Network) -> Result<Box<dyn Curvature>>;
 }
 
+impl Registered for dyn Source {
+    fn registry() -> &'static Registry<Arc<Self>> {
+        &SOURCES
+    }
+
+    fn text_form(&self) -> String {
+        self.text()
+    }
+}
+
 /// A source as users write it, checked: parses from and displays as its text form, such as
 /// `ella(components=20, landmarks=2000)`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SourceSpec(pub(super) Arc<dyn Source>);
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourceSpec(Spec<dyn Source>);
 
 impl SourceSpec {
     /// Whether its coordinates are as many as parameters (`kfac`, `diag`): features of points cannot be
     /// kept then, and nothing be tuned on them.
     pub fn is_wide(&self) -> bool {
-        self.0.is_wide()
+        self.0.get().is_ok_and(|source| source.is_wide())
+    }
+
+    /// The source itself.
+    pub(super) fn get(&self) -> Result<&dyn Source> {
+        self.0.get()
     }
 }
 
@@ -79,32 +94,23 @@ impl FromStr for SourceSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        SOURCES.build_text(text).map(SourceSpec)
+        text.parse().map(SourceSpec)
     }
 }
 
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text())
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
-impl PartialEq for SourceSpec {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.text() == other.0.text()
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl TryFrom<String> for SourceSpec {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<SourceSpec> for String {
-    fn from(spec: SourceSpec) -> String {
-        spec.to_string()
+    #[test]
+    fn every_entry_builds_prints_and_parses() {
+        use crate::spec::{Sample, registry::assert_complete};
+        assert_complete(&SOURCES, &[], Sample::Missing, |source| source.text());
     }
 }

@@ -8,43 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::matrix::Mat;
-use crate::nn::{IMAGE, Image, ORDER, Order, image_of, read_image};
+use crate::nn::{IMAGE, Image, ORDER, Order, image_of, image_text, read_image};
 use crate::rng::Rng;
-use crate::spec::args::{Entry, Registry};
+use crate::spec::{Choice as _, Domain, Entry, Parameter, Registry};
 
 /// Farthest shift.
 const MAX_SHIFT: u64 = 4096;
 
-/// Every augmentation by name.
-pub static AUGMENTATIONS: Registry<Augmentation> = Registry {
-    kind: "augmentation",
-    entries: &[
-        Entry {
-            name: "none",
-            summary: "points as they are",
-            parameters: &[],
-            build: |_| Ok(Augmentation(Kind::None)),
-        },
-        Entry {
-            name: "shift_flip",
-            summary: "images shifted at random, zeros moving in, and half of them flipped",
-            parameters: &[
-                ("pixels", "4", "the farthest shift in either direction"),
-                ("flip", "true", "flip left and right"),
-                IMAGE,
-                ORDER,
-            ],
-            build: |args| {
-                Ok(Augmentation(Kind::ShiftFlip {
-                    pixels: args.integer("pixels", 0..=MAX_SHIFT, 4)? as usize,
-                    flip: args.boolean("flip", true)?,
-                    image: read_image(args)?,
-                    order: Order::from_name(args.name("order", "chw")?)?,
-                }))
-            },
-        },
-    ],
+const NONE: Entry<Augmentation> = Entry {
+    name: "none",
+    summary: "points as they are",
+    parameters: &[],
+    build: |_| Ok(Augmentation(Kind::None)),
 };
+const SHIFT_FLIP: Entry<Augmentation> = Entry {
+    name: "shift_flip",
+    summary: "images shifted at random, zeros moving in, and half of them flipped",
+    parameters: &[
+        Parameter::new(
+            "pixels",
+            Domain::Integer(0, MAX_SHIFT),
+            "4",
+            "the farthest shift in either direction",
+        ),
+        Parameter::new("flip", Domain::Boolean, "true", "flip left and right"),
+        IMAGE,
+        ORDER,
+    ],
+    build: |args| {
+        Ok(Augmentation(Kind::ShiftFlip {
+            pixels: args.size("pixels")?,
+            flip: args.boolean("flip")?,
+            image: read_image(args)?,
+            order: args.choice("order")?,
+        }))
+    },
+};
+
+/// Every augmentation by name.
+pub static AUGMENTATIONS: Registry<Augmentation> =
+    Registry { kind: "augmentation", entries: &[NONE, SHIFT_FLIP] };
 
 /// How points are changed before each step of training; parses from and displays as its text form,
 /// such as `shift_flip(pixels=4)`.
@@ -115,17 +118,15 @@ impl FromStr for Augmentation {
 
 impl fmt::Display for Augmentation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Kind::None => f.write_str("none"),
-            Kind::ShiftFlip { pixels, flip, image, order } => {
-                write!(f, "shift_flip(pixels={pixels}, flip={flip}, image=")?;
-                match image {
-                    Some(i) => write!(f, "[{}, {}, {}]", i.height, i.width, i.channels)?,
-                    None => f.write_str("auto")?,
-                }
-                write!(f, ", order={})", order.name())
-            }
-        }
+        f.write_str(&match self.0 {
+            Kind::None => NONE.text(&[]),
+            Kind::ShiftFlip { pixels, flip, image, order } => SHIFT_FLIP.text(&[
+                ("pixels", &pixels),
+                ("flip", &flip),
+                ("image", &image_text(image)),
+                ("order", &order.name()),
+            ]),
+        })
     }
 }
 
@@ -185,6 +186,12 @@ mod tests {
             }
             assert_eq!(seen.len(), 18);
         }
+    }
+
+    #[test]
+    fn every_entry_builds_prints_and_parses() {
+        use crate::spec::{Sample, registry::assert_complete};
+        assert_complete(&AUGMENTATIONS, &[], Sample::Missing, Augmentation::to_string);
     }
 
     #[test]

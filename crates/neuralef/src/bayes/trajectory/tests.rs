@@ -416,9 +416,9 @@ fn rates_and_ranges_are_checked() {
     let training =
         Training { tail_schedule: "cyclic(period=4, final=0)".parse().unwrap(), ..tiny() };
     assert_eq!(training.states(), 3);
-    let lr = training.optimizer.learning_rate();
+    let lr = training.optimizer.learning_rate().unwrap();
     for (step, want) in [(0, lr), (10, 0.5 * lr), (20, 0.75 * 0.01), (23, 0.0), (24, 0.75 * 0.01)] {
-        let got = training.rate(step);
+        let got = training.rate(step).unwrap();
         assert!((got - want).abs() < 1e-12, "{step}: {got} {want}");
     }
     let data = Dataset::open("two_moons(n=70)", 0).unwrap();

@@ -57,7 +57,7 @@ pub struct Training {
 impl Default for Training {
     fn default() -> Self {
         Training {
-            optimizer: OptimizerSpec::sgd(0.05, 0.9, 5e-4),
+            optimizer: "sgd(lr=0.05, momentum=0.9, nesterov=true, weight_decay=5e-4)".into(),
             schedule: Schedule::default(),
             steps: 2000,
             tail_steps: 1000,
@@ -103,10 +103,10 @@ impl Training {
     }
 
     /// Learning rate of step number `step`, from 0.
-    pub(super) fn rate(&self, step: u64) -> f64 {
+    pub(super) fn rate(&self, step: u64) -> Result<f64> {
         match step.checked_sub(self.steps) {
-            None => self.optimizer.learning_rate() * self.schedule.factor(step, self.steps),
-            Some(step) => self.tail_lr * self.tail_schedule.factor(step, self.tail_steps),
+            None => Ok(self.optimizer.learning_rate()? * self.schedule.factor(step, self.steps)),
+            Some(step) => Ok(self.tail_lr * self.tail_schedule.factor(step, self.tail_steps)),
         }
     }
 
@@ -147,7 +147,7 @@ impl Training {
         self.augmentation.check(data.width())?;
         data.check_finite()?;
         let started = Instant::now();
-        let mut trainer = Trainer::new(self, network, data, targets);
+        let mut trainer = Trainer::new(self, network, data, targets)?;
         let total = self.steps.saturating_add(self.tail_steps);
         observer.observe(&Event::Phase { name: "training" });
         observer.observe(&Event::Training { from: 0, total });
@@ -198,12 +198,12 @@ impl<'a> Trainer<'a> {
         mut network: Box<dyn Network>,
         data: &'a Dataset,
         targets: &'a Targets,
-    ) -> Self {
+    ) -> Result<Self> {
         network.freeze(false);
-        let optimizer = spec.optimizer.build(network.parameters());
+        let optimizer = spec.optimizer.build(network.parameters())?;
         let gradient = network.parameters().zeros_like();
         let (order, tape) = (Vec::new(), Tape::default());
-        Trainer { spec, network, data, targets, optimizer, step: 0, order, tape, gradient }
+        Ok(Trainer { spec, network, data, targets, optimizer, step: 0, order, tape, gradient })
     }
 
     /// Trains until `until` steps are done in all, and returns the mean loss of the steps of the last
@@ -268,7 +268,7 @@ impl<'a> Trainer<'a> {
                 return Err(self.diverged(what));
             }
         }
-        let rate = self.spec.rate(self.step);
+        let rate = self.spec.rate(self.step)?;
         let stepped = self.optimizer.step(self.network.parameters_mut(), &self.gradient, rate);
         stepped.map_err(|e| match e {
             Error::NonFinite { .. } | Error::Numerical { .. } => {

@@ -4,6 +4,7 @@ use std::f64::consts::{FRAC_1_PI, FRAC_PI_2, FRAC_PI_4, LOG2_E, PI};
 
 use crate::nn::LEAK;
 use crate::simd::{Fuse, Real};
+use crate::spec::Choice;
 
 /// A variance or second moment with its root.
 #[derive(Debug, Clone, Copy)]
@@ -110,20 +111,18 @@ pub(super) enum Activation {
     Gelu,
 }
 
-impl Activation {
-    /// Every activation with its name.
-    pub(super) const ALL: [(&'static str, Activation); 5] = [
+impl Choice for Activation {
+    const KIND: &'static str = "activation of kernels of networks";
+    const ALL: &'static [(&'static str, Self)] = &[
         ("relu", Activation::Relu),
         ("leaky_relu", Activation::LeakyRelu),
         ("erf", Activation::Erf),
         ("sin_cos", Activation::SinCos),
         ("gelu", Activation::Gelu),
     ];
+}
 
-    pub(super) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, a)| *a == self).map_or("", |(name, _)| name)
-    }
-
+impl Activation {
     /// E φ(u)² for u of variance a.
     #[inline(always)]
     pub(super) fn second_moment<F: Fuse>(self, a: Moment) -> f64 {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::duals::{Activation, Moment, Pair, geometric_mean, squared_gap};
 use crate::simd::{Fuse, Op, dispatch};
+use crate::spec::Choice as _;
 
 /// Second moments of some points in one layer, and their roots.
 pub(super) struct Moments {

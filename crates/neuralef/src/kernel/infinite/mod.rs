@@ -22,8 +22,8 @@ use super::pairwise::{Pairwise, check_finite, check_shapes, gram};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Real, dispatch};
-use crate::spec::args::{Args, Entry};
 use crate::spec::text::number;
+use crate::spec::{Args, Choice as _, Domain, Entry, Interval, Parameter};
 
 /// Rows worked on at a time in single precision, for the size of the scratch matrix.
 const ROWS: usize = 64;
@@ -214,14 +214,13 @@ impl Kernel for Infinite {
     fn text(&self) -> String {
         let list =
             |of: fn(&(f64, f64)) -> f64| shortest(&self.layers.iter().map(of).collect::<Vec<_>>());
-        format!(
-            "{}(depth={}, activation={}, weight_var={}, bias_var={})",
-            self.title(),
-            self.layers.len() - 1,
-            self.activation.name(),
-            list(|l| l.0),
-            list(|l| l.1),
-        )
+        let entry = if self.tangent { &NTK } else { &NNGP };
+        entry.text(&[
+            ("depth", &(self.layers.len() - 1)),
+            ("activation", &self.activation.name()),
+            ("weight_var", &list(|l| l.0)),
+            ("bias_var", &list(|l| l.1)),
+        ])
     }
 }
 
@@ -233,30 +232,37 @@ fn shortest(values: &[f64]) -> String {
     }
 }
 
-/// The value of `activation`.
-fn activation_of(args: &Args<'_>) -> Result<Activation> {
-    let name = args.name("activation", "relu")?;
-    let known = Activation::ALL.map(|(name, _)| name);
-    match Activation::ALL.iter().find(|(n, _)| *n == name) {
-        Some((_, activation)) => Ok(*activation),
-        None => Err(Error::unknown(format!("activation of kernel {}", args.owner()), name, &known)),
-    }
-}
-
 fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
-    let depth = args.integer("depth", 1..=64, 3)? as usize;
-    let activation = activation_of(args)?;
-    let weights = args.numbers("weight_var", depth + 1, 1e-12..=1e12, 2.0)?;
-    let biases = args.numbers("bias_var", depth + 1, 0.0..=1e12, 0.1)?;
+    let (depth, activation) = (args.size("depth")?, args.choice("activation")?);
+    let weights = args.numbers("weight_var", depth + 1)?;
+    let biases = args.numbers("bias_var", depth + 1)?;
     let layers = weights.into_iter().zip(biases).collect();
     Ok(Arc::new(Infinite { tangent, activation, layers }))
 }
 
-const PARAMETERS: &[(&str, &str, &str)] = &[
-    ("depth", "3", "hidden layers, 1 to 64"),
-    ("activation", "relu", "relu, leaky_relu, erf, sin_cos (half sin, half cos) or gelu"),
-    ("weight_var", "2", "fan_in × variance of weights, 1e-12 to 1e12; or a list of depth + 1"),
-    ("bias_var", "0.1", "variance of biases, 0 to 1e12; or a list of depth + 1"),
+pub(super) const ACTIVATION: Parameter = Parameter::new(
+    "activation",
+    Domain::choice::<Activation>(),
+    "relu",
+    "relu, leaky_relu, erf, sin_cos (half sin, half cos) or gelu",
+);
+pub(super) const WEIGHT_VAR: Parameter = Parameter::new(
+    "weight_var",
+    Domain::Numbers(Interval::closed(1e-12, 1e12)),
+    "2",
+    "fan_in × variance of weights, 1e-12 to 1e12; or a list of depth + 1",
+);
+pub(super) const BIAS_VAR: Parameter = Parameter::new(
+    "bias_var",
+    Domain::Numbers(Interval::closed(0.0, 1e12)),
+    "0.1",
+    "variance of biases, 0 to 1e12; or a list of depth + 1",
+);
+const PARAMETERS: &[Parameter] = &[
+    Parameter::new("depth", Domain::Integer(1, 64), "3", "hidden layers, 1 to 64"),
+    ACTIVATION,
+    WEIGHT_VAR,
+    BIAS_VAR,
 ];
 
 /// The registry's entry.

@@ -12,6 +12,7 @@ use crate::kernel::{Kernel, KernelSpec};
 use crate::matrix::{Mat, Mat64};
 use crate::nn::LEAK;
 use crate::simd::{Fuse, Fused, Unfused};
+use crate::spec::Choice as _;
 use crate::{Dataset, FitSpec, fit};
 
 pub(super) fn fixed(text: &str) -> Arc<dyn Kernel> {
@@ -108,7 +109,7 @@ fn dual<F: Fuse>(kind: Activation, pair: Pair) -> (Dual, f64, f64) {
 
 #[test]
 fn duals_are_those_of_quadrature() {
-    for (place, (name, kind)) in Activation::ALL.into_iter().enumerate() {
+    for (place, &(name, kind)) in Activation::ALL.iter().enumerate() {
         assert_eq!(kind as usize, place);
         let quadrature = match kind {
             Activation::Relu | Activation::LeakyRelu => homogeneous,
@@ -136,7 +137,7 @@ fn duals_are_those_of_quadrature() {
 
 #[test]
 fn gaps_of_nearby_points_keep_their_digits() {
-    for (name, kind) in Activation::ALL {
+    for &(name, kind) in Activation::ALL {
         for minus in [1e-12, 1e-10, 1e-7] {
             let pair = pair(1.3, 1.3, minus);
             let truth = match kind {

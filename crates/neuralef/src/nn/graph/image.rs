@@ -1,6 +1,6 @@
 //! The shape of what flows between layers, and how it lies in memory.
 
-use crate::error::{Error, Result};
+use crate::spec::Choice;
 
 /// Height, width and channels of an image. A vector is an image of one pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,21 +75,12 @@ pub(crate) enum Order {
     Hwc,
 }
 
+impl Choice for Order {
+    const KIND: &'static str = "order";
+    const ALL: &'static [(&'static str, Self)] = &[("chw", Order::Chw), ("hwc", Order::Hwc)];
+}
+
 impl Order {
-    pub(crate) const NAMES: [&'static str; 2] = ["chw", "hwc"];
-
-    pub(crate) fn name(self) -> &'static str {
-        Self::NAMES[usize::from(self == Order::Hwc)]
-    }
-
-    pub(crate) fn from_name(name: &str) -> Result<Self> {
-        match name {
-            "chw" => Ok(Order::Chw),
-            "hwc" => Ok(Order::Hwc),
-            other => Err(Error::unknown("order", other, &Self::NAMES)),
-        }
-    }
-
     /// Writes a row of data pixel by pixel.
     pub(super) fn read(self, image: Image, row: &[f32], to: &mut [f32]) {
         if self == Order::Hwc || image.channels == 1 {

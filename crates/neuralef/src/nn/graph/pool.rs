@@ -3,12 +3,19 @@
 use super::image::{Image, Stored};
 use crate::error::{Error, Result};
 use crate::simd::{Fuse, Op, dispatch};
+use crate::spec::Choice;
 
 /// What a pool makes of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolKind {
     Max,
     Average,
+}
+
+impl Choice for PoolKind {
+    const KIND: &'static str = "pool_kind";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("max", PoolKind::Max), ("average", PoolKind::Average)];
 }
 
 /// Windows on an image with a border; those that do not fit at the end are left out.

@@ -7,14 +7,15 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::convolutional::ORDER;
 use super::dense::MAX_PARAMETERS;
 use super::graph::{Layered, Order};
-use super::source::NetworkFile;
+use super::source::{CHECKSUM, NetworkFile};
 use super::spec::units_and_heads;
 use super::weights::Layout;
 use super::{Architecture, Network, NetworkSize};
 use crate::error::{Error, Result};
-use crate::spec::args::Args;
+use crate::spec::{Args, Choice as _, Domain, Entry, Parameter};
 
 mod activations;
 mod convert;
@@ -29,12 +30,27 @@ mod tests;
 
 use convert::Converted;
 
-type Parameter = (&'static str, &'static str, &'static str);
-pub(super) const ONNX: &[Parameter] = &[
-    ("file", "required", "path of the file; in quotes if it has spaces"),
-    super::convolutional::ORDER,
-    ("checksum", "auto", "CRC-32 of the file; auto: whatever the file is"),
+const PARAMETERS: &[Parameter] = &[
+    Parameter::required("file", Domain::Path, "path of the file; in quotes if it has spaces"),
+    ORDER,
+    CHECKSUM,
 ];
+
+/// Registry entry.
+pub(super) const ONNX: Entry<Arc<dyn Architecture>> = Entry {
+    name: "onnx",
+    summary: "k copies of the network of an ONNX file, with its weights",
+    parameters: PARAMETERS,
+    build: |args| Ok(Arc::new(Onnx::read(args, false)?)),
+};
+
+/// Registry entry.
+pub(super) const SHARED_ONNX: Entry<Arc<dyn Architecture>> = Entry {
+    name: "shared_onnx",
+    summary: "the network of an ONNX file, with its weights; its outputs are the k functions",
+    parameters: PARAMETERS,
+    build: |args| Ok(Arc::new(Onnx::read(args, true)?)),
+};
 
 /// Reads a network and its weights from an ONNX file: one function of as many outputs as the graph
 /// has, on rows in the order channel, row, column.
@@ -82,9 +98,9 @@ pub(super) struct Onnx {
 }
 
 impl Onnx {
-    pub(super) fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
-        let order = Order::from_name(args.name("order", "chw")?)?;
-        Ok(Onnx { shared, ..Onnx::of(NetworkFile::read(args, "file")?, order) })
+    fn read(args: &Args<'_>, shared: bool) -> Result<Self> {
+        let source = NetworkFile::read(args, "file")?;
+        Ok(Onnx { shared, ..Onnx::of(source, args.choice("order")?) })
     }
 
     /// The network of a file, to be taken once.
@@ -192,9 +208,12 @@ impl Architecture for Onnx {
     }
 
     fn text(&self) -> String {
-        let shared = if self.shared { "shared_" } else { "" };
-        let (file, checksum) = (self.source.path_text(), self.source.checksum_text());
-        format!("{shared}onnx(file={file}, order={}, checksum={checksum})", self.order.name())
+        let entry = if self.shared { &SHARED_ONNX } else { &ONNX };
+        entry.text(&[
+            ("file", &self.source.path_text()),
+            ("order", &self.order.name()),
+            ("checksum", &self.source.checksum_text()),
+        ])
     }
 
     fn file(&self) -> Option<&NetworkFile> {

@@ -16,31 +16,122 @@
 //! is Adam. Inputs at the same place of different groups of a convolution count as one. A step costs O(n²m) for n inputs and m outputs, a new
 //! basis O(n³), and C and Q take 8n² bytes.
 
+use std::sync::Arc;
+
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::{CHUNK, Optimizer, OptimizerState, check};
+use super::adam::{BETA1, BETA2, EPS, LR};
+use super::buffers::{check, expect_same};
+use super::{CHUNK, Optimizer, OptimizerMemory, OptimizerRule, OptimizerState};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::Mat;
 use crate::nn::parameters::{Parameters, Role, TensorLayout};
+use crate::spec::{Domain, Entry, Parameter};
 
 #[cfg(test)]
 #[path = "soap_tests.rs"]
 mod tests;
 
+/// Registry entry.
+pub(super) const ENTRY: Entry<Arc<dyn OptimizerRule>> = Entry {
+    name: "soap",
+    summary: "Adam in the eigenbasis of each layer's gradients (Vyas et al. 2024)",
+    parameters: &[
+        LR.with_default("3e-3"),
+        BETA1,
+        BETA2.with_default("0.95").with_help("decay of the second moments"),
+        EPS,
+        Parameter::new(
+            "frequency",
+            Domain::Integer(1, u32::MAX as u64),
+            "20",
+            "steps between new bases",
+        ),
+        Parameter::new(
+            "max_inputs",
+            Domain::Integer(1, 16_384),
+            "2048",
+            "layers with more inputs are left to Adam",
+        ),
+    ],
+    build: |args| {
+        Ok(Arc::new(SoapRule {
+            lr: args.number("lr")?,
+            beta1: args.number("beta1")?,
+            beta2: args.number("beta2")?,
+            eps: args.number("eps")?,
+            frequency: args.integer("frequency")?,
+            max_inputs: args.size("max_inputs")?,
+        }))
+    },
+};
+
 /// What SOAP is asked for; see [`Soap`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct SoapRule {
-    pub(super) beta1: f64,
-    pub(super) beta2: f64,
-    pub(super) eps: f64,
-    pub(super) frequency: u64,
-    pub(super) max_inputs: usize,
+struct SoapRule {
+    lr: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    frequency: u64,
+    max_inputs: usize,
+}
+
+impl OptimizerRule for SoapRule {
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn with_learning_rate(&self, lr: f64) -> Arc<dyn OptimizerRule> {
+        Arc::new(SoapRule { lr, ..*self })
+    }
+
+    fn build(&self, parameters: &Parameters) -> Box<dyn Optimizer> {
+        Box::new(Soap::new(*self, parameters))
+    }
+
+    fn memory(&self) -> Option<&dyn OptimizerMemory> {
+        Some(self)
+    }
+
+    fn text(&self) -> String {
+        let SoapRule { lr, beta1, beta2, eps, frequency, max_inputs } = self;
+        ENTRY.text(&[
+            ("lr", lr),
+            ("beta1", beta1),
+            ("beta2", beta2),
+            ("eps", eps),
+            ("frequency", frequency),
+            ("max_inputs", max_inputs),
+        ])
+    }
+}
+
+impl OptimizerMemory for SoapRule {
+    /// C and Q of all layers, their copies in a checkpoint, and finding the largest Q of each unit, with
+    /// C and Q in double precision and a new Q.
+    fn bytes(&self, parameters: &Parameters) -> u64 {
+        let found = |n: usize| {
+            let square = (n as u64).saturating_mul(n as u64);
+            linalg::eigh_bytes(n).saturating_add(square.saturating_mul(20))
+        };
+        let largest = |unit: &Vec<TensorLayout>| sides(unit, self).map(found).max().unwrap_or(0);
+        let finding = parameters.layouts().iter().map(largest).fold(0, u64::saturating_add);
+        self.numbers(parameters).saturating_mul(8).saturating_add(finding)
+    }
+
+    /// Those of C and Q of all layers.
+    fn numbers(&self, parameters: &Parameters) -> u64 {
+        let sides = parameters.layouts().iter().flat_map(|unit| sides(unit, self));
+        let squares = sides.map(|n| (n as u64).saturating_mul(n as u64).saturating_mul(2));
+        squares.fold(0, u64::saturating_add)
+    }
 }
 
 /// The optimiser: the layers of every unit.
-pub(super) struct Soap {
+struct Soap {
     rule: SoapRule,
     step: u64,
     /// Laid out as the parameters are.
@@ -67,7 +158,7 @@ struct Basis {
 }
 
 impl Soap {
-    pub(super) fn new(rule: SoapRule, parameters: &Parameters) -> Self {
+    fn new(rule: SoapRule, parameters: &Parameters) -> Self {
         let layers = |unit: &Vec<TensorLayout>| {
             places(unit, rule.max_inputs).into_iter().map(Layer::new).collect()
         };
@@ -136,25 +227,6 @@ fn places(unit: &[TensorLayout], max_inputs: usize) -> Vec<Place> {
 /// Inputs of the layers of a unit that have bases.
 fn sides(unit: &[TensorLayout], rule: &SoapRule) -> impl Iterator<Item = usize> {
     places(unit, rule.max_inputs).into_iter().filter(|place| place.3).map(|place| place.1)
-}
-
-/// Numbers in C and Q of all layers.
-pub(super) fn numbers(rule: &SoapRule, parameters: &Parameters) -> u64 {
-    let sides = parameters.layouts().iter().flat_map(|unit| sides(unit, rule));
-    let squares = sides.map(|n| (n as u64).saturating_mul(n as u64).saturating_mul(2));
-    squares.fold(0, u64::saturating_add)
-}
-
-/// Bytes of C and Q of all layers, of their copies in a checkpoint, and of finding the largest Q of each
-/// unit, with C and Q in double precision and a new Q.
-pub(super) fn bytes(rule: &SoapRule, parameters: &Parameters) -> u64 {
-    let found = |n: usize| {
-        let square = (n as u64).saturating_mul(n as u64);
-        linalg::eigh_bytes(n).saturating_add(square.saturating_mul(20))
-    };
-    let largest = |unit: &Vec<TensorLayout>| sides(unit, rule).map(found).max().unwrap_or(0);
-    let finding = parameters.layouts().iter().map(largest).fold(0, u64::saturating_add);
-    numbers(rule, parameters).saturating_mul(8).saturating_add(finding)
 }
 
 impl Layer {
@@ -279,7 +351,7 @@ impl Optimizer for Soap {
 
     fn restore(&mut self, state: &OptimizerState) -> Result<()> {
         let given = state.vectors.iter().map(|(name, v)| (name.clone(), v.len()));
-        super::expect_same(self.vectors().map(|(name, v)| (name, v.len())), given)?;
+        expect_same(self.vectors().map(|(name, v)| (name, v.len())), given)?;
         let mut given = state.vectors.iter().map(|(_, values)| values);
         for layer in self.units.iter_mut().flatten() {
             let Layer { mean, square, basis, .. } = layer;

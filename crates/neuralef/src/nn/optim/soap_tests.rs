@@ -60,7 +60,7 @@ fn the_rule_is_its_formula_in_double_precision() {
     let start = network("shared_mlp(hidden=[7])", 3, 9);
     let spec: OptimizerSpec =
         "soap(lr=0.02, beta1=0.8, beta2=0.7, eps=1e-3, frequency=2)".parse().unwrap();
-    let mut optimizer = spec.build(&start);
+    let mut optimizer = spec.build(&start).unwrap();
     let mut parameters = start.clone();
     let (beta1, beta2, eps, lr) = (0.8f64, 0.7f64, 1e-3, 0.02);
     let mut exact = Vec::new();
@@ -115,7 +115,7 @@ fn weak_and_empty_directions_keep_the_basis_orthogonal_and_the_rule_its_formula(
     let spec: OptimizerSpec = "soap(beta1=0, beta2=0.9, eps=1e-3, frequency=3)".parse().unwrap();
     // The first gradient is zero, or one like the others.
     for zero in [true, false] {
-        let (mut parameters, mut optimizer) = (start.clone(), spec.build(&start));
+        let (mut parameters, mut optimizer) = (start.clone(), spec.build(&start).unwrap());
         let mut v = Mat64::zeros((n, m));
         for t in 0..25i32 {
             let mut gradient = draw(&start, t as u64);
@@ -166,14 +166,14 @@ fn inputs_that_are_far_from_orthogonal_are_no_obstacle() {
     let mut error = |text: &str| {
         let mut weights = one_weight(n, m);
         let spec: OptimizerSpec = text.parse().unwrap();
-        let mut optimizer = spec.build(&weights);
+        let mut optimizer = spec.build(&weights).unwrap();
         let off = |weights: &Parameters| wide(&weights.units()[0], (n, m)) - &solution;
         for step in 0..steps {
             let x = root.dot(&uniform((n, batch)));
             let g = x.dot(&x.t().dot(&off(&weights))) / batch as f64;
             let mut gradient = weights.zeros_like();
             gradient.units_mut()[0].iter_mut().zip(&g).for_each(|(to, g)| *to = *g as f32);
-            let rate = spec.learning_rate() * (1.0 - f64::from(step) / f64::from(steps));
+            let rate = spec.learning_rate().unwrap() * (1.0 - f64::from(step) / f64::from(steps));
             optimizer.step(&mut weights, &gradient, rate).unwrap();
         }
         let norm = |a: &Mat64| linalg::norm2(a.iter().copied());
@@ -194,11 +194,11 @@ fn a_restored_optimiser_continues_to_the_same_bits_on_any_number_of_threads() {
         pool.install(|| {
             let start = network(&NETWORK.replace("shared_", ""), 36, 3);
             let spec: OptimizerSpec = "soap(frequency=2)".parse().unwrap();
-            let (mut whole, mut optimizer) = (start.clone(), spec.build(&start));
+            let (mut whole, mut optimizer) = (start.clone(), spec.build(&start).unwrap());
             (0..5).for_each(|t| optimizer.step(&mut whole, &draw(&start, t), 0.01).unwrap());
             let (mut resumed, state) = (whole.clone(), optimizer.state());
             assert_eq!(state.step, 5);
-            let mut other = spec.build(&start);
+            let mut other = spec.build(&start).unwrap();
             other.restore(&state).unwrap();
             for t in 5..9 {
                 optimizer.step(&mut whole, &draw(&start, t), 0.01).unwrap();
@@ -206,7 +206,7 @@ fn a_restored_optimiser_continues_to_the_same_bits_on_any_number_of_threads() {
             }
             assert_eq!(whole, resumed);
             assert_eq!(optimizer.state(), other.state());
-            let shorter = spec.build(&network("shared_mlp(hidden=[7])", 36, 3)).state();
+            let shorter = spec.build(&network("shared_mlp(hidden=[7])", 36, 3)).unwrap().state();
             assert!(matches!(other.restore(&shorter), Err(Error::Shape { .. })));
             whole
         })
@@ -224,11 +224,12 @@ fn text_and_bytes() {
     // 36 inputs and a bias, then 7 and a bias, with C and Q each.
     let parameters = network("shared_mlp(hidden=[7])", 36, 3);
     let numbers = 2 * (37 * 37 + 8 * 8) as u64;
-    assert_eq!(spec.bases(&parameters), numbers);
+    let memory = spec.get().unwrap().memory().unwrap();
+    assert_eq!(memory.numbers(&parameters), numbers);
     let finding = linalg::eigh_bytes(37) + 20 * 37 * 37;
-    assert_eq!(spec.bytes(&parameters), 8 * numbers + finding);
+    assert_eq!(memory.bytes(&parameters), 8 * numbers + finding);
     let adam: OptimizerSpec = "adam".parse().unwrap();
-    assert_eq!((adam.bases(&parameters), adam.bytes(&parameters)), (0, 0));
+    assert!(adam.get().unwrap().memory().is_none());
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn what_overflows_is_an_error_and_no_step() {
     // Layers that are Adam's too.
     for max_inputs in [2048, 1] {
         let text = format!("soap(max_inputs={max_inputs})");
-        let mut optimizer = text.parse::<OptimizerSpec>().unwrap().build(&start);
+        let mut optimizer = text.parse::<OptimizerSpec>().unwrap().build(&start).unwrap();
         let mut parameters = start.clone();
         for step in 0..3 {
             let (before, state) = (parameters.clone(), optimizer.state());

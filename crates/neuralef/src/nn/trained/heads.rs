@@ -1,36 +1,58 @@
 //! `heads(of=..)`: eigenfunctions that are small networks on the values of layers of a trained network.
 
-use super::{CHECKSUM, NETWORK, OF, Parameter, Trained};
+use std::sync::Arc;
+
+use super::{TRAINED, Trained, shown};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef};
 use crate::nn::activation::Activation;
-use crate::nn::convolutional::ORDER;
 use crate::nn::dense::{Dense, Shape};
 use crate::nn::init::Init;
+use crate::nn::mlp::{ACTIVATION, HIDDEN, INIT, dense_size, read_hidden};
 use crate::nn::source::NetworkFile;
-use crate::nn::spec::{dense_size, read_hidden, units_and_heads};
+use crate::nn::spec::units_and_heads;
 use crate::nn::{Architecture, LayerInfo, Network, NetworkSize, Parameters, Tape};
-use crate::spec::args::Args;
 use crate::spec::text;
+use crate::spec::{Args, Choice as _, Domain, Entry, Parameter};
 
-pub(in crate::nn) const HEADS: &[Parameter] = &[
-    OF,
-    NETWORK,
-    (
+const PARAMETERS: &[Parameter] = &[
+    TRAINED[0],
+    TRAINED[1],
+    TRAINED[2],
+    TRAINED[3],
+    Parameter::new(
         "layers",
+        Domain::Names,
         "auto",
         "names of layers, such as [layer2, layer3]; auto: the last one at each image size",
-    ),
-    ("hidden", "[64]", "widths of the hidden layers of the heads; []: linear heads"),
-    ("activation", "relu", "relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
-    ("init", "auto", "he, glorot or normal; auto goes by the activation"),
-    ORDER,
-    CHECKSUM,
+    )
+    .or(&["auto"]),
+    HIDDEN
+        .with_default("[64]")
+        .with_help("widths of the hidden layers of the heads; []: linear heads"),
+    ACTIVATION.with_help("relu, leaky_relu, tanh, erf, gelu, silu or sin_cos"),
+    INIT,
 ];
+
+/// Registry entry.
+pub(in crate::nn) const HEADS: Entry<Arc<dyn Architecture>> = Entry {
+    name: "heads",
+    summary: "k small perceptrons on values of layers of a trained network, which stays fixed",
+    parameters: PARAMETERS,
+    build: |args| Ok(Arc::new(HeadsOn::read(args, false)?)),
+};
+
+/// Registry entry.
+pub(in crate::nn) const SHARED_HEADS: Entry<Arc<dyn Architecture>> = Entry {
+    name: "shared_heads",
+    summary: "one small perceptron with k linear heads on values of layers of a trained network",
+    parameters: PARAMETERS,
+    build: |args| Ok(Arc::new(HeadsOn::read(args, true)?)),
+};
 
 /// `heads(..)` and `shared_heads(..)`.
 #[derive(Debug)]
-pub(in crate::nn) struct HeadsOn {
+struct HeadsOn {
     shared: bool,
     trained: Trained,
     /// Names of layers; none for the last one at each image size.
@@ -41,13 +63,13 @@ pub(in crate::nn) struct HeadsOn {
 }
 
 impl HeadsOn {
-    pub(in crate::nn) fn read(args: &mut Args<'_>, shared: bool) -> Result<Self> {
+    fn read(args: &Args<'_>, shared: bool) -> Result<Self> {
         let trained = Trained::read(args)?;
-        let layers = match args.name("layers", "auto") {
-            Ok("auto") => None,
-            _ => Some(args.words("layers")?),
+        let layers = match args.is("layers", "auto") {
+            true => None,
+            false => Some(args.names("layers")?),
         };
-        let (hidden, activation, init) = read_hidden(args, &[64])?;
+        let (hidden, activation, init) = read_hidden(args)?;
         Ok(HeadsOn { shared, trained, layers, hidden, activation, init })
     }
 
@@ -144,14 +166,15 @@ impl Architecture for HeadsOn {
                 format!("[{}]", quoted.join(", "))
             }
         };
-        format!(
-            "{}({}, layers={layers}, hidden={:?}, activation={}, init={})",
-            if self.shared { "shared_heads" } else { "heads" },
-            self.trained.text(),
-            self.hidden,
-            self.activation.name(),
-            self.init.name()
-        )
+        let entry = if self.shared { &SHARED_HEADS } else { &HEADS };
+        let (trained, hidden) = (self.trained.values(), format!("{:?}", self.hidden));
+        let (activation, init) = (self.activation.name(), self.init.name());
+        let mut values = shown(&trained);
+        values.push(("layers", &layers));
+        values.push(("hidden", &hidden));
+        values.push(("activation", &activation));
+        values.push(("init", &init));
+        entry.text(&values)
     }
 
     fn file(&self) -> Option<&NetworkFile> {

@@ -1,13 +1,15 @@
 //! Networks made of a trained one, which stays as it is: small heads on the values of its layers, and
 //! directions in its parameters.
 
-use super::graph::Order;
+use std::fmt;
+
+use super::convolutional::ORDER;
 use super::onnx::Onnx;
-use super::source::NetworkFile;
+use super::source::{CHECKSUM, NetworkFile};
 use super::weights::{size_of_tensor, weights_from};
-use super::{NETWORKS, Network, NetworkSize, NetworkSpec};
+use super::{Network, NetworkSize, NetworkSpec};
 use crate::error::{Error, Result};
-use crate::spec::args::Args;
+use crate::spec::{Args, Choice as _, Domain, Parameter};
 
 mod heads;
 mod network;
@@ -15,22 +17,23 @@ mod tangents;
 #[cfg(test)]
 mod tests;
 
-pub(super) use heads::{HEADS, HeadsOn};
+pub(super) use heads::{HEADS, SHARED_HEADS};
 pub use network::TrainedNetwork;
-pub(super) use tangents::{TANGENTS, TangentsOf};
+pub(super) use tangents::TANGENTS;
 
-type Parameter = (&'static str, &'static str, &'static str);
-const OF: Parameter = (
+const OF: Parameter = Parameter::required(
     "of",
-    "required",
+    Domain::Path,
     "the trained network: path of an ONNX file, or of a safetensors file with network=..",
 );
-const NETWORK: Parameter = (
+const NETWORK: Parameter = Parameter::optional(
     "network",
+    Domain::Text("network"),
     "none",
     "what a safetensors file has the weights of, such as shared_resnet(depth=20)",
 );
-const CHECKSUM: Parameter = ("checksum", "auto", "CRC-32 of the file; auto: whatever the file is");
+/// What a trained network is told by.
+const TRAINED: [Parameter; 4] = [OF, NETWORK, ORDER, CHECKSUM];
 
 /// A trained network of a file, as the parameters `of`, `network`, `order` and `checksum` say.
 #[derive(Debug)]
@@ -40,17 +43,16 @@ enum Trained {
 }
 
 impl Trained {
-    fn read(args: &mut Args<'_>) -> Result<Self> {
-        let order = Order::from_name(args.name("order", "chw")?)?;
+    fn read(args: &Args<'_>) -> Result<Self> {
         let source = NetworkFile::read(args, "of")?;
         let Some(network) = args.get("network") else {
-            return Ok(Trained::Onnx(Onnx::of(source, order)));
+            return Ok(Trained::Onnx(Onnx::of(source, args.choice("order")?)));
         };
         if args.has("order") {
             let message = "`order` is for ONNX files; network=.. has its own";
             return Err(args.fault("order", message));
         }
-        let spec = NETWORKS.build(args.text(), network).map(NetworkSpec::of)?;
+        let spec = NetworkSpec::build_from(args.text(), network)?;
         if spec.takes_raw_inputs() {
             let message = "`network` must be an architecture that is made from no file itself";
             return Err(args.fault("network", message));
@@ -111,19 +113,20 @@ impl Trained {
         same && sums.0 == sums.1 && sums.0 != "auto"
     }
 
-    /// Its parameters in the text form.
-    fn text(&self) -> String {
+    /// The values of its parameters: of, order of ONNX files, network of others, checksum.
+    fn values(&self) -> [(&'static str, String); 3] {
         let source = self.source();
-        let (file, checksum) = (source.path_text(), source.checksum_text());
-        match self {
-            Trained::Onnx(onnx) => {
-                format!("of={file}, order={}, checksum={checksum}", onnx.order().name())
-            }
-            Trained::Weights { spec, .. } => {
-                format!("of={file}, network={spec}, checksum={checksum}")
-            }
-        }
+        let other = match self {
+            Trained::Onnx(onnx) => ("order", onnx.order().name().to_string()),
+            Trained::Weights { spec, .. } => ("network", spec.to_string()),
+        };
+        [("of", source.path_text()), other, ("checksum", source.checksum_text())]
     }
+}
+
+/// Values as [`Entry::text`](crate::spec::Entry::text) takes them.
+fn shown<'a>(values: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a dyn fmt::Display)> {
+    values.iter().map(|(key, value)| (*key, value as &dyn fmt::Display)).collect()
 }
 
 /// The network of `spec`, if a file of these bytes can have its weights: a small file must not make its

@@ -7,23 +7,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CHECKSUM, NETWORK, OF, Trained};
+use super::{TRAINED, Trained, shown};
 use crate::error::{Error, Result};
-use crate::nn::convolutional::ORDER;
-use crate::nn::{NETWORKS, Network, NetworkFile, NetworkSize, NetworkSpec};
-use crate::spec::args::{Entry, Registry};
+use crate::nn::{Network, NetworkFile, NetworkSize, NetworkSpec};
 use crate::spec::text::{self, Expr, Node};
+use crate::spec::{Entry, Registry};
 
 /// Its text form.
-static TRAINED: Registry<Trained> = Registry {
-    kind: "trained network",
-    entries: &[Entry {
-        name: "trained",
-        summary: "a network with its weights",
-        parameters: &[OF, NETWORK, ORDER, CHECKSUM],
-        build: |args| Trained::read(args),
-    }],
+const ENTRY: Entry<Trained> = Entry {
+    name: "trained",
+    summary: "a network with its weights",
+    parameters: &TRAINED,
+    build: |args| Trained::read(args),
 };
+static REGISTRY: Registry<Trained> = Registry { kind: "trained network", entries: &[ENTRY] };
 
 /// Networks that are made of a trained one.
 const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
@@ -112,7 +109,7 @@ impl TrainedNetwork {
         {
             arguments.extend(own);
         }
-        NETWORKS.build(text, &expr).map(NetworkSpec::of)
+        NetworkSpec::build_from(text, &expr)
     }
 }
 
@@ -120,13 +117,13 @@ impl FromStr for TrainedNetwork {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        TRAINED.build_text(text).map(|trained| TrainedNetwork(Arc::new(trained)))
+        REGISTRY.build_text(text).map(|trained| TrainedNetwork(Arc::new(trained)))
     }
 }
 
 impl fmt::Display for TrainedNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "trained({})", self.0.text())
+        f.write_str(&ENTRY.text(&shown(&self.0.values())))
     }
 }
 
@@ -141,5 +138,20 @@ impl TryFrom<String> for TrainedNetwork {
 impl From<TrainedNetwork> for String {
     fn from(network: TrainedNetwork) -> String {
         network.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entry_builds_prints_and_parses() {
+        use crate::spec::{Sample, registry::assert_complete};
+        for arguments in ["of=nowhere.onnx", "of=nowhere.onnx, order=hwc, checksum=7"] {
+            assert_complete(&REGISTRY, &[("trained", arguments)], Sample::Missing, |trained| {
+                ENTRY.text(&shown(&trained.values()))
+            });
+        }
     }
 }

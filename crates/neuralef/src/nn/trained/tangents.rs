@@ -5,13 +5,14 @@
 //! v_j = E[J(x)ᵀψ_j(x)]/μ_j: P numbers for each, and no training point, whatever their number. ELLA
 //! (Deng et al. 2022, NeurIPS) evaluates the Nyström method this way.
 
+use std::sync::Arc;
+
 use ndarray::{Axis, s};
 
-use super::{CHECKSUM, NETWORK, OF, Parameter, Trained, TrainedNetwork};
+use super::{TRAINED, Trained, TrainedNetwork, shown};
 use crate::error::{Error, Result};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
-use crate::nn::convolutional::ORDER;
 use crate::nn::dense::MAX_PARAMETERS;
 use crate::nn::directional::{along, held, pulled_back};
 use crate::nn::rows::expect_cotangent;
@@ -20,7 +21,7 @@ use crate::nn::{
     Architecture, Network, NetworkSize, Parameters, Tape, columns_of_outputs, rows_of_outputs,
 };
 use crate::rng;
-use crate::spec::args::Args;
+use crate::spec::{Args, Domain, Entry, Parameter};
 
 /// Parameters that are summed over at a time.
 const DEPTH: usize = 1 << 14;
@@ -29,19 +30,41 @@ const BEYOND: usize = 10;
 /// Eigenvalues below this share of the largest are rounding of single precision.
 const FLOOR: f64 = 1e-6;
 
-pub(in crate::nn) const TANGENTS: &[Parameter] = &[
-    OF,
-    NETWORK,
-    ("directions", "auto", "directions in parameters, k or more; auto: 2k, and at least k + 10"),
-    ("points", "1000", "training points that the start is from"),
-    ("iterations", "2", "iterations of the subspace method on the points of the start"),
-    ORDER,
-    CHECKSUM,
-];
+/// Registry entry.
+pub(in crate::nn) const TANGENTS: Entry<Arc<dyn Architecture>> = Entry {
+    name: "tangents",
+    summary: "derivatives of a trained network along k directions in its parameters",
+    parameters: &[
+        TRAINED[0],
+        TRAINED[1],
+        TRAINED[2],
+        TRAINED[3],
+        Parameter::new(
+            "directions",
+            Domain::Integer(1, 1 << 20),
+            "auto",
+            "directions in parameters, k or more; auto: 2k, and at least k + 10",
+        )
+        .or(&["auto"]),
+        Parameter::new(
+            "points",
+            Domain::Integer(1, 1 << 20),
+            "1000",
+            "training points that the start is from",
+        ),
+        Parameter::new(
+            "iterations",
+            Domain::Integer(0, 100),
+            "2",
+            "iterations of the subspace method on the points of the start",
+        ),
+    ],
+    build: |args| Ok(Arc::new(TangentsOf::read(args)?)),
+};
 
 /// `tangents(..)`.
 #[derive(Debug)]
-pub(in crate::nn) struct TangentsOf {
+struct TangentsOf {
     trained: Trained,
     directions: Option<usize>,
     points: usize,
@@ -49,15 +72,13 @@ pub(in crate::nn) struct TangentsOf {
 }
 
 impl TangentsOf {
-    pub(in crate::nn) fn read(args: &mut Args<'_>) -> Result<Self> {
+    fn read(args: &Args<'_>) -> Result<Self> {
         let trained = Trained::read(args)?;
-        let directions = match args.name("directions", "auto") {
-            Ok("auto") => None,
-            Ok(other) => return Err(Error::unknown("directions", other, &["auto"])),
-            Err(_) => Some(args.integer("directions", 1..=1 << 20, 1)? as usize),
+        let directions = match args.is("directions", "auto") {
+            true => None,
+            false => Some(args.size("directions")?),
         };
-        let points = args.integer("points", 1..=1 << 20, 1000)? as usize;
-        let iterations = args.integer("iterations", 0..=100, 2)? as usize;
+        let (points, iterations) = (args.size("points")?, args.size("iterations")?);
         Ok(TangentsOf { trained, directions, points, iterations })
     }
 
@@ -120,12 +141,16 @@ impl Architecture for TangentsOf {
 
     fn text(&self) -> String {
         let directions = self.directions.map_or_else(|| "auto".into(), |d| d.to_string());
-        format!(
-            "tangents({}, directions={directions}, points={}, iterations={})",
-            self.trained.text(),
-            self.points,
-            self.iterations
-        )
+        let trained = self.trained.values();
+        let mut values = shown(&trained);
+        values.push(("directions", &directions));
+        values.push(("points", &self.points));
+        values.push(("iterations", &self.iterations));
+        TANGENTS.text(&values)
+    }
+
+    fn starts_from_data(&self) -> bool {
+        true
     }
 
     fn hidden_has_outputs(&self) -> bool {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef, expect_columns};
 use crate::nn::Order;
 use crate::simd::Real;
-use crate::spec::args::Entry;
+use crate::spec::Entry;
 
 /// The covariance (`cnn_gp`) or the neural tangent kernel (`cntk`) of a convolutional network with
 /// infinitely many channels, weights N(0, w/fan_in) with fan_in = kernel height × width × channels,

@@ -4,6 +4,7 @@ use super::super::duals::{Activation, Pair, geometric_mean};
 use super::super::layers::Moments;
 use super::geometry::{Offset, Stage};
 use crate::simd::{Fuse, Op, Real};
+use crate::spec::Choice as _;
 
 /// What one image is at one stage.
 pub(super) struct Level {

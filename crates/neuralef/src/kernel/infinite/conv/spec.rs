@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::activation_of;
 use super::super::duals::Activation;
+use super::super::{ACTIVATION, BIAS_VAR, WEIGHT_VAR};
 use super::Convolutional;
 use super::geometry::{Geometry, Layer, Size, Window};
 use super::pairs::Layers;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::nn::Order;
-use crate::spec::args::Args;
+use crate::spec::{Args, Choice as _, Domain, Parameter};
 
 /// Most numbers kept for a pair of images from one layer to the next: 1 GiB.
 const NUMBERS: usize = 1 << 27;
@@ -32,78 +32,96 @@ pub(super) struct Spec {
     biases: Vec<f64>,
 }
 
-pub(super) const PARAMETERS: &[(&str, &str, &str)] = &[
-    ("image", "required", "[height, width, channels] of the images that rows of data are"),
-    ("order", "chw", "order of a row of data: chw (channel, row, column) or hwc"),
-    ("kernel", "[3, 3]", "side of the kernel of each convolution, 1 to 64 of them"),
-    ("stride", "1", "stride of all convolutions, or a list"),
-    ("padding", "same", "same (zeros, ⌊(k − 1)/2⌋ before and the rest of k − 1 after) or valid"),
-    ("pool", "1", "side of the average pooling after each activation, 1 for none; or a list"),
-    ("readout", "flatten", "flatten (all positions) or average (over all positions)"),
-    ("hidden", "0", "dense hidden layers after that, 0 to 64"),
-    ("activation", "relu", "relu, leaky_relu, erf, sin_cos (half sin, half cos) or gelu"),
-    (
-        "weight_var",
-        "2",
+pub(super) const PARAMETERS: &[Parameter] = &[
+    Parameter::required(
+        "image",
+        Domain::Integers(1, 65_536),
+        "[height, width, channels] of the images that rows of data are",
+    ),
+    Parameter::new(
+        "order",
+        Domain::choice::<Order>(),
+        "chw",
+        "order of a row of data: chw (channel, row, column) or hwc",
+    ),
+    Parameter::new(
+        "kernel",
+        Domain::Integers(1, 1024),
+        "[3, 3]",
+        "side of the kernel of each convolution, 1 to 64 of them",
+    ),
+    Parameter::new(
+        "stride",
+        Domain::IntegerOrIntegers(1, 1024),
+        "1",
+        "stride of all convolutions, or a list",
+    ),
+    Parameter::new(
+        "padding",
+        Domain::one_of("padding", || vec!["same", "valid"]),
+        "same",
+        "same (zeros, ⌊(k − 1)/2⌋ before and the rest of k − 1 after) or valid",
+    ),
+    Parameter::new(
+        "pool",
+        Domain::IntegerOrIntegers(1, 1024),
+        "1",
+        "side of the average pooling after each activation, 1 for none; or a list",
+    ),
+    Parameter::new(
+        "readout",
+        Domain::one_of("readout", || vec!["flatten", "average"]),
+        "flatten",
+        "flatten (all positions) or average (over all positions)",
+    ),
+    Parameter::new(
+        "hidden",
+        Domain::Integer(0, 64),
+        "0",
+        "dense hidden layers after that, 0 to 64",
+    ),
+    ACTIVATION,
+    WEIGHT_VAR.with_help(
         "fan_in × variance of weights, 1e-12 to 1e12; or a list of convolutions + hidden + 1",
     ),
-    ("bias_var", "0.1", "variance of biases, 0 to 1e12; or a list of convolutions + hidden + 1"),
+    BIAS_VAR.with_help("variance of biases, 0 to 1e12; or a list of convolutions + hidden + 1"),
 ];
 
 pub(super) fn title(tangent: bool) -> &'static str {
     if tangent { "cntk" } else { "cnn_gp" }
 }
 
-/// One of two names; true for the first.
-fn either(args: &Args<'_>, key: &str, names: [&'static str; 2]) -> Result<bool> {
-    match args.name(key, names[0])? {
-        name if name == names[0] => Ok(true),
-        name if name == names[1] => Ok(false),
-        other => Err(Error::unknown(key, other, &names)),
-    }
-}
-
-/// One whole number from 1 to 1024 for each of `count` layers, 1 unless given.
-fn sides(args: &Args<'_>, key: &str, count: usize) -> Result<Vec<u64>> {
-    let values = args.numbers(key, count, 1.0..=1024.0, 1.0)?;
-    if values.iter().any(|v| v.fract() != 0.0) {
-        return Err(args.fault(key, format!("`{key}` must hold whole numbers from 1 to 1024")));
-    }
-    Ok(values.into_iter().map(|v| v as u64).collect())
-}
-
 pub(super) fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
-    let image = args.integers("image", 1..=65_536, &[])?;
-    let image = match image[..] {
-        [h, w, c] if h.max(w) <= 1024 => [h, w, c].map(|n| n as usize),
+    let image = match args.sizes("image")?[..] {
+        [h, w, c] if h.max(w) <= 1024 => [h, w, c],
         _ => {
             let message =
                 "`image` must be [height, width, channels], height and width at most 1024";
             return Err(args.fault("image", message));
         }
     };
-    let order = Order::from_name(args.name("order", "chw")?)?;
-    let kernels = args.integers("kernel", 1..=1024, &[3, 3])?;
+    let whole = |sizes: Vec<usize>| sizes.into_iter().map(|v| v as u64).collect::<Vec<_>>();
+    let kernels = whole(args.sizes("kernel")?);
     if kernels.is_empty() || kernels.len() > 64 {
         return Err(args.fault("kernel", "`kernel` must hold 1 to 64 numbers"));
     }
     let spec = Spec {
         image,
-        order,
-        strides: sides(args, "stride", kernels.len())?,
-        same: either(args, "padding", ["same", "valid"])?,
-        pools: sides(args, "pool", kernels.len())?,
-        average: !either(args, "readout", ["flatten", "average"])?,
-        hidden: args.integer("hidden", 0..=64, 0)? as usize,
-        activation: activation_of(args)?,
+        order: args.choice("order")?,
+        strides: whole(args.sizes_of("stride", kernels.len())?),
+        same: args.is("padding", "same"),
+        pools: whole(args.sizes_of("pool", kernels.len())?),
+        average: args.is("readout", "average"),
+        hidden: args.size("hidden")?,
+        activation: args.choice("activation")?,
         weights: Vec::new(),
         biases: Vec::new(),
         kernels,
     };
     let count = spec.kernels.len() + spec.hidden + 1;
     let spec = Spec {
-        weights: args.numbers("weight_var", count, 1e-12..=1e12, 2.0)?,
-        biases: args.numbers("bias_var", count, 0.0..=1e12, 0.1)?,
+        weights: args.numbers("weight_var", count)?,
+        biases: args.numbers("bias_var", count)?,
         ..spec
     };
     let layers = spec.layers(args)?;
@@ -165,20 +183,19 @@ impl Spec {
         let short =
             |of: &[u64]| if of.iter().all(|v| *v == of[0]) { one(&of[0]) } else { lists(of) };
         let [h, w, c] = self.image;
-        format!(
-            "{}(image=[{h}, {w}, {c}], order={}, kernel={}, stride={}, padding={}, pool={}, \
-             readout={}, hidden={}, activation={}, weight_var={}, bias_var={})",
-            title(tangent),
-            self.order.name(),
-            lists(&self.kernels),
-            short(&self.strides),
-            if self.same { "same" } else { "valid" },
-            short(&self.pools),
-            if self.average { "average" } else { "flatten" },
-            self.hidden,
-            self.activation.name(),
-            super::super::shortest(&self.weights),
-            super::super::shortest(&self.biases),
-        )
+        let entry = if tangent { &super::CNTK } else { &super::CNN_GP };
+        entry.text(&[
+            ("image", &format!("[{h}, {w}, {c}]")),
+            ("order", &self.order.name()),
+            ("kernel", &lists(&self.kernels)),
+            ("stride", &short(&self.strides)),
+            ("padding", &if self.same { "same" } else { "valid" }),
+            ("pool", &short(&self.pools)),
+            ("readout", &if self.average { "average" } else { "flatten" }),
+            ("hidden", &self.hidden),
+            ("activation", &self.activation.name()),
+            ("weight_var", &super::super::shortest(&self.weights)),
+            ("bias_var", &super::super::shortest(&self.biases)),
+        ])
     }
 }
