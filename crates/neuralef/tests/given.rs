@@ -4,7 +4,7 @@
 
 use ndarray::{Array2, s};
 use neuralef::fit::{KernelSource, ReadoutKind, Steps};
-use neuralef::kernel::{IndexKernel, Points, PrecomputedKernel};
+use neuralef::kernel::{IndexKernel, IndexedPoints, PrecomputedKernel};
 use neuralef::matrix::{Mat64Mut, MatMut};
 use neuralef::{Dataset, Error, Fit, FitSpec, Kernel, KernelSpec, Mat64, MatRef, Model};
 
@@ -157,7 +157,7 @@ fn precomputed_values_serve_methods_that_extend_eigenvectors() {
     let unknown = kernel.gram(a.view(), b.view(), Mat64::zeros((20, 20)).view_mut());
     assert!(matches!(unknown, Err(Error::Unsupported { .. })));
     let own = values(x);
-    let numbered = |rows| kernel.diag_by_index(Points { x: own.view(), rows: Some(rows) });
+    let numbered = |rows| kernel.diag_by_index(IndexedPoints { x: own.view(), rows: Some(rows) });
     let rows: Vec<usize> = (0..100).collect();
     assert_eq!(numbered(&rows).unwrap(), vec![1.0; 100]);
     let beyond: Vec<usize> = (1..101).collect();

@@ -10,25 +10,25 @@ use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
 /// Points, and which rows of the fit's data they are.
 #[derive(Debug, Clone, Copy)]
-pub struct Points<'a> {
+pub struct IndexedPoints<'a> {
     /// Their coordinates, n × d.
     pub x: MatRef<'a>,
     /// The row number of each in the data of the fit, from 0; none for points from elsewhere.
     pub rows: Option<&'a [usize]>,
 }
 
-impl<'a> From<MatRef<'a>> for Points<'a> {
+impl<'a> From<MatRef<'a>> for IndexedPoints<'a> {
     /// Points from elsewhere.
     fn from(x: MatRef<'a>) -> Self {
-        Points { x, rows: None }
+        IndexedPoints { x, rows: None }
     }
 }
 
-impl<'a> Points<'a> {
+impl<'a> IndexedPoints<'a> {
     /// Some of them.
-    pub(crate) fn range(self, range: Range<usize>) -> Points<'a> {
+    pub(crate) fn range(self, range: Range<usize>) -> IndexedPoints<'a> {
         let rows = self.rows.and_then(|rows| rows.get(range.clone()));
-        Points { x: self.x.slice_move(s![range, ..]), rows }
+        IndexedPoints { x: self.x.slice_move(s![range, ..]), rows }
     }
 
     /// n.
@@ -43,26 +43,36 @@ pub trait IndexKernel: Send + Sync {
     ///
     /// # Errors
     /// As there, and for row numbers that the kernel does not know.
-    fn gram_by_index(&self, x: Points<'_>, y: Points<'_>, out: Mat64Mut<'_>) -> Result<()>;
+    fn gram_by_index(
+        &self,
+        x: IndexedPoints<'_>,
+        y: IndexedPoints<'_>,
+        out: Mat64Mut<'_>,
+    ) -> Result<()>;
 
     /// As [`Kernel::gram_f32`].
     ///
     /// # Errors
     /// As [`gram_by_index`](IndexKernel::gram_by_index).
-    fn gram_f32_by_index(&self, x: Points<'_>, y: Points<'_>, out: MatMut<'_>) -> Result<()>;
+    fn gram_f32_by_index(
+        &self,
+        x: IndexedPoints<'_>,
+        y: IndexedPoints<'_>,
+        out: MatMut<'_>,
+    ) -> Result<()>;
 
     /// As [`Kernel::diag`].
     ///
     /// # Errors
     /// As [`gram_by_index`](IndexKernel::gram_by_index).
-    fn diag_by_index(&self, x: Points<'_>) -> Result<Vec<f64>>;
+    fn diag_by_index(&self, x: IndexedPoints<'_>) -> Result<Vec<f64>>;
 }
 
 /// [`Kernel::gram`], by row numbers where the kernel goes by them.
 pub(crate) fn gram(
     kernel: &dyn Kernel,
-    x: Points<'_>,
-    y: Points<'_>,
+    x: IndexedPoints<'_>,
+    y: IndexedPoints<'_>,
     out: Mat64Mut<'_>,
 ) -> Result<()> {
     match kernel.by_index() {
@@ -74,8 +84,8 @@ pub(crate) fn gram(
 /// [`Kernel::gram_f32`], by row numbers where the kernel goes by them.
 pub(crate) fn gram_f32(
     kernel: &dyn Kernel,
-    x: Points<'_>,
-    y: Points<'_>,
+    x: IndexedPoints<'_>,
+    y: IndexedPoints<'_>,
     out: MatMut<'_>,
 ) -> Result<()> {
     match kernel.by_index() {
@@ -85,7 +95,7 @@ pub(crate) fn gram_f32(
 }
 
 /// [`Kernel::diag`], by row numbers where the kernel goes by them.
-pub(crate) fn diag(kernel: &dyn Kernel, x: Points<'_>) -> Result<Vec<f64>> {
+pub(crate) fn diag(kernel: &dyn Kernel, x: IndexedPoints<'_>) -> Result<Vec<f64>> {
     match kernel.by_index() {
         Some(kernel) => kernel.diag_by_index(x),
         None => kernel.diag(x.x),

@@ -21,7 +21,7 @@ mod contract;
 #[cfg(test)]
 mod tests;
 
-pub use index::{IndexKernel, Points};
+pub use index::{IndexKernel, IndexedPoints};
 pub use precomputed::PrecomputedKernel;
 pub use registry::KERNELS;
 pub use spec::KernelSpec;

@@ -1,23 +1,23 @@
 //! Kernel values that were computed elsewhere, as a kernel: for methods that extend eigenvectors.
 
-use super::{IndexKernel, Kernel, Points};
+use super::{IndexKernel, IndexedPoints, Kernel};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 
 /// A kernel whose points are their own values: point x is the row (κ(x, x₁), …, κ(x, x_N)) against the
 /// N training points x₁ … x_N. One of two points must be a training point, known by its row number
-/// ([`Points::rows`]). With [`KernelSource::Kernel`](crate::fit::KernelSource::Kernel) and a Gram matrix
+/// ([`IndexedPoints::rows`]). With [`KernelSource::Kernel`](crate::fit::KernelSource::Kernel) and a Gram matrix
 /// as the data, whose row i is training point i, `nystrom` and `kernel_pca` serve Gram matrices.
 ///
 /// ```
-/// use neuralef::kernel::{IndexKernel, Points, PrecomputedKernel};
+/// use neuralef::kernel::{IndexKernel, IndexedPoints, PrecomputedKernel};
 ///
 /// let kernel = PrecomputedKernel::new(2);
 /// let gram = ndarray::array![[1.0, 0.5], [0.5, 2.0]];
-/// let train = Points { x: gram.view(), rows: Some(&[0, 1]) };
+/// let train = IndexedPoints { x: gram.view(), rows: Some(&[0, 1]) };
 /// let other = ndarray::array![[0.3, 0.7]];
 /// let mut out = ndarray::Array2::zeros((1, 2));
-/// kernel.gram_by_index(Points::from(other.view()), train, out.view_mut())?;
+/// kernel.gram_by_index(IndexedPoints::from(other.view()), train, out.view_mut())?;
 /// assert_eq!(out, ndarray::array![[0.3f32, 0.7]].mapv(f64::from));
 /// # Ok::<(), neuralef::Error>(())
 /// ```
@@ -32,7 +32,7 @@ impl PrecomputedKernel {
         PrecomputedKernel { points }
     }
 
-    fn check(&self, x: Points<'_>) -> Result<()> {
+    fn check(&self, x: IndexedPoints<'_>) -> Result<()> {
         if x.x.ncols() != self.points {
             let expected = format!("n × {}", self.points);
             return Err(Error::shape("rows of precomputed kernel values", expected, x.x.ncols()));
@@ -53,8 +53,8 @@ impl PrecomputedKernel {
 
     fn each(
         &self,
-        x: Points<'_>,
-        y: Points<'_>,
+        x: IndexedPoints<'_>,
+        y: IndexedPoints<'_>,
         mut put: impl FnMut(usize, usize, f32),
     ) -> Result<()> {
         self.check(x)?;
@@ -78,15 +78,25 @@ impl PrecomputedKernel {
 }
 
 impl IndexKernel for PrecomputedKernel {
-    fn gram_by_index(&self, x: Points<'_>, y: Points<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
+    fn gram_by_index(
+        &self,
+        x: IndexedPoints<'_>,
+        y: IndexedPoints<'_>,
+        mut out: Mat64Mut<'_>,
+    ) -> Result<()> {
         self.each(x, y, |i, j, v| out[[i, j]] = f64::from(v))
     }
 
-    fn gram_f32_by_index(&self, x: Points<'_>, y: Points<'_>, mut out: MatMut<'_>) -> Result<()> {
+    fn gram_f32_by_index(
+        &self,
+        x: IndexedPoints<'_>,
+        y: IndexedPoints<'_>,
+        mut out: MatMut<'_>,
+    ) -> Result<()> {
         self.each(x, y, |i, j, v| out[[i, j]] = v)
     }
 
-    fn diag_by_index(&self, x: Points<'_>) -> Result<Vec<f64>> {
+    fn diag_by_index(&self, x: IndexedPoints<'_>) -> Result<Vec<f64>> {
         self.check(x)?;
         let Some(rows) = x.rows else {
             return Err(Error::Unsupported {
@@ -132,10 +142,10 @@ mod tests {
         values[[0, odd]] = 0.5;
         values[[0, odd + 1]] = 0.25;
         let kernel = PrecomputedKernel::new(odd + 2);
-        let other = Points::from(values.view());
+        let other = IndexedPoints::from(values.view());
         let mut out = Mat64::zeros((1, 1));
         for (row, expected) in [(odd, 0.5), (odd + 1, 0.25), (odd - 1, 0.0)] {
-            let train = Points { x: values.view(), rows: Some(&[row]) };
+            let train = IndexedPoints { x: values.view(), rows: Some(&[row]) };
             kernel.gram_by_index(other, train, out.view_mut()).unwrap();
             assert_eq!(out[[0, 0]], expected);
             kernel.gram_by_index(train, other, out.view_mut()).unwrap();

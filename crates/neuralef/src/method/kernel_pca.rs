@@ -14,7 +14,7 @@ use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, begin, timed};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
-use crate::kernel::{Kernel, Points};
+use crate::kernel::{IndexedPoints, Kernel};
 use crate::linalg::{
     PartialEigen, eigh_bytes, expect_finite_f64, is_partial, matmul_f64, norm2, partial_bytes,
     top_eigh, top_eigh_operator,
@@ -168,7 +168,7 @@ impl Watch<'_> {
 fn solve<'a>(
     plan: Plan,
     kernel: &'a dyn Kernel,
-    x: Points<'a>,
+    x: IndexedPoints<'a>,
     k: usize,
     watch: &Watch<'_>,
 ) -> Result<(PartialEigen, f64)> {

@@ -3,7 +3,7 @@
 use ndarray::s;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, Points};
+use crate::kernel::{IndexedPoints, Kernel};
 use crate::matrix::Mat;
 use crate::operator::Batch;
 use crate::persist::Archive;
@@ -32,8 +32,8 @@ impl LandmarkPoints {
         LandmarkPoints { x: batch.x, rows: kernel.by_index().map(|_| batch.indices) }
     }
 
-    pub(super) fn points(&self) -> Points<'_> {
-        Points { x: self.x.view(), rows: self.rows.as_deref() }
+    pub(super) fn points(&self) -> IndexedPoints<'_> {
+        IndexedPoints { x: self.x.view(), rows: self.rows.as_deref() }
     }
 
     /// Puts them into `archive`, as files of format version 1 have them: row numbers are one more

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::landmark_points::LandmarkPoints;
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
-use crate::kernel::{Kernel, Points, index};
+use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{
     PartialEigen, canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64,
     norm2, top_eigh,
@@ -399,7 +399,7 @@ impl FeatureMap for Nystrom {
     }
 }
 
-fn block_gram(kernel: &dyn Kernel, x: MatRef<'_>, y: Points<'_>) -> Result<Mat64> {
+fn block_gram(kernel: &dyn Kernel, x: MatRef<'_>, y: IndexedPoints<'_>) -> Result<Mat64> {
     let mut gram = Mat64::zeros((x.nrows(), y.len()));
     index::gram(kernel, x.into(), y, gram.view_mut())?;
     Ok(gram)

@@ -3,7 +3,7 @@
 use ndarray::s;
 
 use crate::error::{Error, Result};
-use crate::kernel::Points;
+use crate::kernel::IndexedPoints;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
@@ -43,8 +43,8 @@ pub struct Batch {
 
 impl Batch {
     /// The points with their row numbers.
-    pub(crate) fn points(&self) -> Points<'_> {
-        Points { x: self.x.view(), rows: Some(&self.indices) }
+    pub(crate) fn points(&self) -> IndexedPoints<'_> {
+        IndexedPoints { x: self.x.view(), rows: Some(&self.indices) }
     }
 }
 

@@ -4,7 +4,7 @@ use ndarray::{Axis, s};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Points, index};
+use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{matmul_f64, tr_matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref};
 
@@ -16,7 +16,7 @@ const TILE: usize = 256;
 ///
 /// # Errors
 /// What the kernel reports.
-pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: Points<'_>) -> Result<Mat64> {
+pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: IndexedPoints<'_>) -> Result<Mat64> {
     let n = x.len();
     let mut out = Mat64::zeros((n, n));
     // Upper tile (row, column) and its mirror image; none on the diagonal.
@@ -53,7 +53,7 @@ pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: Points<'_>) -> Result<Mat64
 }
 
 /// The points of tile `i`.
-fn points(x: Points<'_>, i: usize) -> Points<'_> {
+fn points(x: IndexedPoints<'_>, i: usize) -> IndexedPoints<'_> {
     x.range(i * TILE..((i + 1) * TILE).min(x.len()))
 }
 
@@ -64,12 +64,12 @@ fn points(x: Points<'_>, i: usize) -> Points<'_> {
 /// number of threads.
 pub(crate) struct SymmetricGram<'a> {
     kernel: &'a dyn Kernel,
-    x: Points<'a>,
+    x: IndexedPoints<'a>,
 }
 
 impl<'a> SymmetricGram<'a> {
     /// Of the points x (n × d).
-    pub(crate) fn new(kernel: &'a dyn Kernel, x: Points<'a>) -> Self {
+    pub(crate) fn new(kernel: &'a dyn Kernel, x: IndexedPoints<'a>) -> Self {
         SymmetricGram { kernel, x }
     }
 
