@@ -234,10 +234,6 @@ fn files_of_precomputed_values_are_as_they_were_before_row_numbers_were_an_index
         let again = Fit::new(spec).source(KernelSource::Kernel(kernel)).run(&data).unwrap().0;
         close(again.eigenvalues(), model.eigenvalues(), 1e-12);
         assert_eq!(again.to_bytes().unwrap().len(), bytes.len(), "{method}");
-        if std::env::var_os("ONE_OFF").is_some() {
-            assert_eq!(again.to_bytes().unwrap(), bytes, "{method}");
-            assert_eq!(found.iter().copied().collect::<Vec<_>>(), expected);
-        }
     }
 }
 
