@@ -1,12 +1,16 @@
 //! Small questions that need no fit.
 
+use neuralef::method::Method;
+use neuralef::nn::{NetworkSpec, OptimizerSpec, Schedule};
+use neuralef::objective::Objective;
+use neuralef::spec::Spec;
 use neuralef::{FitSpec, KernelSpec, Mat64};
 use numpy::PyArray2;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Single, double, matrix};
-use crate::error::raise;
+use crate::error::{bad_field, raise, raise_in};
 use crate::run::quick;
 
 /// A spec from its JSON form. What is wrong with a field is said with its name.
@@ -15,17 +19,26 @@ pub(crate) fn spec(json: &str) -> PyResult<FitSpec> {
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(json).map_err(fault)?;
     for (name, value) in &fields {
+        if let Some(text) = value.as_str() {
+            check(name, text).map_err(|e| raise_in(name, &e))?;
+        }
         let alone = serde_json::json!({ name: value });
-        serde_json::from_value::<FitSpec>(alone)
-            .map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
+        serde_json::from_value::<FitSpec>(alone).map_err(|e| bad_field(name, &e.to_string()))?;
     }
-    let spec: FitSpec = serde_json::from_value(fields.into()).map_err(fault)?;
-    let texts =
-        [("method", spec.method.get().map(drop)), ("objective", spec.objective.get().map(drop))];
-    for (name, read) in texts {
-        read.map_err(|e| PyValueError::new_err(format!("{name}: {e}")))?;
+    serde_json::from_value(fields.into()).map_err(fault)
+}
+
+/// Reads the text form of a field that has one, for an error that is more than a sentence.
+fn check(field: &str, text: &str) -> neuralef::Result<()> {
+    match field {
+        "kernel" => text.parse::<KernelSpec>().map(drop),
+        "network" => text.parse::<NetworkSpec>().map(drop),
+        "optimizer" => text.parse::<OptimizerSpec>().map(drop),
+        "schedule" => text.parse::<Schedule>().map(drop),
+        "method" => text.parse::<Spec<dyn Method>>().map(drop),
+        "objective" => text.parse::<Spec<dyn Objective>>().map(drop),
+        _ => Ok(()),
     }
-    Ok(spec)
 }
 
 /// Points of n that a fit learns from, and those that it is measured on.

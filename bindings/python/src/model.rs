@@ -147,7 +147,7 @@ const ONE_OPERATOR: &str = "kernel: expected one of kernel, gram and features";
 /// Fits a spec (JSON) to `x`. Returns the model and where the time went (JSON).
 ///
 /// `kernel` is an object with `gram` and `diag`, or the number N for points that are rows of
-/// precomputed values against N points with a number at their end; `gram` and `features` are arrays.
+/// precomputed values against N points, row i that of point i; `gram` and `features` are arrays.
 /// With one of them the spec has none.
 #[pyfunction]
 #[pyo3(signature = (spec_json, x, *, kernel=None, gram=None, features=None, start=None, callback=None, n_jobs=0))]

@@ -6,7 +6,7 @@
 //! leave the network's outputs as they are, improve the likelihood of test points, and are less sure far
 //! away. `cargo run --release -p neuralef --example laplace`
 
-use neuralef::bayes::trajectory::Training;
+use neuralef::bayes::trajectory::{Training, TrajectoryWeights};
 use neuralef::bayes::{LaplaceSpec, Predictive, Targets};
 use neuralef::calibration::{assess, confidences};
 use neuralef::nn::{TrainedNetwork, write_weights};

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use neuralef::fit::KernelSource;
 use neuralef::matrix::{Mat64Mut, MatMut};
+use neuralef::operator::OperatorSpec;
 use neuralef::{Dataset, Error, Fit, FitSpec, Kernel, MatRef, Model, Result};
 
 /// Σᵢ min(xᵢ, yᵢ) / Σᵢ max(xᵢ, yᵢ), positive semi-definite for coordinates ≥ 0, not all of them 0.
@@ -41,8 +41,9 @@ impl Kernel for MinMax {
 
 fn main() -> Result<()> {
     let digits = Dataset::open("digits", 0)?; // 1,797 × 64, from 0 to 16
-    let spec = FitSpec { method: "nystrom(landmarks=300)".into(), ..FitSpec::default() };
-    let (model, _) = Fit::new(spec).source(KernelSource::Kernel(Arc::new(MinMax))).run(&digits)?;
+    let operator = Some(OperatorSpec::OwnKernel(Arc::new(MinMax)));
+    let method = "nystrom(landmarks=300)".parse()?;
+    let (model, _) = Fit::new(FitSpec { operator, method, ..FitSpec::default() }).run(&digits)?;
     for pair in &model.certificate().pairs {
         println!("{:.5} ± {:.5}", pair.eigenvalue, pair.standard_error);
     }

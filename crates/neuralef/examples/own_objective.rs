@@ -1,14 +1,18 @@
 //! An objective of your own: from functions ψ and Tψ on a batch to the direction that they are to take.
 //!
-//! Sanger's rule (1989), the generalised Hebbian algorithm, for functions. Asserted: its eigenvalues are
-//! those of the Gram matrix. `cargo run --release -p neuralef --example own_objective`
+//! Sanger's rule (1989), the generalised Hebbian algorithm, for functions. Asserted: networks trained by it
+//! have the eigenvalues of the Gram matrix. `cargo run --release -p neuralef --example own_objective`
 
-use neuralef::method::Nystrom;
-use neuralef::objective::{Objective, Step};
+use std::sync::Arc;
+
+use neuralef::fit::{ReadoutKind, Steps};
+use neuralef::objective::Step;
 use neuralef::operator::Diagonal;
-use neuralef::{Dataset, FeatureMap, KernelSpec, Mat, MatRef, Result};
+use neuralef::spec::Spec;
+use neuralef::{Dataset, FitSpec, Mat, MatRef, Model, Objective, Result, fit};
 
 /// Function j follows Tψ_j − Σ_{i≤j} R_ij ψ_i, R_ij = E ψ_i Tψ_j. The term i = j makes E ψ_j² = 1.
+#[derive(Debug)]
 struct Sanger;
 
 impl Objective for Sanger {
@@ -29,32 +33,36 @@ impl Objective for Sanger {
         Diagonal::Keep
     }
 
+    fn fresh(&self) -> Box<dyn Objective> {
+        Box::new(Sanger)
+    }
+
     fn text(&self) -> String {
         "sanger".into()
     }
 }
 
 fn main() -> Result<()> {
-    let x = Dataset::open("two_moons(n=400, noise=0.1)", 0)?.range(0..400)?;
-    let kernel = "rbf(lengthscale=0.5)".parse::<KernelSpec>()?.resolve(None, 0)?;
-    let mut t = Mat::zeros((x.nrows(), x.nrows()));
-    kernel.gram_f32(x.view(), x.view(), t.view_mut())?;
-    t /= x.nrows() as f32;
-
-    // Functions that are tables of values, one for each point, take small steps down.
-    let mut psi = Mat::from_shape_fn((x.nrows(), 4), |(i, j)| ((i * (j + 1)) as f32).sin());
-    let mut found = Sanger.step(psi.view(), t.dot(&psi).view())?;
-    for step in 1..=400 {
-        psi.scaled_add(-(x.nrows() as f32), &found.cotangent);
-        found = Sanger.step(psi.view(), t.dot(&psi).view())?;
-        if step % 100 == 0 {
-            println!("step {step}: {:.5?}", found.eigenvalues);
-        }
-    }
-    let exact = Nystrom::fit(kernel, x, 4)?;
-    let exact = exact.eigenvalues().unwrap_or_default();
-    println!("exact:    {exact:.5?}");
-    let close = |(found, exact): (&f64, &f64)| (found / exact - 1.0).abs() < 1e-3;
-    assert!(exact.len() == 4 && found.eigenvalues.iter().zip(exact).all(close));
+    let data = Dataset::open("two_moons(n=400, noise=0.1)", 0)?;
+    let exact = FitSpec {
+        method: "kernel_pca".parse()?,
+        ..FitSpec::new("rbf(lengthscale=0.5)", 3)?
+    };
+    let trained = FitSpec {
+        method: "neuralef".parse()?,
+        objective: Spec::own(Arc::new(Sanger)),
+        steps: Steps::Exactly(3000),
+        optimizer: "adam(lr=0.003)".parse()?,
+        readout: ReadoutKind::None, // what the objective found, and nothing beside it
+        ..exact.clone()
+    };
+    let (exact, trained) = (fit(&data, &exact)?, fit(&data, &trained)?);
+    println!("exact   {:.4?}\ntrained {:.4?}", exact.eigenvalues(), trained.eigenvalues());
+    let pairs = trained.eigenvalues().iter().zip(exact.eigenvalues());
+    assert!(pairs.into_iter().all(|(mu, exact)| (mu / exact - 1.0).abs() < 0.05));
+    // A file keeps the name; transforming does not need the objective.
+    let again = Model::from_bytes(&trained.to_bytes()?)?;
+    println!("objective of the file: {}", again.info().spec.objective);
+    assert_eq!(again.transform(data.range(0..9)?.view())?.dim(), (9, 3));
     Ok(())
 }

@@ -12,6 +12,12 @@ pub trait FeatureMap: Send + Sync {
     /// d, the width of x.
     fn inputs(&self) -> usize;
 
+    /// d as model files record it: where points are rows of precomputed kernel values, those of format
+    /// version 1 count one more column.
+    fn stored_inputs(&self) -> usize {
+        self.inputs()
+    }
+
     /// k, the number of features.
     fn components(&self) -> usize;
 

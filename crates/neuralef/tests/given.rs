@@ -4,7 +4,7 @@
 
 use ndarray::{Array2, s};
 use neuralef::fit::{ReadoutKind, Steps};
-use neuralef::kernel::PrecomputedKernel;
+use neuralef::kernel::{IndexKernel, IndexedPoints, PrecomputedKernel};
 use neuralef::matrix::{Mat64Mut, MatMut};
 use neuralef::operator::{MatrixSource, OperatorSpec};
 use neuralef::{Dataset, Error, Fit, FitSpec, Kernel, KernelSpec, Mat64, MatRef, Model};
@@ -133,34 +133,117 @@ fn gram_matrices_and_features_at_hand_are_those_of_files() {
 fn precomputed_values_serve_methods_that_extend_eigenvectors() {
     let all = points().range(0..120).unwrap();
     let (x, new) = (all.slice(s![..100, ..]), all.slice(s![100.., ..]));
-    let values = |rows: MatRef<'_>, numbered: bool| {
-        let mut gram = Array2::<f32>::zeros((rows.nrows(), 101));
-        Own.gram_f32(rows, x, gram.slice_mut(s![.., ..100])).unwrap();
-        let number = |i: usize| if numbered { i as f32 } else { -1.0 };
-        gram.column_mut(100).iter_mut().enumerate().for_each(|(i, v)| *v = number(i));
+    let values = |rows: MatRef<'_>| {
+        let mut gram = Array2::<f32>::zeros((rows.nrows(), 100));
+        Own.gram_f32(rows, x, gram.view_mut()).unwrap();
         gram
     };
-    let train = Dataset::from_array("values", values(x, true)).unwrap();
+    let train = Dataset::from_array("values", values(x)).unwrap();
     for method in ["kernel_pca", "nystrom(landmarks=100)"] {
         let spec = FitSpec { validation_fraction: 0.0, ..spec(method, 4) };
         let kernel = OperatorSpec::OwnKernel(std::sync::Arc::new(PrecomputedKernel::new(100)));
         let found = Fit::new(spec.clone()).operator(kernel).run(&train).unwrap().0;
+        assert_eq!(found.info().n_features, 100);
         let kernel = OperatorSpec::OwnKernel(std::sync::Arc::new(Own));
         let plain = Dataset::from_array("x", x.to_owned()).unwrap();
         let expected = Fit::new(spec).operator(kernel).run(&plain).unwrap().0;
         close(found.eigenvalues(), expected.eigenvalues(), 1e-6);
-        let a = found.transform(values(new, false).view()).unwrap();
+        let a = found.transform(values(new).view()).unwrap();
         let b = expected.transform(new).unwrap();
         assert!((&a - &b).iter().all(|v| v.abs() < 1e-5));
+        // Files of format version 1 count the row numbers of landmarks as one more column.
+        let bytes = found.to_bytes().unwrap();
+        let header = String::from_utf8_lossy(&bytes[..1 << 14]).replace('\\', "");
+        assert!(header.contains("\"n_features\":101,"), "{header}");
+        let kernel = std::sync::Arc::new(PrecomputedKernel::new(100));
+        let again = Model::from_bytes_with(&bytes, kernel).unwrap();
+        assert_eq!(again.transform(values(new).view()).unwrap(), a);
+        assert_eq!(again.info(), found.info());
+        assert_eq!(again.to_bytes().unwrap(), bytes);
     }
     let kernel = PrecomputedKernel::new(100);
-    let (a, b) = (values(new, false), values(new, false));
+    let (a, b) = (values(new), values(new));
     let unknown = kernel.gram(a.view(), b.view(), Mat64::zeros((20, 20)).view_mut());
     assert!(matches!(unknown, Err(Error::Unsupported { .. })));
-    let mut wrong = values(x, true);
-    wrong[[3, 100]] = 0.5;
-    assert!(matches!(kernel.diag(wrong.view()), Err(Error::InvalidParameter { .. })));
+    let own = values(x);
+    let numbered = |rows| kernel.diag_by_index(IndexedPoints { x: own.view(), rows: Some(rows) });
+    let rows: Vec<usize> = (0..100).collect();
+    assert_eq!(numbered(&rows).unwrap(), vec![1.0; 100]);
+    let beyond: Vec<usize> = (1..101).collect();
+    assert!(matches!(numbered(&beyond), Err(Error::InvalidParameter { .. })));
+    assert!(matches!(numbered(&rows[1..]), Err(Error::Shape { .. })));
+    assert!(matches!(kernel.diag(own.view()), Err(Error::Unsupported { .. })));
     assert!(matches!(kernel.diag(x), Err(Error::Shape { .. })));
+    let scaled = FitSpec { standardize: true, ..spec("kernel_pca", 4) };
+    let kernel = OperatorSpec::OwnKernel(std::sync::Arc::new(kernel));
+    let error = Fit::new(scaled).operator(kernel).run(&train).err().unwrap();
+    assert!(matches!(error, Error::InvalidParameter { .. }), "{error}");
+}
+
+#[test]
+fn files_of_precomputed_values_are_as_they_were_before_row_numbers_were_an_index() {
+    // Written when points had their row numbers as one more column, with what they gave at 4 points.
+    type File = (&'static str, &'static [u8], [f32; 12]);
+    let files: [File; 2] = [
+        (
+            "kernel_pca",
+            include_bytes!("fixtures/kernel_pca_precomputed.safetensors"),
+            [
+                0.23901752,
+                0.57201105,
+                -0.32043406,
+                0.25969127,
+                0.34142935,
+                0.5384093,
+                0.24674287,
+                -0.034018304,
+                0.12431535,
+                0.5595302,
+                -0.29224682,
+                -0.13449748,
+            ],
+        ),
+        (
+            "nystrom(landmarks=7)",
+            include_bytes!("fixtures/nystrom_precomputed.safetensors"),
+            [
+                0.035085343,
+                0.67779005,
+                -0.14738218,
+                0.061181474,
+                0.20971036,
+                0.18019262,
+                0.23619354,
+                0.043051038,
+                0.24056683,
+                0.63226014,
+                -0.061781723,
+                -0.2503206,
+            ],
+        ),
+    ];
+    let value =
+        |i: usize, j: usize| 0.5f32.powi(i.abs_diff(j) as i32) + if i == j { 0.25 } else { 0.0 };
+    let gram = Array2::from_shape_fn((12, 12), |(i, j)| value(i, j));
+    let new = Array2::from_shape_fn((4, 12), |(i, j)| 0.75 * value(3 * i + 1, j));
+    for (method, bytes, expected) in files {
+        let kernel = std::sync::Arc::new(PrecomputedKernel::new(12));
+        let model = Model::from_bytes_with(bytes, kernel.clone()).unwrap();
+        assert_eq!(model.info().n_features, 12);
+        assert_eq!(model.to_bytes().unwrap(), bytes, "{method}");
+        let found = model.transform(new.view()).unwrap();
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found}");
+        let data = Dataset::from_array("x.csv", gram.clone()).unwrap();
+        let spec = FitSpec {
+            method: method.into(),
+            n_components: 3,
+            validation_fraction: 0.25,
+            ..FitSpec::default()
+        };
+        let again = Fit::new(spec).operator(OperatorSpec::OwnKernel(kernel)).run(&data).unwrap().0;
+        close(again.eigenvalues(), model.eigenvalues(), 1e-12);
+        assert_eq!(again.to_bytes().unwrap().len(), bytes.len(), "{method}");
+    }
 }
 
 #[test]

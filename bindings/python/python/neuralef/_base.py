@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import warnings
-from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +21,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from neuralef import _core, _kernels
+from neuralef._errors import naming
 from neuralef._numbers import Single, seed, single, threads
 from neuralef._watch import Callback, Watch
 
@@ -50,20 +48,6 @@ RUN: dict[str, list[Any]] = {
     "verbose": ["verbose"],
     "callbacks": [list, tuple, None],
 }
-
-
-@contextlib.contextmanager
-def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Give messages of the core the names of parameters that users of an estimator know."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error).replace("the memory budget is", "memory_budget is")
-        for theirs, ours in names.items():
-            text = re.sub(rf"^(?:method: )?(`?){theirs}(`?)(?=[: ])", rf"\1{ours}\2", text)
-        if text == str(error):
-            raise
-        raise type(error)(text) from None
 
 
 def thawed(estimator: Any) -> Any:
@@ -130,12 +114,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _kernel_text(self) -> str:
         assert isinstance(self.kernel, str)
-        own = ("gamma", "degree", "coef0", "lengthscale")
-        return _kernels.text(
-            self.kernel,
-            **{name: getattr(self, name) for name in own if hasattr(self, name)},
-            kernel_params=self.kernel_params,
-        )
+        own = {name: getattr(self, name) for name in _kernels.SHARED if hasattr(self, name)}
+        return _kernels.text(self.kernel, own, self.kernel_params)
 
     def _fit(
         self,
@@ -163,7 +143,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         fields |= self._method(wanted)
         fields |= {"seed": seed(self.random_state), "memory_budget": int(self.memory_budget)}
         outputs = int(fields.get("outputs", 1))
-        with renamed(self._names):
+        with naming(self._names):
             available = _core.training_points(json.dumps(fields), n) * outputs
         if self._limited and wanted > available:
             warnings.warn(
@@ -174,7 +154,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             wanted = available
             fields |= self._method(wanted)
         fields["n_components"] = wanted
-        with renamed(self._names), Watch(self.verbose, self.callbacks) as callback:
+        with naming(self._names), Watch(self.verbose, self.callbacks) as callback:
             model, timings = _core.fit(
                 json.dumps(fields),
                 points,
@@ -214,7 +194,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if getattr(self, "standardize", False):
             raise ValueError('standardize: expected False with kernel="precomputed", got True')
         if self._needs_kernel:
-            return _numbered(points, np.arange(n)), None, n, {}
+            return points, None, n, {}
         return points, points, None, {}
 
     def _read(self, *, warn: bool = False) -> None:
@@ -250,10 +230,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _points(self, X: ArrayLike) -> tuple[Single, np.dtype[Any]]:
         check_is_fitted(self)
         x = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        points = single(x)
-        if isinstance(self._given, int):
-            points = _numbered(points, np.full(len(points), -1))
-        return points, x.dtype
+        return single(x), x.dtype
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Features φ(X), whose inner products are the kernel.
@@ -365,6 +342,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             # Any points tell a function of points from one of matrices.
             given.probe(np.random.default_rng(0).random((4, _core.Model.width(name))))
         elif kernel == "precomputed":
+            # Files count the row numbers of training points as a column.
             given = _core.Model.width(name) - 1
         elif kernel is not None:
             raise ValueError(
@@ -372,9 +350,8 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             )
         model = _core.Model.load(name, given)
         info = json.loads(model.info())
-        width = info["n_features"] - (1 if isinstance(given, int) else 0)
         spec = info["spec"]
-        method, arguments = _parts(spec["method"])
+        method, arguments = _kernels.parts("method", spec["method"])
         if method != cls._method_name:
             raise ValueError(
                 f"path: expected a model of method {cls._method_name!r} for {cls.__name__}, got "
@@ -385,11 +362,11 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if kernel is not None:
             estimator.set_params(kernel=kernel, kernel_params=kernel_params)
         estimator._model, estimator._given = model, given
-        estimator.n_features_in_ = width
+        estimator.n_features_in_ = info["n_features"]
         estimator._read()
         return estimator
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         """Parameters of the estimator from the core's spec and its method's arguments."""
         known = {"n_components": spec["n_components"], "random_state": spec["seed"]}
         known["memory_budget"] = spec["memory_budget"]
@@ -440,15 +417,3 @@ class EigenFeatures(KernelFeatures):
         points, dtype = self._points(X)
         found = self._model.eigenfunctions(points, threads(self.n_jobs))
         return self._shaped(found).astype(dtype, copy=False)
-
-
-def _parts(text: str) -> tuple[str, dict[str, str]]:
-    """Name and arguments of a simple text form such as ``nystrom(landmarks=10, selection=uniform)``."""
-    name, _, rest = text.partition("(")
-    pairs = [part.split("=", 1) for part in rest.rstrip(")").split(", ") if "=" in part]
-    return name, {key.strip(): value for key, value in pairs}
-
-
-def _numbered(values: Single, numbers: NDArray[Any]) -> Single:
-    """Rows of precomputed values with the numbers of their points at the end."""
-    return np.column_stack([values, numbers.astype(np.float32)]).astype(np.float32)

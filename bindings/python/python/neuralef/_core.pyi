@@ -7,16 +7,30 @@ from numpy.typing import NDArray
 __all__ = [
     "Laplace",
     "Model",
+    "ParameterError",
     "SpectralStein",
     "__version__",
     "catalogue",
     "fit",
     "fit_laplace",
     "kernel_matrix",
+    "parse_text_form",
+    "text_form",
     "training_points",
 ]
 
 __version__: str
+
+class ParameterError(ValueError):
+    kind: str | None
+    field: str | None
+    message: str
+    parameter: str | None
+    expected: str | None
+    got: str | None
+    what: str | None
+    text: str | None
+    column: int | None
 
 @final
 class Model:
@@ -134,6 +148,8 @@ def fit_laplace(
     callback: Callable[[dict[str, Any]], object] | None = None,
     n_jobs: int = 0,
 ) -> Laplace: ...
+def parse_text_form(field: str, text: str) -> tuple[str, dict[str, Any]] | None: ...
+def text_form(field: str, text: str, parameters: dict[str, Any]) -> str: ...
 def training_points(json: str, n: int) -> int: ...
 def catalogue() -> str: ...
 def kernel_matrix(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from neuralef import _kernels
+from neuralef import _core, _kernels
 from neuralef._base import KERNEL, RUN, KernelFeatures
 from neuralef._watch import Callback
 
@@ -92,19 +92,21 @@ class RandomFourierFeatures(KernelFeatures):
 
     _names: ClassVar[dict[str, str]] = {"features": "n_frequencies"}
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
-        count = arguments.get("features")
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
         known |= {"form": arguments["form"], "frequencies": arguments["frequencies"]}
-        return {**known, "n_frequencies": int(count) if count else None}
+        return {**known, "n_frequencies": arguments.get("features")}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
 
     def _method(self, n_components: int) -> dict[str, Any]:
-        features = "" if self.n_frequencies is None else f"features={int(self.n_frequencies)}, "
+        method: dict[str, Any] = {}
+        if self.n_frequencies is not None:
+            method["features"] = int(self.n_frequencies)
+        method |= {"form": self.form, "frequencies": self.frequencies}
         return {
-            "method": f"fourier({features}form={self.form}, frequencies={self.frequencies})",
+            "method": _core.text_form("method", "fourier", method),
             "standardize": bool(self.standardize),
             "validation_fraction": 0.0,
         }

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from neuralef import _kernels
+from neuralef import _core, _kernels
 from neuralef._base import KERNEL, RUN, EigenFeatures
 from neuralef._watch import Callback
 
@@ -88,7 +88,7 @@ class KernelPCA(EigenFeatures):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         return {**super()._parameters_of(spec, arguments), "eigen_solver": arguments["solver"]}
 
     def _wanted(self, n_samples: int) -> int:
@@ -99,7 +99,7 @@ class KernelPCA(EigenFeatures):
 
     def _method(self, n_components: int) -> dict[str, Any]:
         return {
-            "method": f"kernel_pca(solver={self.eigen_solver})",
+            "method": _core.text_form("method", "kernel_pca", {"solver": self.eigen_solver}),
             "standardize": bool(self.standardize),
             "validation_fraction": float(self.validation_fraction),
         }

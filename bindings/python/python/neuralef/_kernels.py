@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,67 +16,58 @@ from neuralef._numbers import single, threads
 
 Kernel = str | Callable[..., Any]
 
-#: Parameters that estimators have of their own, by kernel.
-_OWN = {
-    "rbf": ("gamma", "lengthscale"),
-    "laplacian": ("gamma", "lengthscale"),
-    "matern": ("lengthscale",),
-    "rational_quadratic": ("lengthscale",),
-    "periodic": ("lengthscale",),
-    "polynomial": ("degree", "gamma", "coef0"),
-    "sigmoid": ("gamma", "coef0"),
-    "softmax": ("gamma",),
-}
+#: Parameters of kernels that estimators have, with scikit-learn's defaults as the catalogue writes them.
+SHARED: dict[str, str | None] = {"gamma": None, "degree": "3", "coef0": "1", "lengthscale": None}
 _ALIASES = {"poly": "polynomial"}
 
 
-def text(
-    kernel: str,
-    *,
-    gamma: float | None = None,
-    degree: float | None = None,
-    coef0: float | None = None,
-    lengthscale: float | str | None = None,
-    kernel_params: Mapping[str, Any] | None = None,
-) -> str:
+def text(kernel: str, shared: Mapping[str, Any], kernel_params: Mapping[str, Any] | None) -> str:
     """Give the text form of a kernel.
 
     A bare name takes the parameters that belong to it, as in scikit-learn; a text form such as
     ``"rbf(lengthscale=0.5) + 0.1*linear"`` says everything itself.
     """
-    own = {"gamma": gamma, "degree": degree, "coef0": coef0, "lengthscale": lengthscale}
-    if not kernel.isidentifier():
+    form = _core.parse_text_form("kernel", kernel)
+    if form is None or form[1]:
         # degree and coef0 have defaults of their own, which are not meant for texts.
-        for name in ("gamma", "lengthscale"):
-            if own[name] is not None:
+        for name, default in SHARED.items():
+            if default is None and shared.get(name) is not None:
                 raise ValueError(
-                    f"{name}: expected None with the text form {kernel!r}, got {own[name]!r}"
+                    f"{name}: expected None with the text form {kernel!r}, got {shared[name]!r}"
                 )
         if kernel_params:
             raise ValueError(
                 f"kernel_params: expected None with the text form {kernel!r}, got {kernel_params!r}"
             )
         return kernel
-    name = _ALIASES.get(kernel, kernel)
-    used = {key: own[key] for key in _OWN.get(name, ()) if own[key] is not None}
-    used |= dict(kernel_params or {})
-    if not used:
-        return name
-    arguments = ", ".join(f"{key}={_value(value)}" for key, value in used.items())
-    return f"{name}({arguments})"
+    name = _ALIASES.get(form[0], form[0])
+    known = _shared_parameters().get(name, ())
+    own = {key: shared[key] for key in known if shared.get(key) is not None}
+    return _core.text_form("kernel", name, {**own, **(kernel_params or {})})
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return str(bool(value)).lower()
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return f"[{', '.join(_value(v) for v in value)}]"
-    return str(value)
+@functools.cache
+def _shared_parameters() -> dict[str, tuple[str, ...]]:
+    """Which of the parameters that estimators have each kernel takes from them.
+
+    ``linear`` has a ``coef0`` too, but another default: as in scikit-learn, the estimator's is not for it.
+    """
+
+    def takes(parameters: dict[str, Any], name: str) -> bool:
+        return name in parameters and SHARED[name] in (None, parameters[name][0])
+
+    return {
+        kernel: tuple(name for name in SHARED if takes(entry["parameters"], name))
+        for kernel, entry in catalogue()["kernels"].items()
+    }
+
+
+def parts(field: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of a text form such as ``nystrom(landmarks=10, selection=uniform)``."""
+    form = _core.parse_text_form(field, text)
+    if form is None:
+        raise ValueError(f"{field}: expected a name with parameters, got {text!r}")
+    return form
 
 
 class FunctionKernel:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,8 +19,9 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from neuralef import _core
-from neuralef._base import RUN, renamed, thawed
+from neuralef import _core, _kernels
+from neuralef._base import RUN, thawed
+from neuralef._errors import naming
 from neuralef._neuralef import NeuralEF
 from neuralef._numbers import seed, single, threads
 from neuralef._watch import Callback, Watch
@@ -141,9 +143,9 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
     def _source(self, folder: str) -> str:
         fitted = thawed(self.source)
         if isinstance(fitted, NeuralEF):
-            path = os.path.join(folder, "eigenfunctions.safetensors")
+            path = Path(folder) / "eigenfunctions.safetensors"
             fitted.save(path)
-            return f'neuralef(model="{path}")'
+            return _core.text_form("source", "neuralef", {"model": path})
         if self.source is not None:
             return str(self.source)
         found = _SOURCES.get((self.subset_of_weights, self.hessian_structure))
@@ -185,7 +187,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         if not self._classifies and self.sigma_noise is not None:
             noise = float(self.sigma_noise) ** 2
         with (
-            renamed(_NAMES),
+            naming(_NAMES),
             tempfile.TemporaryDirectory() as folder,
             Watch(self.verbose, self.callbacks) as callback,
         ):
@@ -445,11 +447,12 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
         posterior = _core.Laplace.load(os.fspath(path))
         info = json.loads(posterior.info())
         source = info["source"]
+        _, parameters = _kernels.parts("source", source)
         estimator = cls(
             info["network"],
             info["likelihood"],
             # Eigenfunctions that were handed over are in the file, and nowhere else.
-            source=None if source.startswith("neuralef(model=") else source,
+            source=None if "model" in parameters else source,
             prior_precision=posterior.prior_precision,
             temperature=posterior.temperature,
         )
@@ -478,7 +481,7 @@ class Laplace(BaseEstimator):  # type: ignore[misc]
 
 def _link(link_approx: str, n_samples: int) -> str:
     if link_approx == "mc":
-        return f"monte_carlo(samples={int(n_samples)})"
+        return _core.text_form("link_approx", "monte_carlo", {"samples": int(n_samples)})
     if link_approx not in _LINKS:
         raise ValueError(
             f"link_approx: expected probit, mean_field, mc or bridge, got {link_approx!r}"

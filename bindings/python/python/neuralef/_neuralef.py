@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,8 +12,8 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from neuralef import _kernels
-from neuralef._base import KERNEL, RUN, EigenFeatures, _parts
+from neuralef import _core, _kernels
+from neuralef._base import KERNEL, RUN, EigenFeatures
 from neuralef._numbers import Single, single
 from neuralef._watch import Callback
 
@@ -196,9 +195,13 @@ class NeuralEF(EigenFeatures):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    _names: ClassVar[dict[str, str]] = {"steps": "max_iter", "tolerance": "tol"}
+    _names: ClassVar[dict[str, str]] = {
+        "steps": "max_iter",
+        "tolerance": "tol",
+        "lr": "learning_rate",
+    }
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
         same = (
             "network",
@@ -210,29 +213,26 @@ class NeuralEF(EigenFeatures):
             "outputs",
         )
         known |= {name: spec[name] for name in same}
-        name, parts = _parts(spec["optimizer"])
-        known["learning_rate"] = float(parts.pop("lr"))
-        rest = ", ".join(f"{key}={value}" for key, value in parts.items())
-        known["optimizer"] = f"{name}({rest})" if rest else name
+        name, rest = _kernels.parts("optimizer", spec["optimizer"])
+        known["learning_rate"] = float(rest.pop("lr"))
+        known["optimizer"] = _core.text_form("optimizer", name, rest)
         return {**known, "max_iter": spec["steps"], "tol": spec["tolerance"]}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
 
     def _method(self, n_components: int) -> dict[str, Any]:
-        name, _, rest = self.optimizer.partition("(")
-        if re.search(r"\blr\s*=", rest):
+        name, rest = _kernels.parts("optimizer", self.optimizer)
+        if "lr" in rest:
             raise ValueError(
                 f"optimizer: expected no lr, which is learning_rate, got {self.optimizer!r}"
             )
-        arguments = [f"lr={float(self.learning_rate)!r}"]
-        if rest.rstrip(")").strip():
-            arguments.insert(0, rest.rstrip(")").strip())
+        rest["lr"] = float(self.learning_rate)
         return {
             "method": "neuralef",
             "network": self.network,
             "objective": self.objective,
-            "optimizer": f"{name}({', '.join(arguments)})",
+            "optimizer": _core.text_form("optimizer", name, rest),
             "schedule": self.schedule,
             "steps": self.max_iter if isinstance(self.max_iter, str) else int(self.max_iter),
             "tolerance": float(self.tol),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from neuralef import _kernels
+from neuralef import _core, _kernels
 from neuralef._base import KERNEL, RUN, EigenFeatures
 from neuralef._watch import Callback
 
@@ -98,10 +98,10 @@ class Nystroem(EigenFeatures):
 
     _names: ClassVar[dict[str, str]] = {"landmarks": "n_landmarks"}
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
-        landmarks, selection = int(arguments["landmarks"]), arguments["selection"]
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
-        return {**known, "n_landmarks": landmarks, "selection": selection}
+        known["n_landmarks"] = arguments["landmarks"]
+        return {**known, "selection": arguments["selection"]}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
@@ -113,8 +113,9 @@ class Nystroem(EigenFeatures):
                 f"{self.n_landmarks}"
             )
         landmarks = max(int(self.n_landmarks or n_components), n_components)
+        method = {"landmarks": landmarks, "selection": self.selection}
         return {
-            "method": f"nystrom(landmarks={landmarks}, selection={self.selection})",
+            "method": _core.text_form("method", "nystrom", method),
             "standardize": bool(self.standardize),
             "validation_fraction": float(self.validation_fraction),
         }

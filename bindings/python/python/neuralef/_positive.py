@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 
-from neuralef import _kernels
+from neuralef import _core, _kernels
 from neuralef._base import KERNEL, RUN, KernelFeatures
 from neuralef._watch import Callback
 
@@ -91,20 +91,21 @@ class PositiveFeatures(KernelFeatures):
 
     _names: ClassVar[dict[str, str]] = {"features": "n_random"}
 
-    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, str]) -> dict[str, Any]:
-        count = arguments.get("features")
+    def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
-        known |= {name: arguments[name] == "true" for name in ("orthogonal", "hyperbolic")}
-        return {**known, "n_random": int(count) if count else None}
+        known |= {name: arguments[name] for name in ("orthogonal", "hyperbolic")}
+        return {**known, "n_random": arguments.get("features")}
 
     def _wanted(self, n_samples: int) -> int:
         return int(self.n_components)
 
     def _method(self, n_components: int) -> dict[str, Any]:
-        features = "" if self.n_random is None else f"features={int(self.n_random)}, "
-        options = f"orthogonal={self.orthogonal}, hyperbolic={self.hyperbolic}".lower()
+        method: dict[str, Any] = {}
+        if self.n_random is not None:
+            method["features"] = int(self.n_random)
+        method |= {"orthogonal": bool(self.orthogonal), "hyperbolic": bool(self.hyperbolic)}
         return {
-            "method": f"positive({features}{options})",
+            "method": _core.text_form("method", "positive", method),
             "standardize": bool(self.standardize),
             "validation_fraction": 0.0,
         }

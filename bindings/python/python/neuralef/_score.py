@@ -120,8 +120,8 @@ class ScoreEstimator(BaseEstimator):  # type: ignore[misc]
                 thawed(self.eigenfunctions)._model, x, terms, chosen, threads(self.n_jobs)
             )
         else:
-            own = ("gamma", "degree", "coef0", "lengthscale", "kernel_params")
-            text = _kernels.text(self.kernel, **{name: getattr(self, name) for name in own})
+            shared = {name: getattr(self, name) for name in _kernels.SHARED}
+            text = _kernels.text(self.kernel, shared, self.kernel_params)
             self._estimator = _core.SpectralStein.nonparametric(
                 text, x, terms, int(self.n_components), chosen, threads(self.n_jobs)
             )

@@ -133,7 +133,7 @@ pub(super) fn run(
 fn measure(ground: &Ground, spec: &FitSpec, model: &Model, timings: &Timings) -> Result<Trial> {
     let test = &ground.test;
     let phi = |rows: Range<usize>| Ok(model.transform(test.slice(s![rows, ..]))?.mapv(f64::from));
-    let gram = gram_error_between_halves(&*ground.kernel, test.view(), GRAM_POINTS, phi)?;
+    let gram = gram_error_between_halves(&*ground.kernel, test.view().into(), GRAM_POINTS, phi)?;
     let mut trial = Trial {
         steps: model.info().record.steps,
         eigenvalues: model.eigenvalues().to_vec(),

@@ -182,9 +182,10 @@ pub(crate) fn held_out_gram_error(problem: &Problem, map: &dyn FeatureMap) -> Re
     let bytes = 24 * map.components() as u64;
     let most = problem.memory().bytes() / bytes.max(1);
     let most = usize::try_from(most).unwrap_or(usize::MAX).max(1);
-    let x = problem.batch(&problem.split.certificate)?.x;
+    let batch = problem.batch(&problem.split.certificate)?;
+    let x = batch.x.view();
     let phi = |rows: Range<usize>| Ok(map.transform(x.slice(s![rows, ..]))?.mapv(f64::from));
-    let gram = gram_error_between_halves(&**kernel, x.view(), most, phi)?;
+    let gram = gram_error_between_halves(&**kernel, batch.points(), most, phi)?;
     Ok(gram.map(|(error, _)| error))
 }
 

@@ -113,7 +113,7 @@ impl Model {
 
         let roots = ndarray::Array1::from_iter(mu.iter().map(|m| m.max(0.0).sqrt()));
         let phi = |rows: Range<usize>| Ok(&psi.slice(s![rows, ..]) * &roots);
-        let gram = gram_error_between_halves(&*kernel, batch.x.view(), GRAM_POINTS, phi)?;
+        let gram = gram_error_between_halves(&*kernel, batch.x.view().into(), GRAM_POINTS, phi)?;
         let exact = match &options.reference {
             Some(reference) => Some(self.compare(kernel, reference, &batch.x, &psi, options)?),
             None => None,
@@ -141,7 +141,7 @@ impl Model {
         let raw = data.rows(&sample(data.len(), 2 * GRAM_POINTS, seed))?;
         let x = self.prepare(raw.view())?;
         let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
-        let gram = gram_error_between_halves(&*kernel, x.view(), GRAM_POINTS, phi)?;
+        let gram = gram_error_between_halves(&*kernel, x.view().into(), GRAM_POINTS, phi)?;
         Ok(gram.map(|(error, _)| error))
     }
 
@@ -169,7 +169,7 @@ impl Model {
         let most = options.memory().bytes() / bytes;
         let most = usize::try_from(most).unwrap_or(usize::MAX).clamp(1, GRAM_POINTS);
         let phi = |rows: Range<usize>| Ok(self.transform(raw.slice(s![rows, ..]))?.mapv(f64::from));
-        let gram = gram_error_between_halves(kernel, x.view(), most, phi)?;
+        let gram = gram_error_between_halves(kernel, x.view().into(), most, phi)?;
         let mut captured = 0.0;
         for start in (0..x.nrows()).step_by(most) {
             captured += phi(start..x.nrows().min(start + most))?.iter().map(|v| v * v).sum::<f64>();

@@ -174,7 +174,8 @@ impl Model {
 
     /// What the model file holds.
     pub(crate) fn archive(&self) -> Result<Archive> {
-        let mut archive = Archive::with_header(KIND, &self.info)?;
+        let info = ModelInfo { n_features: self.map.stored_inputs(), ..self.info.clone() };
+        let mut archive = Archive::with_header(KIND, &info)?;
         if let Some(s) = &self.standardizer {
             s.save(&mut archive, STANDARDIZER)?;
         }
@@ -190,7 +191,8 @@ impl Model {
         Model::from_archive(&Archive::read(path)?, None)
     }
 
-    /// d, the columns of the data of a model file, of which nothing else is looked at.
+    /// d, the columns of the data of a model file, of which nothing else is looked at; one more for
+    /// rows of precomputed kernel values.
     ///
     /// # Errors
     /// As [`load`](Model::load).
@@ -227,7 +229,7 @@ impl Model {
 
     fn from_archive(archive: &Archive, given: Option<Arc<dyn Kernel>>) -> Result<Self> {
         archive.expect_kind(KIND)?;
-        let info: ModelInfo = archive.header_as()?;
+        let mut info: ModelInfo = archive.header_as()?;
         if let (Some(text), Some(_)) = (&info.kernel, &given) {
             return Err(Error::parameter("kernel", format!("none: the file has {text}"), "one"));
         }
@@ -247,8 +249,8 @@ impl Model {
             Error::ModelFile { .. } | Error::OwnedByProgram { .. } => e,
             other => archive.fault(other.to_string()),
         })?;
-        let d = info.n_features;
-        let consistent = map.inputs() == d
+        let d = map.inputs();
+        let consistent = map.stored_inputs() == info.n_features
             && map.outputs() == info.spec.outputs
             && map.eigenvalues().map_or(0, <[f64]>::len) == info.eigenvalues.len()
             && info.certificate.pairs.len() == info.eigenvalues.len()
@@ -260,6 +262,7 @@ impl Model {
         if stored.is_some_and(|e| e != info.eigenvalues) {
             return Err(archive.fault("header and tensors disagree about the eigenvalues"));
         }
+        info.n_features = d;
         Ok(Model { info, standardizer, map, kernel })
     }
 }

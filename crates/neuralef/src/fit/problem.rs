@@ -85,6 +85,9 @@ impl Problem {
         let rows = || Ok(sample.batch(&(0..sample.len()).collect::<Vec<_>>())?.x);
         let resolved = operator.resolve(points.data(), rows, spec.outputs, spec.seed)?;
         let ResolvedOperator { operator, kernel } = resolved;
+        if spec.standardize && kernel.as_ref().is_some_and(|k| k.by_index().is_some()) {
+            return Err(Error::parameter("standardize", "false for precomputed kernel values", true));
+        }
         if kernel.as_ref().is_some_and(|k| !k.is_positive_semidefinite()) {
             warnings.push(
                 "the kernel is indefinite: its negative eigenvalues are not found, and features \

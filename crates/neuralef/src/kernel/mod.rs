@@ -7,6 +7,7 @@ mod compose;
 mod dot_product;
 mod gradient;
 mod heuristic;
+pub(crate) mod index;
 mod infinite;
 mod pairwise;
 mod precomputed;
@@ -20,6 +21,7 @@ mod contract;
 #[cfg(test)]
 mod tests;
 
+pub use index::{IndexKernel, IndexedPoints};
 pub use precomputed::PrecomputedKernel;
 pub use registry::KERNELS;
 pub use spec::KernelSpec;
@@ -79,6 +81,12 @@ pub trait Kernel: Send + Sync + Debug {
     /// which no method here finds.
     fn is_positive_semidefinite(&self) -> bool {
         true
+    }
+
+    /// The kernel as one that goes by the row numbers of points, where it does; fits then give it those
+    /// of their data.
+    fn by_index(&self) -> Option<&dyn IndexKernel> {
+        None
     }
 
     /// The kernel as Σ weight·E cos(ωᵀ(x − y)) with the laws of ω, for stationary kernels whose

@@ -8,17 +8,17 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use super::landmark_points::LandmarkPoints;
 use super::nystrom_method::{few_directions, load};
 use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run, timed};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::fit::{FitSpec, Problem};
-use crate::kernel::Kernel;
+use crate::kernel::{IndexedPoints, Kernel};
 use crate::linalg::{
     PartialEigen, eigh_bytes, expect_finite_f64, is_partial, matmul_f64, norm2, partial_bytes,
     top_eigh, top_eigh_operator,
 };
-use crate::matrix::MatRef;
 use crate::memory::MemoryBudget;
 use crate::observer::{Control, Event, Observer};
 use crate::operator::{SymmetricGram, symmetric_gram};
@@ -108,10 +108,10 @@ impl Method for KernelPca {
         problem.memory().expect(what, bytes)?;
         let watch = Watch { observer: RefCell::new(&mut *run.observer), done: Cell::new(0) };
         let map = timed(&mut run.timings.readout_seconds, || {
-            let x = problem.batch(&problem.split.train)?.x;
-            let (found, size) = solve(plan, &**kernel, x.view(), components, &watch)?;
+            let landmarks = LandmarkPoints::new(&**kernel, problem.batch(&problem.split.train)?);
+            let (found, size) = solve(plan, &**kernel, landmarks.points(), components, &watch)?;
             let roots = vec![(n as f64).sqrt().recip(); n];
-            Nystrom::from_eigenpairs(kernel.clone(), x, &roots, &found, size)
+            Nystrom::from_eigenpairs(kernel.clone(), landmarks, &roots, &found, size)
         })?;
         let mut record = MethodRecord { landmarks: Some(n), ..MethodRecord::default() };
         if map.components() < components {
@@ -160,14 +160,14 @@ impl Watch<'_> {
 }
 
 /// The k leading eigenpairs of K/n, and its Frobenius norm.
-fn solve(
+fn solve<'a>(
     plan: Plan,
-    kernel: &dyn Kernel,
-    x: MatRef<'_>,
+    kernel: &'a dyn Kernel,
+    x: IndexedPoints<'a>,
     k: usize,
     watch: &Watch<'_>,
 ) -> Result<(PartialEigen, f64)> {
-    let n = x.nrows();
+    let n = x.len();
     if plan == Plan::MatrixFree {
         let operator = SymmetricGram::new(kernel, x);
         let (rounds, square) = (operator.rounds(), Cell::new(0.0));

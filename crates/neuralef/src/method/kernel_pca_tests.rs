@@ -53,7 +53,7 @@ fn degenerate_pairs_come_whole() {
     let mut observers = [watch, watch];
     let [dense, free] = [Plan::Stored, Plan::MatrixFree].map(|plan| {
         let observer = RefCell::new(&mut observers[usize::from(plan == Plan::Stored)] as _);
-        solve(plan, &*kernel, x.view(), 12, &Watch { observer, done: Cell::new(0) }).unwrap()
+        solve(plan, &*kernel, x.view().into(), 12, &Watch { observer, done: Cell::new(0) }).unwrap()
     });
     assert!((dense.1 / free.1 - 1.0).abs() < 1e-13);
     let (dense, free) = (dense.0, free.0);

@@ -23,6 +23,7 @@ mod eigenfunctions;
 mod fourier;
 mod frequencies;
 mod kernel_pca;
+mod landmark_points;
 pub mod landmarks;
 mod neuralef;
 mod nystrom;

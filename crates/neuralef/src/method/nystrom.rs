@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ndarray::{Array2, Axis, s};
 use rayon::prelude::*;
 
+use super::landmark_points::LandmarkPoints;
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
-use crate::kernel::Kernel;
+use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{
     PartialEigen, canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64,
     norm2, top_eigh,
@@ -56,7 +57,7 @@ pub enum Precision {
 #[derive(Debug, Clone)]
 pub struct Nystrom {
     kernel: Arc<dyn Kernel>,
-    landmarks: Mat,
+    landmarks: LandmarkPoints,
     projection: Mat64,
     projection_f32: Mat,
     eigenvalues: Vec<f64>,
@@ -89,7 +90,17 @@ impl Nystrom {
         weights: &[f64],
         components: usize,
     ) -> Result<Self> {
-        let m = landmarks.nrows();
+        Self::fit_landmarks(kernel, landmarks.into(), weights, components)
+    }
+
+    /// As [`fit_weighted`](Nystrom::fit_weighted).
+    pub(super) fn fit_landmarks(
+        kernel: Arc<dyn Kernel>,
+        landmarks: LandmarkPoints,
+        weights: &[f64],
+        components: usize,
+    ) -> Result<Self> {
+        let m = landmarks.x.nrows();
         if !(1..=m).contains(&components) {
             let expected = format!("1 to {m}, the number of landmarks");
             return Err(Error::parameter("components", expected, components));
@@ -104,9 +115,9 @@ impl Nystrom {
             let expected = format!("at most {MAX_LANDMARKS} (a Gram matrix of 8 GiB)");
             return Err(Error::parameter("landmarks", expected, m));
         }
-        expect_finite_f32("landmarks", landmarks.view())?;
+        expect_finite_f32("landmarks", landmarks.x.view())?;
         let roots: Vec<f64> = weights.iter().map(|w| w.sqrt()).collect();
-        let mut gram = symmetric_gram(&*kernel, landmarks.view())?;
+        let mut gram = symmetric_gram(&*kernel, landmarks.points())?;
         expect_finite_f64("Gram matrix of the landmarks", gram.view())?;
         for ((i, j), value) in gram.indexed_iter_mut() {
             *value *= roots[i] * roots[j];
@@ -126,12 +137,12 @@ impl Nystrom {
     /// [`from_parts`](Nystrom::from_parts).
     pub(super) fn from_eigenpairs(
         kernel: Arc<dyn Kernel>,
-        landmarks: Mat,
+        landmarks: LandmarkPoints,
         roots: &[f64],
         found: &PartialEigen,
         size: f64,
     ) -> Result<Self> {
-        let m = landmarks.nrows();
+        let m = landmarks.x.nrows();
         let largest = found.values.first().copied().unwrap_or(0.0);
         let floor = m.max(10) as f64 * f64::EPSILON * size;
         let rank = found.values.iter().take_while(|v| **v > floor && **v > 0.0).count();
@@ -150,7 +161,7 @@ impl Nystrom {
         let scales: Vec<f64> = signs.iter().zip(&eigenvalues).map(|(s, mu)| s / mu).collect();
         let projection =
             Mat64::from_shape_fn(vectors.dim(), |(i, j)| scales[j] * (roots[i] * vectors[(i, j)]));
-        let mut fitted = Self::from_parts(kernel, landmarks, projection, eigenvalues)?;
+        let mut fitted = Self::from_landmarks(kernel, landmarks, projection, eigenvalues)?;
         fitted.requested = found.values.len();
         Ok(fitted)
     }
@@ -167,13 +178,23 @@ impl Nystrom {
         projection: Mat64,
         eigenvalues: Vec<f64>,
     ) -> Result<Self> {
-        let (m, k) = (landmarks.nrows(), eigenvalues.len());
+        Self::from_landmarks(kernel, landmarks.into(), projection, eigenvalues)
+    }
+
+    /// As [`from_parts`](Nystrom::from_parts).
+    pub(super) fn from_landmarks(
+        kernel: Arc<dyn Kernel>,
+        landmarks: LandmarkPoints,
+        projection: Mat64,
+        eigenvalues: Vec<f64>,
+    ) -> Result<Self> {
+        let (m, k) = (landmarks.x.nrows(), eigenvalues.len());
         if m == 0 || k == 0 || projection.dim() != (m, k) {
             let got = format!("{} × {}", projection.nrows(), projection.ncols());
             let expected = format!("{m} × {k} (landmarks × eigenvalues), neither zero");
             return Err(Error::shape("projection of the Nyström method", expected, got));
         }
-        expect_finite_f32("landmarks", landmarks.view())?;
+        expect_finite_f32("landmarks", landmarks.x.view())?;
         expect_finite_f64("projection of the Nyström method", projection.view())?;
         let descending = eigenvalues.is_sorted_by(|a, b| a >= b);
         if !descending || eigenvalues.iter().any(|v| !(v.is_finite() && *v > 0.0)) {
@@ -223,7 +244,7 @@ impl Nystrom {
 
     /// The landmarks, m × d.
     pub fn landmarks(&self) -> MatRef<'_> {
-        self.landmarks.view()
+        self.landmarks.x.view()
     }
 
     /// P, m × k, with ψ(x) = κ(x, X)P.
@@ -242,7 +263,7 @@ impl Nystrom {
         let k = self.eigenvalues.len();
         let mut out = vec![0.0f64; x.nrows() * k];
         self.blocks(x, &mut out, |block, out| {
-            let gram = block_gram(&*self.kernel, block, self.landmarks.view())?;
+            let gram = block_gram(&*self.kernel, block, self.landmarks.points())?;
             let psi = matmul_f64(gram.view(), self.projection.view())?;
             out.iter_mut().zip(&psi).for_each(|(o, v)| *o = *v);
             Ok(())
@@ -253,7 +274,7 @@ impl Nystrom {
     }
 
     fn check(&self, x: MatRef<'_>) -> Result<()> {
-        expect_columns("x", x, self.landmarks.ncols())?;
+        expect_columns("x", x, self.landmarks.x.ncols())?;
         expect_finite_f32("x", x)
     }
 
@@ -263,7 +284,7 @@ impl Nystrom {
         let k = self.eigenvalues.len();
         let mut out = vec![0.0f32; x.nrows() * k];
         self.blocks(x, &mut out, |block, out| {
-            let m = self.landmarks.nrows();
+            let m = self.landmarks.x.nrows();
             let rows = |out: &mut [f32], psi: &mut dyn Iterator<Item = f64>| {
                 for row in out.chunks_mut(k) {
                     row.iter_mut().zip(factors).for_each(|(o, f)| {
@@ -274,12 +295,13 @@ impl Nystrom {
             match precision {
                 Precision::Single => {
                     let mut gram = Mat::zeros((block.nrows(), m));
-                    self.kernel.gram_f32(block, self.landmarks.view(), gram.view_mut())?;
+                    let landmarks = self.landmarks.points();
+                    index::gram_f32(&*self.kernel, block.into(), landmarks, gram.view_mut())?;
                     let psi = matmul_f32(gram.view(), self.projection_f32.view())?;
                     rows(out, &mut psi.iter().map(|v| f64::from(*v)));
                 }
                 Precision::Double => {
-                    let gram = block_gram(&*self.kernel, block, self.landmarks.view())?;
+                    let gram = block_gram(&*self.kernel, block, self.landmarks.points())?;
                     let psi = matmul_f64(gram.view(), self.projection.view())?;
                     rows(out, &mut psi.iter().copied());
                 }
@@ -306,9 +328,9 @@ impl Nystrom {
     }
 
     fn measure_single_precision(&self) -> Result<f64> {
-        let m = self.landmarks.nrows();
+        let m = self.landmarks.x.nrows();
         let step = m.div_ceil(PROBES);
-        let probes = self.landmarks.slice(s![..;step, ..]);
+        let probes = self.landmarks.x.slice(s![..;step, ..]);
         let exact = self.psi(probes)?;
         let ones = vec![1.0; self.eigenvalues.len()];
         // Overflow in single precision rules it out; it is not an error of the fit.
@@ -324,7 +346,11 @@ impl Nystrom {
 
 impl FeatureMap for Nystrom {
     fn inputs(&self) -> usize {
-        self.landmarks.ncols()
+        self.landmarks.x.ncols()
+    }
+
+    fn stored_inputs(&self) -> usize {
+        self.inputs() + usize::from(self.landmarks.rows.is_some())
     }
 
     fn components(&self) -> usize {
@@ -348,7 +374,7 @@ impl FeatureMap for Nystrom {
     fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
         self.check(x)?;
         let (n, d) = x.dim();
-        let (k, m) = (self.eigenvalues.len(), self.landmarks.nrows());
+        let (k, m) = (self.eigenvalues.len(), self.landmarks.x.nrows());
         let mut out = Mat64::zeros((n * d, k));
         // As many numbers in the gradients of a block as in the Gram matrices of others.
         let rows = ROWS.div_ceil(d.max(1));
@@ -357,7 +383,7 @@ impl FeatureMap for Nystrom {
         blocks.par_iter_mut().try_for_each(|(i, out)| {
             let block = x.slice(s![*i * rows..(*i * rows + rows).min(n), ..]);
             let mut gradients = Mat64::zeros((block.len(), m));
-            self.kernel.gradient(block, self.landmarks.view(), gradients.view_mut())?;
+            self.kernel.gradient(block, self.landmarks.x.view(), gradients.view_mut())?;
             out.assign(&matmul_f64(gradients.view(), self.projection.view())?);
             Ok::<_, Error>(())
         })?;
@@ -366,17 +392,16 @@ impl FeatureMap for Nystrom {
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {
-        let (m, d) = self.landmarks.dim();
-        let k = self.eigenvalues.len();
-        archive.put_f32("landmarks", &[m, d], self.landmarks.iter().copied().collect())?;
+        let (m, k) = self.projection.dim();
+        self.landmarks.save(archive)?;
         archive.put_f64("projection", &[m, k], self.projection.iter().copied().collect())?;
         archive.put_f64("eigenvalues", &[k], self.eigenvalues.clone())
     }
 }
 
-fn block_gram(kernel: &dyn Kernel, x: MatRef<'_>, y: MatRef<'_>) -> Result<Mat64> {
-    let mut gram = Mat64::zeros((x.nrows(), y.nrows()));
-    kernel.gram(x, y, gram.view_mut())?;
+fn block_gram(kernel: &dyn Kernel, x: MatRef<'_>, y: IndexedPoints<'_>) -> Result<Mat64> {
+    let mut gram = Mat64::zeros((x.nrows(), y.len()));
+    index::gram(kernel, x.into(), y, gram.view_mut())?;
     Ok(gram)
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::landmark_points::LandmarkPoints;
 use super::landmarks::{self, Landmarks};
 use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run};
 use crate::error::{Error, Result};
@@ -67,10 +68,10 @@ pub(crate) fn load(archive: &Archive, kernel: Option<Arc<dyn Kernel>>) -> Result
         return Err(archive.fault(message));
     };
     let eigenvalues = archive.f64_vector("eigenvalues")?;
-    let landmarks = archive.f32_matrix("landmarks")?;
-    let shape = (landmarks.nrows(), eigenvalues.len());
+    let landmarks = LandmarkPoints::load(archive, &*kernel)?;
+    let shape = (landmarks.x.nrows(), eigenvalues.len());
     let projection = archive.f64_matrix("projection", shape)?;
-    Nystrom::from_parts(kernel, landmarks, projection, eigenvalues)
+    Nystrom::from_landmarks(kernel, landmarks, projection, eigenvalues)
 }
 
 /// See the [module](self).
@@ -120,10 +121,10 @@ impl Method for NystromMethod {
         }
         let fitted = run.timed(|_| {
             let (rows, weights) = self.choose(problem)?;
-            let x = problem.batch(&rows)?.x;
+            let landmarks = LandmarkPoints::new(&**kernel, problem.batch(&rows)?);
             // Points that coincide make fewer landmarks.
             let components = components.min(rows.len());
-            let map = Nystrom::fit_weighted(kernel.clone(), x, &weights, components)?;
+            let map = Nystrom::fit_landmarks(kernel.clone(), landmarks, &weights, components)?;
             Ok::<_, Error>((rows.len(), map))
         });
         let (m, map) = fitted?;

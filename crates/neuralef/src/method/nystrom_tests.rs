@@ -24,7 +24,8 @@ fn with_all_data_as_landmarks_it_is_the_eigendecomposition_of_the_gram_matrix() 
         let kernel: Arc<dyn Kernel> = Arc::new(rbf(0.7));
         let k = 6;
         let fitted = Nystrom::fit(kernel.clone(), x.clone(), k).unwrap();
-        let (values, vectors) = eigh(symmetric_gram(&*kernel, x.view()).unwrap().view()).unwrap();
+        let (values, vectors) =
+            eigh(symmetric_gram(&*kernel, x.view().into()).unwrap().view()).unwrap();
         let psi = fitted.eigenfunctions(x.view()).unwrap();
         let exact = &vectors.slice(s![.., ..k]) * (n as f64).sqrt();
         let signs = canonical_signs(exact.view());
@@ -46,7 +47,7 @@ fn features_of_a_finite_rank_kernel_reproduce_it_everywhere() {
     assert_eq!((fitted.components(), fitted.dropped()), (6, 6));
     let x = points(300, 2, 3);
     let phi = fitted.transform(x.view()).unwrap().mapv(f64::from);
-    let exact = symmetric_gram(&*kernel, x.view()).unwrap();
+    let exact = symmetric_gram(&*kernel, x.view().into()).unwrap();
     assert!(max_difference(&phi.dot(&phi.t()), &exact) < 3e-4 * 90.25);
     let double = fitted.with_precision(Precision::Double);
     let phi = double.transform(x.view()).unwrap().mapv(f64::from);

@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use ndarray::s;
-
 use super::expect_finite_values;
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{expect_finite_f64, matmul_f64, norm2};
-use crate::matrix::{Mat64, Mat64Ref, MatRef};
+use crate::matrix::{Mat64, Mat64Ref};
 
 /// ‖φ_x φ_yᵀ − K‖_F / ‖K‖_F for features φ_x (n × k), φ_y (m × k) and K = κ(x, y) (n × m): how well
 /// a feature map reproduces its kernel on pairs. 0 where both vanish. O(n m k).
@@ -40,16 +38,16 @@ pub fn gram_error(phi_x: Mat64Ref<'_>, phi_y: Mat64Ref<'_>, gram: Mat64Ref<'_>) 
 /// As [`gram_error`], and what the kernel and `phi` report.
 pub(crate) fn gram_error_between_halves(
     kernel: &dyn Kernel,
-    x: MatRef<'_>,
+    x: IndexedPoints<'_>,
     most: usize,
     phi: impl Fn(Range<usize>) -> Result<Mat64>,
 ) -> Result<Option<(f64, usize)>> {
-    let (n, half) = (x.nrows(), (x.nrows() / 2).min(most));
+    let (n, half) = (x.len(), (x.len() / 2).min(most));
     if half == 0 {
         return Ok(None);
     }
     let mut gram = Mat64::zeros((half, half));
-    kernel.gram(x.slice(s![..half, ..]), x.slice(s![n - half.., ..]), gram.view_mut())?;
+    index::gram(kernel, x.range(0..half), x.range(n - half..n), gram.view_mut())?;
     let error = gram_error(phi(0..half)?.view(), phi(n - half..n)?.view(), gram.view())?;
     Ok(Some((error, half * half)))
 }
@@ -68,6 +66,8 @@ pub fn captured_trace(eigenvalues: &[f64], trace: f64) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::s;
+
     use super::*;
     use crate::test_kernels::rbf;
 
@@ -84,10 +84,10 @@ mod tests {
             let block = gram.slice(s![..half, 7 - half..]);
             let want = gram_error(phi.slice(first), phi.slice(last), block).unwrap();
             let (error, pairs) =
-                gram_error_between_halves(&kernel, x.view(), most, rows).unwrap().unwrap();
+                gram_error_between_halves(&kernel, x.view().into(), most, rows).unwrap().unwrap();
             assert!((error / want - 1.0).abs() < 1e-14 && pairs == half * half, "{error} {want}");
         }
         let one = x.slice(s![..1, ..]);
-        assert_eq!(gram_error_between_halves(&kernel, one, 10, rows).unwrap(), None);
+        assert_eq!(gram_error_between_halves(&kernel, one.into(), 10, rows).unwrap(), None);
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{AppliedOperator, BLOCK, Batch, Diagonal, KernelOperator, Tick, finish_batch};
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, index};
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
@@ -45,9 +45,9 @@ impl KernelOperator for ExplicitOperator {
             out.axis_chunks_iter_mut(ndarray::Axis(0), TRAIN_ROWS).enumerate().collect();
         blocks.par_iter_mut().try_for_each(|(block, out)| -> Result<()> {
             let start = *block * TRAIN_ROWS;
-            let rows = batch.x.slice(s![start..start + out.nrows(), ..]);
+            let rows = batch.points().range(start..start + out.nrows());
             let mut gram = Mat::zeros((out.nrows(), n));
-            self.kernel.gram_f32(rows, batch.x.view(), gram.view_mut())?;
+            index::gram_f32(&*self.kernel, rows, batch.points(), gram.view_mut())?;
             let mut image = linalg::matmul_f32(gram.view(), psi)?;
             let own = (0..out.nrows()).map(|i| gram[[i, start + i]]).collect::<Vec<_>>();
             finish_batch(image.view_mut(), psi.slice(s![start.., ..]), &own, n, diagonal);
@@ -61,8 +61,8 @@ impl KernelOperator for ExplicitOperator {
         sample: &[Batch],
         values: Mat64,
     ) -> Result<Box<dyn AppliedOperator + 'a>> {
-        let x = stack(sample, &values)?;
-        Ok(Box::new(AppliedKernel { kernel: &*self.kernel, x, values }))
+        let points = stack(sample, &values)?;
+        Ok(Box::new(AppliedKernel { kernel: &*self.kernel, points, values }))
     }
 
     fn quadratic_form(
@@ -73,7 +73,7 @@ impl KernelOperator for ExplicitOperator {
     ) -> Result<Mat64> {
         // With K = L + Lᵀ, L its lower triangle and half its diagonal, BᵀKB = S + Sᵀ for S = BᵀLB:
         // half the pairs and half the products.
-        let x = stack(sample, values)?;
+        let sample = stack(sample, values)?;
         let (n, r) = values.dim();
         let mut sum = Mat64::zeros((r, r));
         let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
@@ -86,12 +86,12 @@ impl KernelOperator for ExplicitOperator {
             parts.par_iter_mut().try_for_each(|(part, out)| -> Result<()> {
                 let first = start + *part * IMAGE_ROWS;
                 let own = first..first + out.nrows();
-                let points = x.slice(s![own.clone(), ..]);
+                let points = sample.points().range(own.clone());
                 for column in (0..own.end).step_by(IMAGE_COLUMNS) {
                     let columns = column..(column + IMAGE_COLUMNS).min(own.end);
                     let mut gram = Array2::zeros((own.len(), columns.len()));
-                    let others = x.slice(s![columns.clone(), ..]);
-                    self.kernel.gram(points, others, gram.view_mut())?;
+                    let others = sample.points().range(columns.clone());
+                    index::gram(&*self.kernel, points, others, gram.view_mut())?;
                     for (i, mut row) in gram.outer_iter_mut().enumerate() {
                         for j in (first + i).max(column)..columns.end {
                             row[j - column] *= if j == first + i { 0.5 } else { 0.0 };
@@ -110,13 +110,13 @@ impl KernelOperator for ExplicitOperator {
     }
 
     fn diag(&self, batch: &Batch) -> Result<Vec<f64>> {
-        self.kernel.diag(batch.x.view())
+        index::diag(&*self.kernel, batch.points())
     }
 }
 
 struct AppliedKernel<'a> {
     kernel: &'a dyn Kernel,
-    x: Mat,
+    points: Batch,
     values: Mat64,
 }
 
@@ -128,12 +128,13 @@ impl AppliedOperator for AppliedKernel<'_> {
             out.axis_chunks_iter_mut(ndarray::Axis(0), IMAGE_ROWS).enumerate().collect();
         blocks.par_iter_mut().try_for_each(|(block, out)| -> Result<()> {
             let start = *block * IMAGE_ROWS;
-            let rows = points.x.slice(s![start..start + out.nrows(), ..]);
+            let rows = points.points().range(start..start + out.nrows());
             let mut sum = Mat64::zeros((out.nrows(), r));
             for column in (0..n).step_by(IMAGE_COLUMNS) {
                 let columns = column..(column + IMAGE_COLUMNS).min(n);
                 let mut gram = Array2::zeros((out.nrows(), columns.len()));
-                self.kernel.gram(rows, self.x.slice(s![columns.clone(), ..]), gram.view_mut())?;
+                let others = self.points.points().range(columns.clone());
+                index::gram(self.kernel, rows, others, gram.view_mut())?;
                 sum += &linalg::matmul_f64(gram.view(), self.values.slice(s![columns, ..]))?;
             }
             sum /= n as f64;
@@ -145,14 +146,15 @@ impl AppliedOperator for AppliedKernel<'_> {
 }
 
 /// The points of `sample`, one for each row of `values`.
-fn stack(sample: &[Batch], values: &Mat64) -> Result<Mat> {
+fn stack(sample: &[Batch], values: &Mat64) -> Result<Batch> {
     let n: usize = sample.iter().map(|b| b.x.nrows()).sum();
     if n != values.nrows() || n == 0 {
         return Err(Error::shape("values of the image", format!("{n} × r"), dims(values)));
     }
     let views: Vec<_> = sample.iter().map(|b| b.x.view()).collect();
-    ndarray::concatenate(ndarray::Axis(0), &views)
-        .map_err(|e| Error::shape("sample of the image", "equal widths", e))
+    let x = ndarray::concatenate(ndarray::Axis(0), &views)
+        .map_err(|e| Error::shape("sample of the image", "equal widths", e))?;
+    Ok(Batch { indices: sample.iter().flat_map(|b| b.indices.iter().copied()).collect(), x })
 }
 
 fn check_rows(batch: &Batch, rows: usize) -> Result<()> {

@@ -3,6 +3,7 @@
 use ndarray::s;
 
 use crate::error::{Error, Result};
+use crate::kernel::IndexedPoints;
 use crate::linalg;
 use crate::matrix::{Mat, Mat64, MatMut, MatRef};
 
@@ -43,6 +44,13 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// The points, B × d, as the kernel sees them.
     pub x: Mat,
+}
+
+impl Batch {
+    /// The points with their row numbers.
+    pub(crate) fn points(&self) -> IndexedPoints<'_> {
+        IndexedPoints { x: self.x.view(), rows: Some(&self.indices) }
+    }
 }
 
 /// What the batch mean of κ(x, x')ψ(x') does with the pairs x = x'.

@@ -183,8 +183,10 @@ impl OperatorSpec {
             OperatorSpec::Kernel(text) => text.resolve(Some(sample()?.view()), seed)?,
             OperatorSpec::OwnKernel(kernel) => Arc::clone(kernel),
         };
-        // Domain errors (a negative time for brownian, say) should come before any work is done.
-        kernel.diag(sample()?.view())?;
+        if kernel.by_index().is_none() {
+            // Domain errors (a negative time for brownian, say) should come before any work is done.
+            kernel.diag(sample()?.view())?;
+        }
         let operator = Arc::new(ExplicitOperator::new(Arc::clone(&kernel)));
         Ok(ResolvedOperator { operator, kernel: Some(kernel) })
     }

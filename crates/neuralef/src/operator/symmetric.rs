@@ -4,9 +4,9 @@ use ndarray::{Axis, s};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{matmul_f64, tr_matmul_f64};
-use crate::matrix::{Mat64, Mat64Ref, MatRef};
+use crate::matrix::{Mat64, Mat64Ref};
 
 /// Rows and columns of a tile: half a megabyte of doubles for each thread.
 const TILE: usize = 256;
@@ -16,8 +16,8 @@ const TILE: usize = 256;
 ///
 /// # Errors
 /// What the kernel reports.
-pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: MatRef<'_>) -> Result<Mat64> {
-    let n = x.nrows();
+pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: IndexedPoints<'_>) -> Result<Mat64> {
+    let n = x.len();
     let mut out = Mat64::zeros((n, n));
     // Upper tile (row, column) and its mirror image; none on the diagonal.
     let mut upper = Vec::new();
@@ -43,7 +43,7 @@ pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: MatRef<'_>) -> Result<Mat64
         .map(|(at, tile)| (at, tile, if at.0 == at.1 { None } else { mirrors.next() }))
         .collect();
     pairs.into_par_iter().try_for_each(|((row, column), mut tile, mirror)| {
-        kernel.gram(points(x, row), points(x, column), tile.view_mut())?;
+        index::gram(kernel, points(x, row), points(x, column), tile.view_mut())?;
         if let Some(mut mirror) = mirror {
             mirror.assign(&tile.t());
         }
@@ -53,8 +53,8 @@ pub(crate) fn symmetric_gram(kernel: &dyn Kernel, x: MatRef<'_>) -> Result<Mat64
 }
 
 /// The points of tile `i`.
-fn points(x: MatRef<'_>, i: usize) -> MatRef<'_> {
-    x.slice_move(s![i * TILE..((i + 1) * TILE).min(x.nrows()), ..])
+fn points(x: IndexedPoints<'_>, i: usize) -> IndexedPoints<'_> {
+    x.range(i * TILE..((i + 1) * TILE).min(x.len()))
 }
 
 /// The Gram matrix of n points as an operator on ℝⁿ, never stored.
@@ -64,18 +64,18 @@ fn points(x: MatRef<'_>, i: usize) -> MatRef<'_> {
 /// number of threads.
 pub(crate) struct SymmetricGram<'a> {
     kernel: &'a dyn Kernel,
-    x: MatRef<'a>,
+    x: IndexedPoints<'a>,
 }
 
 impl<'a> SymmetricGram<'a> {
     /// Of the points x (n × d).
-    pub(crate) fn new(kernel: &'a dyn Kernel, x: MatRef<'a>) -> Self {
+    pub(crate) fn new(kernel: &'a dyn Kernel, x: IndexedPoints<'a>) -> Self {
         SymmetricGram { kernel, x }
     }
 
     /// Number of rounds of an application.
     pub(crate) fn rounds(&self) -> usize {
-        self.x.nrows().div_ceil(TILE) / 2 + 1
+        self.x.len().div_ceil(TILE) / 2 + 1
     }
 
     /// (KV, ‖K‖²_F) for V, n × r; `tick` hears the number of every finished round. O(n²(d/2 + r)),
@@ -89,8 +89,8 @@ impl<'a> SymmetricGram<'a> {
         mut tick: impl FnMut(usize) -> Result<()>,
     ) -> Result<(Mat64, f64)> {
         let (n, r) = v.dim();
-        if n != self.x.nrows() {
-            let expected = format!("{} × r", self.x.nrows());
+        if n != self.x.len() {
+            let expected = format!("{} × r", self.x.len());
             return Err(Error::shape("operand of the Gram matrix", expected, format!("{n} × {r}")));
         }
         let tiles = n.div_ceil(TILE);
@@ -109,7 +109,8 @@ impl<'a> SymmetricGram<'a> {
                 .map(|i| {
                     let j = (i + round) % tiles;
                     let mut gram = Mat64::zeros((rows(i).len(), rows(j).len()));
-                    self.kernel.gram(points(self.x, i), points(self.x, j), gram.view_mut())?;
+                    let (x, y) = (points(self.x, i), points(self.x, j));
+                    index::gram(self.kernel, x, y, gram.view_mut())?;
                     let direct = matmul_f64(gram.view(), v.slice(s![rows(j), ..]))?;
                     let mirrored = match round {
                         0 => None,
@@ -153,8 +154,8 @@ mod tests {
             let kernel = rbf(0.7);
             let mut gram = Mat64::zeros((n, n));
             kernel.gram(x.view(), x.view(), gram.view_mut()).unwrap();
-            assert_eq!(symmetric_gram(&kernel, x.view()).unwrap(), gram, "{n}");
-            let operator = SymmetricGram::new(&kernel, x.view());
+            assert_eq!(symmetric_gram(&kernel, x.view().into()).unwrap(), gram, "{n}");
+            let operator = SymmetricGram::new(&kernel, x.view().into());
             let mut ticks = 0;
             let run = || operator.apply(v.view(), |_| Ok(())).unwrap();
             let (image, square) = operator
@@ -175,7 +176,7 @@ mod tests {
         }
         let (x, kernel) = (random(5, 1, 1).mapv(|v| v as f32), rbf(1.0));
         assert!(
-            SymmetricGram::new(&kernel, x.view())
+            SymmetricGram::new(&kernel, x.view().into())
                 .apply(random(4, 1, 1).view(), |_| Ok(()))
                 .is_err()
         );

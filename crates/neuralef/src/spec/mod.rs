@@ -11,6 +11,7 @@ mod object;
 mod parameter;
 pub(crate) mod registry;
 pub(crate) mod text;
+mod value;
 
 pub use args::{Args, Sample};
 pub use catalogue::{Item, Section, catalogue};
@@ -18,3 +19,4 @@ pub use choice::Choice;
 pub use object::{Registered, Spec};
 pub use parameter::{Absence, Domain, Interval, Parameter};
 pub use registry::{Entry, Registry};
+pub use value::{Call, Value};
