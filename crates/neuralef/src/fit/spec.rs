@@ -112,7 +112,8 @@ impl FitSpec {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for the first field out of range; [`Error::Parse`] and
-    /// [`Error::UnknownName`] for methods and objectives.
+    /// [`Error::UnknownName`] for texts of methods, objectives, networks and optimisers, and
+    /// [`Error::OwnedByProgram`] for those of a program that were read from a file.
     pub fn check(&self) -> Result<()> {
         let Some(operator) = &self.operator else { return Err(expected_one(0)) };
         at_least("outputs", 1, self.outputs)?;

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Method, fourier, kernel_pca, neuralef, nystrom_method, positive};
+use super::Method;
 use crate::spec::{Registered, Registry};
 
 /// Every method, by name.
 pub static METHODS: Registry<Arc<dyn Method>> = Registry {
     kind: "method",
     entries: &[
-        neuralef::ENTRY,
-        nystrom_method::ENTRY,
-        kernel_pca::ENTRY,
-        fourier::ENTRY,
-        positive::ENTRY,
+        super::neuralef::ENTRY,
+        super::nystrom_method::ENTRY,
+        super::kernel_pca::ENTRY,
+        super::fourier::ENTRY,
+        super::positive::ENTRY,
     ],
 };
 

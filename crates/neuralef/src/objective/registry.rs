@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Objective, eigengame_pca, mu_eigengame, nested_lora, neuralef, spin};
+use super::Objective;
 use crate::spec::{Registered, Registry};
 
 /// Every objective, by name.
 pub static OBJECTIVES: Registry<Arc<dyn Objective>> = Registry {
     kind: "objective",
     entries: &[
-        neuralef::ENTRY,
-        mu_eigengame::ENTRY,
-        nested_lora::ENTRY,
-        spin::ENTRY,
-        eigengame_pca::ENTRY,
+        super::neuralef::ENTRY,
+        super::mu_eigengame::ENTRY,
+        super::nested_lora::ENTRY,
+        super::spin::ENTRY,
+        super::eigengame_pca::ENTRY,
     ],
 };
 

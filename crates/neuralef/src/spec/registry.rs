@@ -81,6 +81,12 @@ impl<T> Registry<T> {
         (entry.build)(&Args::new(text, owner, entry.parameters, arguments, sample.reborrow())?)
     }
 
+    /// Whether the entry called `name` has this parameter.
+    pub(crate) fn declares(&self, name: &str, parameter: &str) -> bool {
+        let entry = self.entries.iter().find(|e| e.name == name);
+        entry.is_some_and(|e| e.parameters.iter().any(|p| p.name == parameter))
+    }
+
     /// The names in registry order.
     pub fn names(&self) -> Vec<&'static str> {
         self.entries.iter().map(|e| e.name).collect()

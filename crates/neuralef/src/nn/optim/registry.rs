@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{OptimizerRule, adam, adamw, rmsprop, sgd, soap};
+use super::OptimizerRule;
 use crate::spec::{Registered, Registry};
 
 /// Every optimiser by name.
 pub static OPTIMIZERS: Registry<Arc<dyn OptimizerRule>> = Registry {
     kind: "optimizer",
-    entries: &[adam::ENTRY, adamw::ENTRY, rmsprop::ENTRY, sgd::ENTRY, soap::ENTRY],
+    entries: &[
+        super::adam::ENTRY,
+        super::adamw::ENTRY,
+        super::rmsprop::ENTRY,
+        super::sgd::ENTRY,
+        super::soap::ENTRY,
+    ],
 };
 
 impl Registered for dyn OptimizerRule {

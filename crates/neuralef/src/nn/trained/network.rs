@@ -11,7 +11,7 @@ use super::{TRAINED, Trained, shown};
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Network, NetworkFile, NetworkSize, NetworkSpec};
 use crate::spec::text::{self, Expr, Node};
-use crate::spec::{Entry, Registry};
+use crate::spec::{Entry, Registered as _, Registry};
 
 /// Its text form.
 const ENTRY: Entry<Trained> = Entry {
@@ -21,9 +21,6 @@ const ENTRY: Entry<Trained> = Entry {
     build: |args| Trained::read(args),
 };
 static REGISTRY: Registry<Trained> = Registry { kind: "trained network", entries: &[ENTRY] };
-
-/// Networks that are made of a trained one.
-const MADE_OF: [&str; 3] = ["heads", "shared_heads", "tangents"];
 
 /// A trained network in a file: ONNX, or safetensors with the architecture that it has the weights of.
 /// The text form is `trained(of=FILE, network=.., checksum=..)`, and by the checksum a file is known
@@ -99,12 +96,12 @@ impl TrainedNetwork {
         self.0.source()
     }
 
-    /// The network that `expr` describes, a part of `text`; `heads`, `shared_heads` and `tangents` that
-    /// name no file are made of this one.
+    /// The network that `expr` describes, a part of `text`; those that are made of a trained network and
+    /// name no file (`heads`, `shared_heads`, `tangents`) are made of this one.
     pub(crate) fn derived(&self, text: &str, expr: &Expr) -> Result<NetworkSpec> {
         let mut expr = expr.clone();
         if let Node::Call(name, arguments) = &mut expr.node
-            && MADE_OF.contains(&name.as_str())
+            && <dyn Architecture>::registry().declares(name, "of")
             && !arguments.iter().any(|a| a.key.as_deref() == Some("of"))
             && let Node::Call(_, trained) = text::parse(&self.to_string())?.node
         {
