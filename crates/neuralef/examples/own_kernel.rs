@@ -56,6 +56,5 @@ fn main() -> Result<()> {
     assert!(refused.contains("needs the kernel"));
     let x = digits.range(0..100)?;
     assert_eq!(loaded?.transform(x.view())?, model.transform(x.view())?);
-    println!("with the kernel: the same features of {} images, to the bit", x.nrows());
     Ok(())
 }

@@ -3,13 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use ndarray::{Array1, Axis};
+use neuralef::fit::{LoadOptions, Steps};
 use neuralef::nn::{
     Architecture, NamedTensor, NetworkSize, Parameters, Role, Tape, contracted_jacobian,
     per_sample_jacobians, read_weights, write_weights,
 };
 use neuralef::sample::exact_ntk;
-use neuralef::{Error, Mat, MatRef, Network, NetworkSpec, Result};
+use neuralef::spec::Spec;
+use neuralef::{Dataset, Error, FitSpec, Mat, MatRef, Model, Network, NetworkSpec, Result, fit};
 
 /// k sums of m cosines of the same frequencies, h = cos(xΩ + b)A, all of it trainable.
 struct Cosines {
@@ -346,4 +350,38 @@ fn sizes_weights_and_absent_capabilities() {
     };
     let message = Parameters::from_tensors(vec![vec![wrong]]).unwrap_err().to_string();
     assert!(message.contains("weight") && message.contains('6'), "{message}");
+}
+
+#[test]
+fn it_is_trained_read_out_saved_and_missed_by_name() {
+    let network = || -> Arc<dyn Architecture> { Arc::new(CosinesSpec { count: 40 }) };
+    let spec = FitSpec {
+        network: Spec::own(network()),
+        steps: Steps::Exactly(100),
+        ..FitSpec::new("rbf(lengthscale=1)", 3).unwrap()
+    };
+    let data = Dataset::open("gaussian(n=300, d=2)", 1).unwrap();
+    let model = fit(&data, &spec).unwrap();
+    // The span of forty random cosines and a constant holds smooth functions of the plane.
+    let exact = FitSpec { method: "kernel_pca".parse().unwrap(), ..spec };
+    let exact = fit(&data, &exact).unwrap();
+    for (mu, exact) in model.eigenvalues().iter().zip(exact.eigenvalues()) {
+        assert!((mu / exact - 1.0).abs() < 0.01, "{mu} {exact}");
+    }
+
+    let bytes = model.to_bytes().unwrap();
+    let error = Model::from_bytes(&bytes).err().unwrap();
+    let name = "cosines(count=40)";
+    assert!(
+        matches!(&error, Error::OwnedByProgram { kind: "network", name: n } if n == name),
+        "{error}"
+    );
+    let options = LoadOptions::default().network(network());
+    let again = Model::from_bytes_with(&bytes, options).unwrap();
+    let x = data.range(0..20).unwrap();
+    assert_eq!(again.transform(x.view()).unwrap(), model.transform(x.view()).unwrap());
+    assert_eq!(again.to_bytes().unwrap(), bytes);
+    let other = LoadOptions::default().network(Arc::new(CosinesSpec { count: 41 }));
+    let error = Model::from_bytes_with(&bytes, other).err().unwrap().to_string();
+    assert_eq!(error, "network: expected cosines(count=40), got cosines(count=41)");
 }

@@ -3,6 +3,7 @@
 mod certificate;
 pub(crate) mod checkpoint;
 mod evaluate;
+mod load;
 mod model;
 pub(crate) mod problem;
 mod spec;
@@ -12,6 +13,7 @@ pub use certificate::{Certificate, PairCertificate};
 pub(crate) use certificate::{certify, certify_features, held_out_gram_error};
 pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
+pub use load::LoadOptions;
 pub use model::{Fit, Model, ModelInfo, fit};
 pub use problem::{Problem, Split};
 pub use spec::{FitSpec, OutputForm, ReadoutKind, Steps};

@@ -11,7 +11,7 @@ use super::{Certificate, FitSpec, Problem, certify, certify_features, held_out_g
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
-use crate::kernel::{Kernel, KernelSpec};
+use crate::kernel::Kernel;
 use crate::matrix::{Mat, Mat64, MatRef, expect_columns};
 use crate::method::{MethodRecord, Run, Timings, timed};
 use crate::observer::{Event, Observer, Silent};
@@ -19,9 +19,9 @@ use crate::operator::OperatorSpec;
 use crate::persist::Archive;
 
 /// Kind of archive that a model file is.
-const KIND: &str = "model";
+pub(super) const KIND: &str = "model";
 /// What its standardiser is called in there.
-const STANDARDIZER: &str = "standardizer";
+pub(super) const STANDARDIZER: &str = "standardizer";
 
 /// What is known about a fitted model, apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,10 +50,10 @@ pub struct ModelInfo {
 
 /// A fitted model. Points go in as the user has them; standardisation is part of it.
 pub struct Model {
-    info: ModelInfo,
-    standardizer: Option<Standardizer>,
-    map: Box<dyn FeatureMap>,
-    kernel: Option<Arc<dyn Kernel>>,
+    pub(super) info: ModelInfo,
+    pub(super) standardizer: Option<Standardizer>,
+    pub(super) map: Box<dyn FeatureMap>,
+    pub(super) kernel: Option<Arc<dyn Kernel>>,
 }
 
 impl Model {
@@ -181,89 +181,6 @@ impl Model {
         }
         self.map.save(&mut archive)?;
         Ok(archive)
-    }
-
-    /// Reads a model file.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::ModelFile`] for a damaged, hostile or foreign file.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        Model::from_archive(&Archive::read(path)?, None)
-    }
-
-    /// d, the columns of the data of a model file, of which nothing else is looked at; one more for
-    /// rows of precomputed kernel values.
-    ///
-    /// # Errors
-    /// As [`load`](Model::load).
-    pub fn inputs_of(path: impl AsRef<Path>) -> Result<usize> {
-        let archive = Archive::read(path)?;
-        archive.expect_kind(KIND)?;
-        Ok(archive.header_as::<ModelInfo>()?.n_features)
-    }
-
-    /// Reads a model from the bytes of a model file.
-    ///
-    /// # Errors
-    /// As [`load`](Model::load).
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Model::from_archive(&Archive::from_bytes(bytes)?, None)
-    }
-
-    /// Reads a model file with the kernel that its program handed over as
-    /// [`OperatorSpec::OwnKernel`].
-    ///
-    /// # Errors
-    /// As [`load`](Model::load), and [`Error::InvalidParameter`] for a file that holds its kernel.
-    pub fn load_with(path: impl AsRef<Path>, kernel: Arc<dyn Kernel>) -> Result<Self> {
-        Model::from_archive(&Archive::read(path)?, Some(kernel))
-    }
-
-    /// Reads the bytes of a model file with the kernel that its program handed over.
-    ///
-    /// # Errors
-    /// As [`load_with`](Model::load_with).
-    pub fn from_bytes_with(bytes: &[u8], kernel: Arc<dyn Kernel>) -> Result<Self> {
-        Model::from_archive(&Archive::from_bytes(bytes)?, Some(kernel))
-    }
-
-    fn from_archive(archive: &Archive, given: Option<Arc<dyn Kernel>>) -> Result<Self> {
-        archive.expect_kind(KIND)?;
-        let mut info: ModelInfo = archive.header_as()?;
-        if let (Some(text), Some(_)) = (&info.kernel, &given) {
-            return Err(Error::parameter("kernel", format!("none: the file has {text}"), "one"));
-        }
-        let load = || {
-            let standardizer = match info.spec.standardize {
-                true => Some(Standardizer::load(archive, STANDARDIZER)?),
-                false => None,
-            };
-            let kernel = match &info.kernel {
-                Some(text) => Some(text.parse::<KernelSpec>()?.resolve(None, 0)?),
-                None => given,
-            };
-            let map = info.spec.method.get()?.load(archive, &info.spec, kernel.clone())?;
-            Ok((standardizer, map, kernel))
-        };
-        let (standardizer, map, kernel) = load().map_err(|e: Error| match e {
-            Error::ModelFile { .. } | Error::OwnedByProgram { .. } => e,
-            other => archive.fault(other.to_string()),
-        })?;
-        let d = map.inputs();
-        let consistent = map.stored_inputs() == info.n_features
-            && map.outputs() == info.spec.outputs
-            && map.eigenvalues().map_or(0, <[f64]>::len) == info.eigenvalues.len()
-            && info.certificate.pairs.len() == info.eigenvalues.len()
-            && standardizer.as_ref().is_none_or(|s| s.width() == d);
-        if !consistent {
-            return Err(archive.fault("header and tensors disagree about sizes"));
-        }
-        let stored = map.eigenvalues();
-        if stored.is_some_and(|e| e != info.eigenvalues) {
-            return Err(archive.fault("header and tensors disagree about the eigenvalues"));
-        }
-        info.n_features = d;
-        Ok(Model { info, standardizer, map, kernel })
     }
 }
 

@@ -86,7 +86,11 @@ impl Problem {
         let resolved = operator.resolve(points.data(), rows, spec.outputs, spec.seed)?;
         let ResolvedOperator { operator, kernel } = resolved;
         if spec.standardize && kernel.as_ref().is_some_and(|k| k.by_index().is_some()) {
-            return Err(Error::parameter("standardize", "false for precomputed kernel values", true));
+            return Err(Error::parameter(
+                "standardize",
+                "false for precomputed kernel values",
+                true,
+            ));
         }
         if kernel.as_ref().is_some_and(|k| !k.is_positive_semidefinite()) {
             warnings.push(

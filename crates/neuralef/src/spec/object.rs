@@ -92,6 +92,24 @@ impl<T: Registered + ?Sized> Spec<T> {
         }
     }
 
+    /// Puts a program's own back where its name was read from a file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] naming `parameter` where the file names a registered thing, or a
+    /// program's own by another name.
+    pub fn restore(&mut self, parameter: &str, value: Arc<T>) -> Result<()> {
+        let own = Spec::own(value);
+        if !self.own {
+            let expected = format!("none: the file has {self}");
+            return Err(Error::parameter(parameter, expected, own));
+        }
+        if self.text != own.text {
+            return Err(Error::parameter(parameter, &self.text, own));
+        }
+        *self = own;
+        Ok(())
+    }
+
     /// Whether it is a program's own.
     pub fn is_own(&self) -> bool {
         self.own
@@ -224,9 +242,12 @@ mod tests {
             assert!(matches!(&error, Error::OwnedByProgram { kind: "optimizer", name }
                 if name == "rest (of mine)"));
         }
-        // Handed over again it is the same.
-        let again = FitSpec { optimizer: Spec::own(Arc::new(Rest)), ..back };
+        // Handed over again it is the same; it replaces nothing else.
+        let mut again = back;
+        again.optimizer.restore("optimizer", Arc::new(Rest)).unwrap();
         again.check().unwrap();
+        let error = OptimizerSpec::default().restore("optimizer", Arc::new(Rest)).unwrap_err();
+        assert!(error.to_string().starts_with("optimizer: expected none: the file has adam("));
     }
 
     #[test]
