@@ -1,6 +1,6 @@
 //! A fitted map from points to features: what every method makes, and all that its users need.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::{Mat, Mat64, MatRef};
 use crate::nn::Parameters;
 use crate::persist::Archive;
@@ -52,20 +52,15 @@ pub trait FeatureMap: Send + Sync {
     /// [`Error::Unsupported`](crate::Error::Unsupported) for methods without eigenvalues.
     fn eigenfunctions(&self, x: MatRef<'_>) -> Result<Mat64>;
 
-    /// Gradients of eigenfunctions, n·d × k: ∂ψ_j/∂x_c at point i in row i·d + c.
+    /// Gradients of eigenfunctions, n·d × k: ∂ψ_j/∂x_c at point i in row i·d + c; none where the method
+    /// does not give them.
     ///
     /// # Errors
     /// As [`eigenfunctions`](FeatureMap::eigenfunctions), and
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for maps without gradients.
-    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for networks and kernels without derivatives.
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Option<Mat64>> {
         let _ = x;
-        Err(Error::Unsupported {
-            what: "gradients of the eigenfunctions of this model".into(),
-            reason:
-                "dense eigenfunction networks, and Nyström and kernel PCA with smooth kernels, \
-                     have them"
-                    .into(),
-        })
+        Ok(None)
     }
 
     /// The parameters of the networks, when there are some: where another fit can start.

@@ -123,7 +123,14 @@ impl Model {
     /// As [`eigenfunctions`](Model::eigenfunctions), and [`Error::Unsupported`] for convolutional
     /// networks, kernels without a gradient and kernels of several outputs.
     pub fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
-        let mut out = self.map.eigenfunction_gradients(self.prepare(x)?.view())?;
+        let gradients = self.map.eigenfunction_gradients(self.prepare(x)?.view())?;
+        let mut out = gradients.ok_or_else(|| Error::Unsupported {
+            what: "gradients of the eigenfunctions of this model".into(),
+            reason:
+                "dense eigenfunction networks, and Nyström and kernel PCA with smooth kernels, \
+                     have them"
+                    .into(),
+        })?;
         if let Some(s) = &self.standardizer {
             for (row, scale) in out.outer_iter_mut().zip(s.scale().iter().cycle()) {
                 row.into_iter().for_each(|v| *v /= scale);

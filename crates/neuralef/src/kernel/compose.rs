@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayViewMut2};
 
 use super::pairwise::{Elementary, Pairwise, check_finite, check_shapes};
-use super::{Exponential, Kernel, SpectralTerm, gradient, spectral};
+use super::{Exponential, Kernel, SpectralTerm, expect_gradient, gradient, spectral};
 use crate::error::Result;
 use crate::matrix::{Mat64, Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Real};
@@ -34,12 +34,8 @@ impl Elementary for Constant {
     fn spectral(&self) -> Option<Vec<SpectralTerm>> {
         Some(spectral::constant(self.0))
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
-        gradient::check(x, y, out.view())?;
-        // What is no number is found as in values.
-        self.gram(x, y, Mat64::zeros((x.nrows(), y.nrows())).view_mut())?;
-        out.fill(0.0);
-        Ok(())
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(self.write_gradient(x, y, out))
     }
 }
 
@@ -113,10 +109,8 @@ impl Kernel for Sum {
         Ok(sum)
     }
 
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
-        gradient::check(x, y, out.view())?;
-        fold(&self.0, out.view_mut(), |part, out| part.gradient(x, y, out), |a, b| a + b)?;
-        check_all_finite("sum", &out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(self.write_gradient(x, y, out))
     }
 
     fn text(&self) -> String {
@@ -133,7 +127,45 @@ impl Kernel for Sum {
     }
 }
 
+impl Constant {
+    fn write_gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
+        gradient::check(x, y, out.view())?;
+        // What is no number is found as in values.
+        self.gram(x, y, Mat64::zeros((x.nrows(), y.nrows())).view_mut())?;
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+impl Sum {
+    fn write_gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
+        gradient::check(x, y, out.view())?;
+        fold(&self.0, out.view_mut(), |part, out| expect_gradient(part, x, y, out), |a, b| a + b)?;
+        check_all_finite("sum", &out)
+    }
+}
+
 impl Product {
+    fn write_gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
+        gradient::check(x, y, out.view())?;
+        let values = |part: &Arc<dyn Kernel>| {
+            let mut values = Mat64::zeros((x.nrows(), y.nrows()));
+            part.gram(x, y, values.view_mut()).map(|()| values)
+        };
+        let values: Vec<Mat64> = self.parts.iter().map(values).collect::<Result<_>>()?;
+        out.fill(0.0);
+        let mut scratch = Mat64::zeros(out.dim());
+        for (i, part) in self.parts.iter().enumerate() {
+            expect_gradient(&**part, x, y, scratch.view_mut())?;
+            let mut others = Mat64::from_elem((x.nrows(), y.nrows()), self.factor);
+            for (_, value) in values.iter().enumerate().filter(|(k, _)| *k != i) {
+                others *= value;
+            }
+            gradient::add_scaled(&scratch, &others, &mut out);
+        }
+        check_all_finite("product", &out)
+    }
+
     fn evaluate<T: Real>(
         &self,
         x: MatRef<'_>,
@@ -168,24 +200,8 @@ impl Kernel for Product {
         Ok(product)
     }
 
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, mut out: Mat64Mut<'_>) -> Result<()> {
-        gradient::check(x, y, out.view())?;
-        let values = |part: &Arc<dyn Kernel>| {
-            let mut values = Mat64::zeros((x.nrows(), y.nrows()));
-            part.gram(x, y, values.view_mut()).map(|()| values)
-        };
-        let values: Vec<Mat64> = self.parts.iter().map(values).collect::<Result<_>>()?;
-        out.fill(0.0);
-        let mut scratch = Mat64::zeros(out.dim());
-        for (i, part) in self.parts.iter().enumerate() {
-            part.gradient(x, y, scratch.view_mut())?;
-            let mut others = Mat64::from_elem((x.nrows(), y.nrows()), self.factor);
-            for (_, value) in values.iter().enumerate().filter(|(k, _)| *k != i) {
-                others *= value;
-            }
-            gradient::add_scaled(&scratch, &others, &mut out);
-        }
-        check_all_finite("product", &out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(self.write_gradient(x, y, out))
     }
 
     fn text(&self) -> String {

@@ -48,8 +48,8 @@ impl Elementary for Linear {
     fn text(&self) -> String {
         LINEAR.text(&[("coef0", &number(self.coef0))])
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -111,8 +111,8 @@ impl Elementary for Polynomial {
         let (gamma, coef0) = (number(self.gamma), number(self.coef0));
         POLYNOMIAL.text(&[("degree", &self.degree), ("gamma", &gamma), ("coef0", &coef0)])
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -173,8 +173,8 @@ impl Elementary for Sigmoid {
     fn text(&self) -> String {
         SIGMOID.text(&[("gamma", &number(self.gamma)), ("coef0", &number(self.coef0))])
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -238,8 +238,8 @@ impl Elementary for Softmax {
     fn exponential(&self) -> Option<Exponential> {
         Some(Exponential { weight: 1.0, gamma: self.gamma, decay: 0.0 })
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 

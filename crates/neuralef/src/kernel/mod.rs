@@ -63,15 +63,16 @@ pub trait Kernel: Send + Sync + Debug {
     fn diag(&self, x: MatRef<'_>) -> Result<Vec<f64>>;
 
     /// Gradients ∂κ(xᵢ, yⱼ)/∂xᵢ into `out`, n·d × m, in double precision: the derivative by
-    /// coordinate c of point i in row i·d + c. Cost O(n m d) for elementary kernels; a product of f
-    /// factors needs its f Gram matrices and gradients.
+    /// coordinate c of point i in row i·d + c; none for kernels that have no gradient everywhere
+    /// (laplacian, Matérn with ν = 1/2, brownian) or give none. Cost O(n m d) for elementary kernels; a
+    /// product of f factors needs its f Gram matrices and gradients.
     ///
     /// # Errors
-    /// As [`gram`](Kernel::gram), and [`Error::Unsupported`](crate::Error::Unsupported) for kernels
-    /// that have no gradient everywhere (laplacian, Matérn with ν = 1/2, brownian) or give none.
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+    /// As [`gram`](Kernel::gram), and [`Error::Unsupported`](crate::Error::Unsupported) for sums and
+    /// products of a kernel without a gradient.
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
         let _ = (x, y, out);
-        no_gradient(&self.text())
+        None
     }
 
     /// The text form with every parameter resolved to a number; parsing it gives this kernel back.
@@ -102,13 +103,23 @@ pub trait Kernel: Send + Sync + Debug {
     }
 }
 
-/// The refusal of a kernel without a gradient.
-fn no_gradient<T>(kernel: &str) -> Result<T> {
-    Err(Error::Unsupported {
-        what: format!("the gradient of the kernel {kernel}"),
-        reason: "there is none everywhere, or none is implemented; rbf, matern(nu=1.5 or 2.5), \
-                 rational_quadratic, periodic, linear, polynomial, sigmoid, softmax, constants, \
-                 their sums and products have one"
-            .into(),
+/// The [gradient](Kernel::gradient) of a kernel that must have one.
+///
+/// # Errors
+/// As there, and [`Error::Unsupported`] where it has none.
+pub(crate) fn expect_gradient(
+    kernel: &dyn Kernel,
+    x: MatRef<'_>,
+    y: MatRef<'_>,
+    out: Mat64Mut<'_>,
+) -> Result<()> {
+    kernel.gradient(x, y, out).unwrap_or_else(|| {
+        Err(Error::Unsupported {
+            what: format!("the gradient of the kernel {}", kernel.text()),
+            reason: "there is none everywhere, or none is implemented; rbf, matern(nu=1.5 or 2.5), \
+                     rational_quadratic, periodic, linear, polynomial, sigmoid, softmax, constants, \
+                     their sums and products have one"
+                .into(),
+        })
     })
 }

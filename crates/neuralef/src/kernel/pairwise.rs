@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use ndarray::ArrayViewMut2;
 
-use super::{Exponential, Kernel, SpectralTerm, no_gradient};
+use super::{Exponential, Kernel, SpectralTerm};
 use crate::error::{Error, Result};
 use crate::matrix::{Mat64Mut, MatMut, MatRef};
 use crate::simd::{Fuse, Op, Real, dispatch};
@@ -66,9 +66,9 @@ pub(super) trait Elementary: Pairwise + Debug {
 
     /// See [`Kernel::gradient`]; [`smooth`](super::gradient::smooth) for kernels that are
     /// [`Smooth`](super::gradient::Smooth).
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
         let _ = (x, y, out);
-        no_gradient(&self.text())
+        None
     }
 
     /// See [`Kernel::spectral`].
@@ -100,7 +100,7 @@ impl<K: Elementary> Kernel for K {
         Ok(out)
     }
 
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
         Elementary::gradient(self, x, y, out)
     }
 

@@ -13,7 +13,7 @@ use ndarray::ArrayView1;
 use super::gradient::{self, Smooth};
 use super::heuristic::{self, Chord, Euclidean, Manhattan, power_of_two};
 use super::pairwise::{Elementary, Pairwise};
-use super::{Exponential, Kernel, Law, SpectralTerm, no_gradient, spectral};
+use super::{Exponential, Kernel, Law, SpectralTerm, spectral};
 use crate::error::Result;
 use crate::matrix::{Mat64Mut, MatRef};
 use crate::simd::{Fuse, Real};
@@ -86,8 +86,8 @@ impl Elementary for Rbf {
         let gamma = self.lengthscale.powi(2).recip();
         Some(Exponential { weight: 1.0, gamma, decay: gamma })
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -216,11 +216,8 @@ impl Elementary for Matern {
         let scale = self.lengthscale.recip();
         Some(spectral::one(Law::StudentT { scale, dof: 2.0 * self.nu }))
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        if self.nu < 1.0 {
-            return no_gradient(&Elementary::text(self));
-        }
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        (self.nu > 1.0).then(|| gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -298,8 +295,8 @@ impl Elementary for RationalQuadratic {
         let scale = self.lengthscale.recip();
         Some(spectral::one(Law::GammaMixture { scale, shape: self.alpha }))
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 
@@ -378,8 +375,8 @@ impl Elementary for Periodic {
         let (lengthscale, period) = (number(self.lengthscale), number(self.period));
         PERIODIC.text(&[("lengthscale", &lengthscale), ("period", &period)])
     }
-    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()> {
-        gradient::smooth(*self, x, y, out)
+    fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
+        Some(gradient::smooth(*self, x, y, out))
     }
 }
 

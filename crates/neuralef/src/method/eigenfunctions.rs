@@ -215,7 +215,7 @@ impl FeatureMap for Eigenfunctions {
     }
 
     /// Cost: min(d, k) passes through the networks for each point, and O(n d p k) where d is the less.
-    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Option<Mat64>> {
         expect_columns("x", x, self.inputs())?;
         if self.outputs > 1 {
             return Err(Error::Unsupported {
@@ -236,7 +236,7 @@ impl FeatureMap for Eigenfunctions {
         for (row, scale) in out.outer_iter_mut().zip(self.input_scaler.scale().iter().cycle()) {
             row.into_iter().for_each(|v| *v /= scale);
         }
-        Ok(out)
+        Ok(Some(out))
     }
 
     fn parameters(&self) -> Option<&Parameters> {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::landmark_points::LandmarkPoints;
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
-use crate::kernel::{IndexedPoints, Kernel, index};
+use crate::kernel::{IndexedPoints, Kernel, expect_gradient, index};
 use crate::linalg::{
     PartialEigen, canonical_signs, expect_finite_f32, expect_finite_f64, matmul_f32, matmul_f64,
     norm2, top_eigh,
@@ -344,6 +344,32 @@ impl Nystrom {
     }
 }
 
+impl Nystrom {
+    /// ∇ψ_j(x) = Σᵢ ∇κ(x, xᵢ)P_ij: O(n d m k).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for kernels without a gradient.
+    pub(crate) fn gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
+        self.check(x)?;
+        let (n, d) = x.dim();
+        let (k, m) = (self.eigenvalues.len(), self.landmarks.x.nrows());
+        let mut out = Mat64::zeros((n * d, k));
+        // As many numbers in the gradients of a block as in the Gram matrices of others.
+        let rows = ROWS.div_ceil(d.max(1));
+        let mut blocks: Vec<_> =
+            out.axis_chunks_iter_mut(Axis(0), (rows * d).max(1)).enumerate().collect();
+        blocks.par_iter_mut().try_for_each(|(i, out)| {
+            let block = x.slice(s![*i * rows..(*i * rows + rows).min(n), ..]);
+            let mut gradients = Mat64::zeros((block.len(), m));
+            expect_gradient(&*self.kernel, block, self.landmarks.x.view(), gradients.view_mut())?;
+            out.assign(&matmul_f64(gradients.view(), self.projection.view())?);
+            Ok::<_, Error>(())
+        })?;
+        expect_finite_f64("gradients of the Nyström method", out.view())?;
+        Ok(out)
+    }
+}
+
 impl FeatureMap for Nystrom {
     fn inputs(&self) -> usize {
         self.landmarks.x.ncols()
@@ -370,25 +396,8 @@ impl FeatureMap for Nystrom {
         self.psi(x)
     }
 
-    /// ∇ψ_j(x) = Σᵢ ∇κ(x, xᵢ)P_ij: O(n d m k).
-    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
-        self.check(x)?;
-        let (n, d) = x.dim();
-        let (k, m) = (self.eigenvalues.len(), self.landmarks.x.nrows());
-        let mut out = Mat64::zeros((n * d, k));
-        // As many numbers in the gradients of a block as in the Gram matrices of others.
-        let rows = ROWS.div_ceil(d.max(1));
-        let mut blocks: Vec<_> =
-            out.axis_chunks_iter_mut(Axis(0), (rows * d).max(1)).enumerate().collect();
-        blocks.par_iter_mut().try_for_each(|(i, out)| {
-            let block = x.slice(s![*i * rows..(*i * rows + rows).min(n), ..]);
-            let mut gradients = Mat64::zeros((block.len(), m));
-            self.kernel.gradient(block, self.landmarks.x.view(), gradients.view_mut())?;
-            out.assign(&matmul_f64(gradients.view(), self.projection.view())?);
-            Ok::<_, Error>(())
-        })?;
-        expect_finite_f64("gradients of the Nyström method", out.view())?;
-        Ok(out)
+    fn eigenfunction_gradients(&self, x: MatRef<'_>) -> Result<Option<Mat64>> {
+        self.gradients(x).map(Some)
     }
 
     fn save(&self, archive: &mut Archive) -> Result<()> {

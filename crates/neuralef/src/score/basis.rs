@@ -69,7 +69,7 @@ impl Basis {
     pub(super) fn gradients(&self, x: MatRef<'_>) -> Result<Mat64> {
         match self {
             Basis::Model(model) => model.eigenfunction_gradients(x),
-            Basis::Nystrom(map) => map.eigenfunction_gradients(x),
+            Basis::Nystrom(map) => map.gradients(x),
         }
     }
 

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::Model;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, expect_gradient};
 use crate::linalg::{expect_finite_f64, matmul_f64};
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
 use crate::method::Nystrom;
@@ -128,7 +128,7 @@ impl SpectralStein {
         };
         // Before the decomposition: a kernel without a gradient is refused at once.
         let none = samples.rows(&[])?;
-        kernel.gradient(none.view(), none.view(), Mat64::zeros((0, 0)).view_mut())?;
+        expect_gradient(&*kernel, none.view(), none.view(), Mat64::zeros((0, 0)).view_mut())?;
         let basis = fit(&all)?;
         let total = SteinSums::of(&basis, samples, &all, false)?;
         let mut losses: Option<Vec<f64>> = None;
