@@ -60,7 +60,7 @@ mod test_kernels;
 pub mod train;
 
 pub use data::Dataset;
-pub use error::{Error, InvalidValue, Result};
+pub use error::{Error, Result};
 pub use features::FeatureMap;
 pub use fit::{Fit, FitSpec, Model, fit};
 pub use kernel::{Kernel, KernelSpec};

@@ -31,7 +31,7 @@ impl<'a> IndexedPoints<'a> {
         IndexedPoints { x: self.x.slice_move(s![range, ..]), rows }
     }
 
-    /// n.
+    /// n, the number of points.
     pub(crate) fn len(self) -> usize {
         self.x.nrows()
     }

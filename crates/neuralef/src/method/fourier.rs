@@ -127,7 +127,7 @@ pub(super) struct FourierFeatures {
     frequencies: Mat,
     /// The phases of the lone ones, in turns.
     phases: Vec<f32>,
-    /// P.
+    /// One for each frequency.
     amplitudes: Vec<f32>,
     centre: Vec<f32>,
     /// The largest length of a frequency.

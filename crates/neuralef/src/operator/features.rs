@@ -51,7 +51,7 @@ impl FeatureOperator {
         self.features.len() / self.outputs
     }
 
-    /// S.
+    /// S, the number of features.
     pub(super) fn samples(&self) -> usize {
         self.features.width()
     }

@@ -19,7 +19,7 @@ const ROWS: usize = 256;
 #[derive(Clone)]
 pub struct PrecomputedOperator {
     gram: Dataset,
-    /// C.
+    /// C, the number of outputs of the kernel.
     outputs: usize,
     part: Part,
 }

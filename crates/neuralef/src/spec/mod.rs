@@ -13,6 +13,7 @@ pub(crate) mod registry;
 pub(crate) mod text;
 mod value;
 
+pub use crate::error::InvalidValue;
 pub use args::{Args, Sample};
 pub use catalogue::{Item, Section, catalogue};
 pub use choice::Choice;
