@@ -44,9 +44,9 @@ pub trait Kernel: Send + Sync + Debug {
     /// use. Inputs are n × d and m × d. Cost O(n m d).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) when widths differ,
-    /// [`Error::NonFinite`](crate::Error::NonFinite) for NaN or infinities in the input,
-    /// [`Error::Numerical`](crate::Error::Numerical) for values beyond the range of the type, and
+    /// [`Error::Shape`] when widths differ,
+    /// [`Error::NonFinite`] for NaN or infinities in the input,
+    /// [`Error::Numerical`] for values beyond the range of the type, and
     /// kernel-specific domain errors.
     fn gram(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Result<()>;
 
@@ -68,7 +68,7 @@ pub trait Kernel: Send + Sync + Debug {
     /// product of f factors needs its f Gram matrices and gradients.
     ///
     /// # Errors
-    /// As [`gram`](Kernel::gram), and [`Error::Unsupported`](crate::Error::Unsupported) for sums and
+    /// As [`gram`](Kernel::gram), and [`Error::Unsupported`] for sums and
     /// products of a kernel without a gradient.
     fn gradient(&self, x: MatRef<'_>, y: MatRef<'_>, out: Mat64Mut<'_>) -> Option<Result<()>> {
         let _ = (x, y, out);

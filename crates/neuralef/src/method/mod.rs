@@ -51,7 +51,7 @@ pub trait Method: Send + Sync + Debug {
     /// `kernel` the kernel with its parameters resolved.
     ///
     /// # Errors
-    /// [`Error::ModelFile`](crate::Error::ModelFile) when tensors are missing or do not fit.
+    /// [`Error::ModelFile`] when tensors are missing or do not fit.
     fn load(
         &self,
         archive: &Archive,

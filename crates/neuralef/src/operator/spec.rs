@@ -327,8 +327,8 @@ mod tests {
         assert!(none.check().unwrap_err().to_string().contains("0 of them"));
         let both = json(r#"{"kernel": "rbf", "features": "f.npy"}"#).unwrap_err().to_string();
         assert!(both.contains("exactly one of kernel, gram and features, got 2 of them"), "{both}");
-        let typo = json(r#"{"kernal": "rbf"}"#).unwrap_err().to_string();
-        assert!(typo.contains("unknown field `kernal`"), "{typo}");
+        let typo = json(r#"{"nucleus": "rbf"}"#).unwrap_err().to_string();
+        assert!(typo.contains("unknown field `nucleus`"), "{typo}");
         for spec in [kernel, gram, none] {
             let text = serde_json::to_string(&spec).unwrap();
             assert!(text.starts_with(r#"{"kernel":"#) && text.contains(r#","gram":"#), "{text}");
