@@ -154,19 +154,21 @@ fn tensors_that_do_not_belong_together() {
 
 #[test]
 fn headers_that_ask_for_the_impossible() {
+    /// Of whatever is found first.
+    const UNUSABLE: &str = "not a usable neuralef file";
     let dir = fitted("");
     let edited = |pointer: &str, value: Value| {
         forge(&dir, |header, _| *header.pointer_mut(pointer).unwrap() = value);
     };
     for (pointer, value, part) in [
         ("/spec/n_components", json!(4), "network.3"),
-        ("/spec/n_components", json!(2), ""),
-        ("/spec/n_components", json!(0), ""),
-        ("/spec/n_components", json!(1u64 << 40), ""),
+        ("/spec/n_components", json!(2), UNUSABLE),
+        ("/spec/n_components", json!(0), UNUSABLE),
+        ("/spec/n_components", json!(1u64 << 40), UNUSABLE),
         ("/spec/n_components", json!(-1), "header"),
         ("/spec/network", json!("mlp(hidden=[8], activation=tanh"), "expected"),
-        ("/spec/network", json!("mlp(hidden=[16384, 16384], activation=tanh)"), ""),
-        ("/spec/network", json!("mlp(hidden=[16384, 12000], activation=tanh)"), ""),
+        ("/spec/network", json!("mlp(hidden=[16384, 16384], activation=tanh)"), UNUSABLE),
+        ("/spec/network", json!("mlp(hidden=[16384, 12000], activation=tanh)"), UNUSABLE),
         ("/spec/network", json!("mlp(hidden=[7], activation=tanh)"), "network.0"),
         ("/spec/network", json!(3), "header"),
         ("/spec/method", json!("magic"), "magic"),
@@ -175,9 +177,9 @@ fn headers_that_ask_for_the_impossible() {
         ("/spec/standardize", json!(true), "standardizer"),
         ("/spec", json!(null), "header"),
         ("/n_features", json!(3), "sizes"),
-        ("/n_features", json!(u64::MAX), ""),
-        ("/eigenvalues", json!([0.5]), ""),
-        ("/eigenvalues", json!([]), ""),
+        ("/n_features", json!(u64::MAX), UNUSABLE),
+        ("/eigenvalues", json!([0.5]), UNUSABLE),
+        ("/eigenvalues", json!([]), UNUSABLE),
         ("/eigenvalues", json!(["a"]), "header"),
         ("/certificate/pairs", json!([]), "sizes"),
         ("/kernel", json!(7), "header"),

@@ -328,9 +328,12 @@ impl<'a> Fit<'a> {
         for message in &warnings {
             run.observer.observe(&Event::Warning { message });
         }
-        let named = problem.spec.operator.as_ref().is_some_and(OperatorSpec::is_named);
+        // What the program has at hand is not the model's.
+        let mut spec = problem.spec;
+        spec.operator = spec.operator.filter(OperatorSpec::is_named);
+        let named = spec.operator.is_some();
         let info = ModelInfo {
-            spec: problem.spec.clone(),
+            spec,
             kernel: problem.kernel.as_ref().filter(|_| named).map(|k| k.text()),
             data: data.name().to_string(),
             n_samples: data.len(),

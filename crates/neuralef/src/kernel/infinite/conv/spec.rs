@@ -92,7 +92,8 @@ pub(super) fn title(tangent: bool) -> &'static str {
 }
 
 pub(super) fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
-    let image = match args.sizes("image")?[..] {
+    let image = if args.has("image") { args.sizes("image")? } else { Vec::new() };
+    let image = match image[..] {
         [h, w, c] if h.max(w) <= 1024 => [h, w, c],
         _ => {
             let message =
