@@ -2,15 +2,13 @@
 //!
 //! Asserted: it spans the first eigenfunctions of Brownian motion, whose eigenvalues are known; a file keeps
 //! its name and asks for it again. `cargo run --release -p neuralef --example own_network`
-use std::{f64::consts::PI, sync::Arc};
-
 use neuralef::fit::LoadOptions;
 use neuralef::nn::{Architecture, NamedTensor, NetworkSize, Parameters, Role, Tape};
 use neuralef::{Dataset, FitSpec, Mat, MatRef, Model, Network, Result, fit, spec::Spec};
+use std::{f64::consts::PI, sync::Arc};
 
 const M: usize = 20; // cosines
 struct Cosines(usize, Parameters); // k functions and their amplitudes, M × k
-
 #[rustfmt::skip] // a line for each method
 impl Network for Cosines {
     fn inputs(&self) -> usize { 1 }
@@ -33,11 +31,9 @@ impl Network for Cosines {
         Ok(())
     }
     fn jvp(&self, x: MatRef<'_>, tangent: &Parameters) -> Result<Mat> {
-        let a = Mat::from_shape_fn((M, self.0), |(c, j)| tangent.units()[0][c * self.0 + j]);
-        Ok(self.hidden(x)?.dot(&a))
+        Ok(self.hidden(x)?.dot(&Mat::from_shape_fn((M, self.0), |(c, j)| tangent.units()[0][c * self.0 + j])))
     }
 }
-
 #[derive(Debug)]
 struct Sums;
 #[rustfmt::skip]
@@ -47,9 +43,7 @@ impl Architecture for Sums {
         let tensor = NamedTensor { name: "amplitudes".into(), values, shape: vec![M, k], role: Role::Weight { fan_in: M } };
         Ok(Box::new(Cosines(k, Parameters::from_tensors(vec![vec![tensor]])?)))
     }
-    fn size(&self, _inputs: usize, k: usize, _outputs: usize) -> NetworkSize {
-        NetworkSize { parameters: (M * k) as u64, hidden: M as u64, ..NetworkSize::default() }
-    }
+    fn size(&self, _: usize, k: usize, _: usize) -> NetworkSize { NetworkSize { parameters: (M * k) as u64, hidden: M as u64, ..NetworkSize::default() } }
     fn text(&self) -> String { "cosines".into() }
 }
 
@@ -57,15 +51,10 @@ fn main() -> Result<()> {
     let data = Dataset::open("uniform(n=2000)", 0)?;
     let spec = FitSpec { network: Spec::own(Arc::new(Sums)), ..FitSpec::new("brownian", 3)? };
     let model = fit(&data, &spec)?;
-    println!("{:.4?}", model.eigenvalues());
     let exact = [1.0, 3.0, 5.0].map(|odd| (2.0 / (odd * PI)).powi(2));
-    assert!(
-        model.eigenvalues().iter().zip(exact).all(|(mu, exact)| (mu / exact - 1.0).abs() < 0.1)
-    );
+    let close = |(mu, exact): (&f64, f64)| (mu / exact - 1.0).abs() < 0.1;
+    assert!(model.eigenvalues().iter().zip(exact).all(close));
     let bytes = model.to_bytes()?;
-    println!(
-        "{}",
-        Model::from_bytes(&bytes).err().map_or("read without it".into(), |e| e.to_string())
-    );
+    println!("{:.4?}; {:?}", model.eigenvalues(), Model::from_bytes(&bytes).err());
     Model::from_bytes_with(&bytes, LoadOptions::default().network(Arc::new(Sums))).map(|_| ())
 }

@@ -3,13 +3,12 @@
 //! Sanger's rule (1989), the generalised Hebbian algorithm, for functions. Asserted: networks trained by it
 //! have the eigenvalues of the Gram matrix. `cargo run --release -p neuralef --example own_objective`
 
-use std::sync::Arc;
-
 use neuralef::fit::{ReadoutKind, Steps};
 use neuralef::objective::Step;
 use neuralef::operator::Diagonal;
 use neuralef::spec::Spec;
 use neuralef::{Dataset, FitSpec, Mat, MatRef, Model, Objective, Result, fit};
+use std::sync::Arc;
 
 /// Function j follows Tψ_j − Σ_{i≤j} R_ij ψ_i, R_ij = E ψ_i Tψ_j. The term i = j makes E ψ_j² = 1.
 #[derive(Debug)]
@@ -49,16 +48,14 @@ fn main() -> Result<()> {
         objective: Spec::own(Arc::new(Sanger)),
         steps: Steps::Exactly(3000),
         optimizer: "adam(lr=0.003)".parse()?,
-        readout: ReadoutKind::None, // what the objective found, and nothing beside it
+        readout: ReadoutKind::None, // the objective alone
         ..spec.clone()
     };
     let exact = fit(&data, &FitSpec { method: "kernel_pca".parse()?, ..spec })?;
     let trained = fit(&data, &trained)?;
     println!("exact   {:.4?}\ntrained {:.4?}", exact.eigenvalues(), trained.eigenvalues());
-    let pairs = trained.eigenvalues().iter().zip(exact.eigenvalues());
-    assert!(pairs.into_iter().all(|(mu, exact)| (mu / exact - 1.0).abs() < 0.05));
+    let mut pairs = trained.eigenvalues().iter().zip(exact.eigenvalues());
+    assert!(pairs.all(|(mu, exact)| (mu / exact - 1.0).abs() < 0.05));
     // A file keeps its name, and can do without it.
-    let again = Model::from_bytes(&trained.to_bytes()?)?;
-    println!("objective of the file: {}", again.info().spec.objective);
-    Ok(())
+    Model::from_bytes(&trained.to_bytes()?).map(|model| println!("{}", model.info().spec.objective))
 }

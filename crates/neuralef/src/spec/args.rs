@@ -77,8 +77,8 @@ impl<'a> Args<'a> {
                 }
                 (None, Absence::Value(default)) => Some(parse(default)?),
                 (None, Absence::Nothing(_)) => None,
-                (None, Absence::Fault) => {
-                    let expected = parameter.expected();
+                (None, Absence::Fault(form)) => {
+                    let expected = form.map_or_else(|| parameter.expected(), str::to_string);
                     let message = format!("`{}` must be {expected}", parameter.name);
                     return Err(fault(text, 1, message).with_value(InvalidValue {
                         parameter: parameter.name.to_string(),

@@ -29,8 +29,8 @@ pub enum Absence {
     Value(&'static str),
     /// No value; the text says what happens then. It is printed only when it was given.
     Nothing(&'static str),
-    /// It must be given.
-    Fault,
+    /// It must be given; in what form, where the domain does not say it all.
+    Fault(Option<&'static str>),
 }
 
 /// The values that a parameter takes.
@@ -230,7 +230,12 @@ impl Parameter {
 
     /// One that must be given.
     pub const fn required(name: &'static str, domain: Domain, help: &'static str) -> Self {
-        Parameter { name, domain, words: &[], default: Absence::Fault, help }
+        Parameter { name, domain, words: &[], default: Absence::Fault(None), help }
+    }
+
+    /// The same, one that must be given in this form.
+    pub const fn required_as(self, form: &'static str) -> Self {
+        Parameter { default: Absence::Fault(Some(form)), ..self }
     }
 
     /// One that has no value when it is not given; `instead` says what happens then.
@@ -262,7 +267,7 @@ impl Parameter {
     pub fn shown_default(&self) -> &'static str {
         match self.default {
             Absence::Value(text) | Absence::Nothing(text) => text,
-            Absence::Fault => "required",
+            Absence::Fault(_) => "required",
         }
     }
 
@@ -405,7 +410,7 @@ impl Serialize for Parameter {
         map.serialize_entry("high", &high)?;
         map.serialize_entry("choices", &self.domain.choices())?;
         map.serialize_entry("words", self.words)?;
-        map.serialize_entry("required", &(self.default == Absence::Fault))?;
+        map.serialize_entry("required", &matches!(self.default, Absence::Fault(_)))?;
         map.serialize_entry("optional", &matches!(self.default, Absence::Nothing(_)))?;
         map.serialize_entry("expected", &self.expected())?;
         map.end()

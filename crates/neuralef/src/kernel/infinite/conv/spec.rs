@@ -37,7 +37,8 @@ pub(super) const PARAMETERS: &[Parameter] = &[
         "image",
         Domain::Integers(1, 65_536),
         "[height, width, channels] of the images that rows of data are",
-    ),
+    )
+    .required_as("[height, width, channels]"),
     Parameter::new(
         "order",
         Domain::choice::<Order>(),
@@ -92,8 +93,7 @@ pub(super) fn title(tangent: bool) -> &'static str {
 }
 
 pub(super) fn build(args: &Args<'_>, tangent: bool) -> Result<Arc<dyn Kernel>> {
-    let image = if args.has("image") { args.sizes("image")? } else { Vec::new() };
-    let image = match image[..] {
+    let image = match args.sizes("image")?[..] {
         [h, w, c] if h.max(w) <= 1024 => [h, w, c],
         _ => {
             let message =
