@@ -19,7 +19,6 @@ mod onnx;
 mod optim;
 mod outputs;
 mod parameters;
-mod product;
 mod registry;
 mod rows;
 mod schedule;
@@ -31,6 +30,8 @@ mod tape;
 mod tests;
 mod trained;
 mod weights;
+
+use neuralef_linalg::product;
 
 pub(crate) use activation::LEAK;
 pub use architecture::Architecture;
