@@ -143,9 +143,13 @@ fn paint(color: BackendColor) -> Paint<'static> {
 
 fn lines(points: impl IntoIterator<Item = BackendCoord>, close: bool) -> Option<Path> {
     let mut path = PathBuilder::new();
+    let mut points = points.into_iter().map(|(x, y)| (x as f32, y as f32));
+    // Without it, a path begins at the corner of the page.
+    if let Some((x, y)) = points.next() {
+        path.move_to(x, y);
+    }
     for (x, y) in points {
-        // The first one begins the path.
-        path.line_to(x as f32, y as f32);
+        path.line_to(x, y);
     }
     if close {
         path.close();
