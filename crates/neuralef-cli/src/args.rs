@@ -16,7 +16,7 @@ mod tests;
 mod trajectory;
 
 pub(crate) use compare::CompareArgs;
-pub(crate) use fit::{FitArgs, FitSettings};
+pub(crate) use fit::{CertificateKind, FitArgs, FitSettings};
 pub(crate) use laplace::{InputArgs, LaplaceArgs, PredictArgs, TuneCriterion};
 pub(crate) use model::{EvalArgs, InspectArgs, PlotArgs, TransformArgs};
 pub(crate) use probe::{ProbeArgs, ProbeTask};

@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use neuralef::calibration::Assessment;
 use neuralef::fit::{ModelInfo, PairCertificate};
+use neuralef::method::{BesideNystrom, Timings};
 
 /// A table with right-aligned columns.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -85,9 +86,21 @@ pub(crate) fn model(info: &ModelInfo) -> String {
         let kept = if *steps == info.record.steps { "  ← kept" } else { "" };
         line("auto", format!("after {steps:>5} steps: held-out residual {residual:.4}{kept}"));
     }
+    if let Some(m) = info.record.landmarks {
+        let remainder = info.record.remainder.map_or(String::new(), |e| {
+            format!(", which leave {e:.1e} of E κ(x, x): no eigenvalue on these points is larger by more")
+        });
+        line("landmarks", format!("{m}{remainder}"));
+    }
     line("seed", spec.seed.to_string());
     let c = &info.certificate;
     let gram = c.gram_error.map_or(String::new(), |e| format!(", Gram error {e:.1e}"));
+    if c.pairs.is_empty() && !info.eigenvalues.is_empty() {
+        out.push_str(&eigenvalues(&info.eigenvalues).to_string());
+        out.push_str("\nnot measured; `neuralef eval` does it");
+        warnings(&mut out, info);
+        return out;
+    }
     if c.pairs.is_empty() {
         out.push_str(&format!(
             "random features without eigenvalues: captured trace {:.2} %{gram} ({} held-out \
@@ -146,6 +159,25 @@ fn method(info: &ModelInfo) -> String {
             spec.schedule
         ),
     }
+}
+
+/// Networks beside the landmarks that they were read out through.
+pub(crate) fn beside(beside: &BesideNystrom, timings: &Timings) -> String {
+    let share = beside.multiplications as f64 / beside.nystrom_multiplications.max(1) as f64;
+    format!(
+        "beside nystrom of {} landmarks: held-out residual {:.4} (nystrom {:.4}), {:.2} s (nystrom {:.2} s), \
+         {share:.2} times its multiplications a point",
+        beside.landmarks,
+        beside.residual,
+        beside.nystrom_residual,
+        timings.training_seconds + timings.readout_seconds,
+        timings.nystrom_seconds,
+    )
+}
+
+fn eigenvalues(values: &[f64]) -> Table {
+    let rows = values.iter().enumerate();
+    table(&["j", "eigenvalue"], rows.map(|(j, v)| vec![(j + 1).to_string(), format!("{v:.6e}")]))
 }
 
 fn pairs(pairs: &[PairCertificate]) -> Table {

@@ -71,7 +71,8 @@ impl Method for Pca {
         });
         let map = Box::new(Components { projection, eigenvalues });
         let record = MethodRecord::default();
-        Ok(Fitted { map, points: rows.len(), sample: rows, record })
+        let points = rows.len();
+        Ok(Fitted::new(map, rows, points, record))
     }
 
     fn load(

@@ -6,6 +6,16 @@ use clap::Args;
 
 use super::{Progress, ids};
 
+/// Values of `--certificate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum CertificateKind {
+    /// Residuals and errors on points that took no part.
+    HeldOut,
+    /// Nothing; `neuralef eval` measures later.
+    None,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct FitArgs {
     #[command(flatten)]
@@ -59,11 +69,15 @@ pub(crate) struct FitSettings {
     /// How many eigenfunctions [default: 10].
     #[arg(short = 'k', long, value_name = "K", allow_negative_numbers = true)]
     pub n_components: Option<usize>,
-    /// How to approximate: `neuralef`, `nystrom(landmarks=1000)`, `kernel_pca`, `fourier`,
-    /// `positive`; `neuralef list methods` shows all [default: neuralef].
+    /// How to approximate: `neuralef`, `nystrom`, `best` of the two, `kernel_pca`, `fourier`, `positive`;
+    /// `neuralef list methods` shows all [default: neuralef].
     #[arg(long)]
     pub method: Option<String>,
-    /// Eigenfunction networks, such as `mlp(hidden=[64, 64], activation=sin_cos)`.
+    /// Shorthand for `--method best`: keeps what has the smaller held-out residual, networks or landmarks.
+    #[arg(long, conflicts_with = "method")]
+    pub best: bool,
+    /// Eigenfunction networks, such as `mlp(hidden=[64, 64], activation=sin_cos)` [default: auto, by the
+    /// number of eigenfunctions].
     #[arg(long)]
     pub network: Option<String>,
     /// Training objective [default: neuralef].
@@ -84,8 +98,8 @@ pub(crate) struct FitSettings {
     /// The most steps that `auto` takes [default: 5000].
     #[arg(long, value_name = "STEPS")]
     pub max_steps: Option<u64>,
-    /// `--steps auto` stops when two rounds in a row lower the held-out residual by less than this
-    /// share [default: 0.1].
+    /// `--steps auto` stops when a round (two, without landmarks to compare with) lowers the held-out
+    /// residual by less than this share [default: 0.1].
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub tolerance: Option<f64>,
     /// Points in a batch [default: 256].
@@ -97,7 +111,8 @@ pub(crate) struct FitSettings {
     /// How eigenfunctions are read out: none, ritz or galerkin [default: galerkin].
     #[arg(long)]
     pub readout: Option<neuralef::fit::ReadoutKind>,
-    /// The most training points that a readout streams [default: 16384].
+    /// The most training points that a readout by all pairs of points streams; one through landmarks takes
+    /// all [default: 16384].
     #[arg(long, value_name = "N")]
     pub readout_points: Option<usize>,
     /// Memory for the networks in training, and again for the readout's matrices, in MiB.
@@ -107,9 +122,12 @@ pub(crate) struct FitSettings {
     /// drawn with the next seed after DATA's, so that the points are others.
     #[arg(long, value_name = "DATA", conflicts_with = "validation_fraction")]
     pub validation: Option<String>,
-    /// Share of the points held out for the certificate [default: 0.1].
+    /// Share of the points held out for choices and the certificate, 1,024 points at most [default: 0.1].
     #[arg(long, value_name = "SHARE", allow_hyphen_values = true)]
     pub validation_fraction: Option<f64>,
+    /// What measures the fit: `held_out` points, or `none` [default: held_out].
+    #[arg(long, value_enum)]
+    pub certificate: Option<CertificateKind>,
     /// Scales every feature to mean 0 and variance 1, as part of the model.
     #[arg(long)]
     pub standardize: bool,

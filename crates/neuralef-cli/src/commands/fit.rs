@@ -9,7 +9,7 @@ use neuralef::operator::OperatorSpec;
 use neuralef::{Dataset, Fit, FitSpec, Model};
 use serde_json::json;
 
-use crate::args::{FitArgs, FitSettings};
+use crate::args::{CertificateKind, FitArgs, FitSettings};
 use crate::commands::plot;
 use crate::interrupt::Interrupt;
 use crate::output::{distinct, drawable, file, say, writable};
@@ -105,6 +105,10 @@ fn spec(args: &FitSettings) -> Result<FitSpec> {
     set(&mut spec.output_form, args.output_form);
     set(&mut spec.n_components, args.n_components);
     set(&mut spec.method, args.method.as_deref().map(str::parse).transpose()?);
+    if args.best {
+        spec.method = "best".into();
+    }
+    set(&mut spec.certificate, args.certificate.map(|c| c == CertificateKind::HeldOut));
     set(&mut spec.network, args.network.as_deref().map(str::parse).transpose()?);
     set(&mut spec.objective, args.objective.as_deref().map(str::parse).transpose()?);
     set(&mut spec.optimizer, args.optimizer.as_deref().map(str::parse).transpose()?);
@@ -174,6 +178,9 @@ fn print_text(
     timings: &Timings,
 ) -> Result<()> {
     say(report::model(model.info()))?;
+    if let Some(beside) = &model.info().record.beside {
+        say(report::beside(beside, timings))?;
+    }
     say(format_args!(
         "{:.2} s: training {:.2}, readout {:.2}, certificate {:.2}",
         timings.total_seconds,

@@ -2,23 +2,25 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Axis, s};
+use ndarray::{Axis, s};
 use serde::{Deserialize, Serialize};
 
 use super::problem::{Problem, every};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::linalg;
-use crate::matrix::{Mat64, MatRef};
-use crate::metrics::{gram_error_between_halves, relative_residuals};
+use crate::matrix::Mat64;
+use crate::method::Fitted;
+use crate::metrics::gram_error_between_halves;
 use crate::operator::{AppliedOperator, Batch, rows_of_points};
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
 /// Rows of features held at a time.
 const FEATURE_ROWS: usize = 256;
-/// Training points on which the spread of influences is measured, about.
-const INFLUENCE: usize = 2048;
+/// Points on which the spread of influences is measured where there are as many, and the share of the trace
+/// that features have.
+const INFLUENCE: usize = 512;
 
 /// How accurate one eigenpair is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +32,8 @@ pub struct PairCertificate {
     /// over outputs, Σ_c ψ_cTψ_c and Σ_c ψ_c², where the kernel has several.
     pub standard_error: f64,
     /// ‖T̂ψ − μψ‖/μ on held-out points, T̂ the operator of the training sample: the error of the
-    /// approximation, exact up to rounding (no sampling enters T̂).
+    /// approximation. Exact up to rounding, or, for fits by landmarks, with the part of T̂ beyond the
+    /// landmarks estimated from two halves of a share of the sample; 0 where that is below its noise.
     pub residual: f64,
     /// ‖Tψ − μψ‖²/μ² for the operator T of the whole distribution, from held-out points alone, by
     /// products of independent inner samples, so that their noise does not add up; it can come out
@@ -66,65 +69,174 @@ pub struct Certificate {
     pub eigenvalue_points: usize,
 }
 
-/// ψ at points as the kernel sees them, n × k, or n·C × k.
-pub(crate) type Evaluate<'a> = dyn Fn(MatRef<'_>) -> Result<Mat64> + 'a;
+/// T̂ψ for the operator T̂ of the training sample and fixed eigenfunctions ψ, at any points.
+pub(crate) trait Image: Send + Sync {
+    /// Its values at `points`, n·C × k: one matrix, exact to rounding, or two estimates with independent
+    /// errors.
+    ///
+    /// # Errors
+    /// What the operator reports.
+    fn at(&self, points: &Batch) -> Result<Vec<Mat64>>;
+}
 
-/// Measures eigenfunctions on the certificate's share of held-out points; `train` are the training points
-/// its eigenvalues come from. Cost O((m + n)·m·(d + k)) for m held-out and n training points.
+/// The fit that a certificate measures, which saw no held-out point.
+pub(crate) struct Measured {
+    /// Its map, with eigenfunctions.
+    pub(crate) map: Box<dyn FeatureMap>,
+    /// T̂ψ of its eigenfunctions.
+    pub(crate) image: Box<dyn Image>,
+    /// E κ(x, x) over its training points.
+    pub(crate) trace: f64,
+    /// How many these are.
+    pub(crate) points: usize,
+}
+
+/// T̂ψ by the operator itself.
+struct AppliedImage<'a>(Box<dyn AppliedOperator + 'a>);
+
+impl Image for AppliedImage<'_> {
+    fn at(&self, points: &Batch) -> Result<Vec<Mat64>> {
+        Ok(vec![self.0.at(points)?])
+    }
+}
+
+impl Certificate {
+    /// Measures what a method found.
+    ///
+    /// # Errors
+    /// What the operator and the map report; [`Error::Numerical`] when a figure is not finite.
+    pub(crate) fn of(problem: &Problem, fitted: &Fitted) -> Result<Self> {
+        let Fitted { map, measured, sample, points, .. } = fitted;
+        let mut certificate = if map.eigenvalues().is_some() {
+            certify(problem, &**map, measured.as_ref(), sample, *points)?
+        } else {
+            certify_features(problem, &**map, sample)?
+        };
+        let map = measured.as_ref().map_or(&**map, |measured| &*measured.map);
+        certificate.gram_error = match held_out_gram_error(problem, map) {
+            // A kernel that vanishes between all held-out points has no relative error.
+            Err(Error::Numerical { .. }) => None,
+            other => other?,
+        };
+        Ok(certificate)
+    }
+
+    /// What is known without measuring: the eigenvalues' share of the trace on some training points. It has
+    /// no pairs and no held-out points.
+    ///
+    /// # Errors
+    /// What the operator reports.
+    pub(crate) fn none(problem: &Problem, fitted: &Fitted) -> Result<Self> {
+        let batch = problem.batch(&every(&fitted.sample, INFLUENCE))?;
+        let own = problem.operator.diag(&batch)?;
+        let trace = own.iter().sum::<f64>() / own.len().max(1) as f64;
+        let captured = fitted.map.eigenvalues().unwrap_or_default().iter().sum::<f64>();
+        Ok(Certificate {
+            pairs: Vec::new(),
+            captured_trace: captured / trace,
+            trace,
+            orthonormality_error: 0.0,
+            held_out_points: 0,
+            training_points: own.len(),
+            gram_error: None,
+            eigenvalue_points: fitted.points,
+        })
+    }
+}
+
+/// Measures a fitted map on the certificate's share of held-out points; `points` are those behind its
+/// eigenvalues. Where `measured` is a fit without the held-out points, and `map` one with them, residuals
+/// are those of the former. Cost O(h·s·(d + k)) for h held-out points and the s points that T̂ is a mean over.
 ///
 /// # Errors
 /// What the operator and the eigenfunctions report; [`Error::Numerical`] when a figure is not finite.
-pub(crate) fn certify(
+fn certify(
     problem: &Problem,
-    eigenfunctions: &Evaluate<'_>,
-    eigenvalues: &[f64],
-    train: &[Batch],
+    map: &dyn FeatureMap,
+    measured: Option<&Measured>,
+    sample: &[usize],
     points: usize,
 ) -> Result<Certificate> {
-    let held_out = problem.blocks(&problem.split.certificate)?;
-    let psi = values(eigenfunctions, &held_out)?;
-    let train_psi = values(eigenfunctions, train)?;
-    let c = problem.operator.outputs();
-    let (m, n) = (psi.nrows() / c, train_psi.nrows() / c);
+    match measured {
+        Some(Measured { map: fitted, image, trace, points: train }) => {
+            let ground = Ground { map: &**fitted, image: &**image, trace: *trace, points: *train };
+            certificate(problem, map, &ground, sample, points)
+        }
+        None => {
+            let train = problem.blocks(sample)?;
+            let psi = values(map, &train)?;
+            let n = psi.nrows() / problem.operator.outputs();
+            let mut trace = 0.0;
+            for batch in &train {
+                trace += problem.operator.diag(batch)?.iter().sum::<f64>() / n as f64;
+            }
+            let image = AppliedImage(problem.operator.applied(&train, psi)?);
+            let ground = Ground { map, image: &image, trace, points: n };
+            certificate(problem, map, &ground, sample, points)
+        }
+    }
+}
 
-    let applied = problem.operator.applied(train, train_psi.clone())?;
-    let residuals = relative_residuals(&psi, &applied_at(&*applied, &held_out)?, eigenvalues, m);
-    // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ.
-    let rows: Vec<usize> = train.iter().flat_map(|b| b.indices.iter().copied()).collect();
-    let some = problem.blocks(&every(&rows, INFLUENCE))?;
-    let influence = {
-        let (psi, t_psi) = (values(eigenfunctions, &some)?, applied_at(&*applied, &some)?);
-        2.0 * &psi * &t_psi - &(&psi * &psi * &Array1::from(eigenvalues.to_vec()))
-    };
-    let influence = sums_of_outputs(influence, c);
-    drop(applied);
+/// What is measured.
+struct Ground<'a> {
+    map: &'a dyn FeatureMap,
+    image: &'a dyn Image,
+    trace: f64,
+    points: usize,
+}
+
+fn certificate(
+    problem: &Problem,
+    map: &dyn FeatureMap,
+    ground: &Ground<'_>,
+    sample: &[usize],
+    points: usize,
+) -> Result<Certificate> {
+    let c = problem.operator.outputs();
+    let (fitted, wanted) = (expect_eigenvalues(ground.map)?, expect_eigenvalues(map)?);
+    let k = fitted.len().min(wanted.len());
+    let (eigenvalues, wanted) = (&fitted[..k], &wanted[..k]);
+    let held_out = problem.batch(&problem.split.certificate)?;
+    let psi = ground.map.eigenfunctions(held_out.x.view())?.slice(s![.., ..k]).to_owned();
+    let m = psi.nrows() / c;
+    let images = leading(ground.image.at(&held_out)?, k);
+    let residuals = residuals(&psi, &images, eigenvalues, m);
+
+    // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ. New points have the
+    // law of those of the fit; where they are few, some of these stand in.
+    let mut influences = vec![sums_of_outputs(influence(&psi, &images, eigenvalues), c)];
+    if m < INFLUENCE && !sample.is_empty() {
+        let some = problem.batch(&every(sample, INFLUENCE - m))?;
+        let psi = ground.map.eigenfunctions(some.x.view())?.slice(s![.., ..k]).to_owned();
+        let images = leading(ground.image.at(&some)?, k);
+        influences.push(sums_of_outputs(influence(&psi, &images, eigenvalues), c));
+    }
+    let influence = stack(&influences)?;
+    let errors: Vec<f64> =
+        influence.columns().into_iter().map(|c| c.std(1.0) / (points as f64).sqrt()).collect();
 
     let population = population_residuals(problem, &psi, eigenvalues)?;
-    let pairs = eigenvalues
+    let pairs = wanted
         .iter()
         .enumerate()
         .map(|(j, &eigenvalue)| PairCertificate {
             eigenvalue,
-            standard_error: influence.column(j).std(1.0) / (points as f64).sqrt(),
+            standard_error: errors[j],
             residual: residuals[j],
             population_residual_squared: population[j].0,
             population_residual_squared_error: population[j].1,
         })
         .collect();
 
-    let mut trace = 0.0;
-    for batch in train {
-        trace += problem.operator.diag(batch)?.iter().sum::<f64>() / n as f64;
-    }
     let gram = linalg::tr_matmul_f64(psi.view(), psi.view())? / m as f64;
     let off = &gram - &Mat64::eye(gram.ncols());
     let certificate = Certificate {
         pairs,
-        captured_trace: eigenvalues.iter().sum::<f64>() / trace,
-        trace,
+        captured_trace: wanted.iter().sum::<f64>() / ground.trace,
+        trace: ground.trace,
         orthonormality_error: off.iter().fold(0.0, |m, v| v.abs().max(m)),
         held_out_points: m,
-        training_points: n,
+        training_points: ground.points,
         gram_error: None,
         eigenvalue_points: points,
     };
@@ -145,7 +257,7 @@ pub(crate) fn certify(
 ///
 /// # Errors
 /// What the operator and the map report.
-pub(crate) fn certify_features(
+fn certify_features(
     problem: &Problem,
     map: &dyn FeatureMap,
     rows: &[usize],
@@ -176,7 +288,7 @@ pub(crate) fn certify_features(
 ///
 /// # Errors
 /// What the kernel and the map report.
-pub(crate) fn held_out_gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Option<f64>> {
+fn held_out_gram_error(problem: &Problem, map: &dyn FeatureMap) -> Result<Option<f64>> {
     let Some(kernel) = &problem.kernel else { return Ok(None) };
     // Both halves, in single and double precision.
     let bytes = 24 * map.components() as u64;
@@ -189,14 +301,49 @@ pub(crate) fn held_out_gram_error(problem: &Problem, map: &dyn FeatureMap) -> Re
     Ok(gram.map(|(error, _)| error))
 }
 
-fn values(eigenfunctions: &Evaluate<'_>, points: &[Batch]) -> Result<Mat64> {
+fn values(map: &dyn FeatureMap, points: &[Batch]) -> Result<Mat64> {
     let parts: Vec<Mat64> =
-        points.iter().map(|b| eigenfunctions(b.x.view())).collect::<Result<_>>()?;
+        points.iter().map(|b| map.eigenfunctions(b.x.view())).collect::<Result<_>>()?;
     stack(&parts)
 }
 
-fn applied_at(applied: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> {
-    stack(&points.iter().map(|b| applied.at(b)).collect::<Result<Vec<_>>>()?)
+fn expect_eigenvalues(map: &dyn FeatureMap) -> Result<&[f64]> {
+    map.eigenvalues().ok_or_else(|| Error::Unsupported {
+        what: "the certificate of eigenpairs".into(),
+        reason: "the map has no eigenvalues".into(),
+    })
+}
+
+/// The first k columns of each.
+fn leading(images: Vec<Mat64>, k: usize) -> Vec<Mat64> {
+    images.into_iter().map(|image| image.slice_move(s![.., ..k])).collect()
+}
+
+/// ‖T̂ψ − μψ‖/μ for each column; from two estimates of T̂ψ by the product of their deviations, 0 where that
+/// comes out negative.
+pub(crate) fn residuals(psi: &Mat64, images: &[Mat64], eigenvalues: &[f64], count: usize) -> Vec<f64> {
+    let (Some(one), Some(other)) = (images.first(), images.last()) else { return Vec::new() };
+    let columns = eigenvalues.iter().enumerate();
+    let residual = |(j, mu): (usize, &f64)| {
+        let both = one.column(j).into_iter().zip(other.column(j)).zip(psi.column(j));
+        let square: f64 = both.map(|((a, b), p)| (a - mu * p) * (b - mu * p)).sum();
+        (square.max(0.0) / count.max(1) as f64).sqrt() / mu.abs().max(f64::MIN_POSITIVE)
+    };
+    columns.map(residual).collect()
+}
+
+/// 2ψT̂ψ − μψ² for each value.
+fn influence(psi: &Mat64, images: &[Mat64], eigenvalues: &[f64]) -> Mat64 {
+    let mut out = Mat64::zeros(psi.raw_dim());
+    for image in images {
+        out += image;
+    }
+    let share = 2.0 / images.len().max(1) as f64;
+    for (j, mu) in eigenvalues.iter().enumerate() {
+        let mut column = out.column_mut(j);
+        column.zip_mut_with(&psi.column(j), |t, p| *t = share * *t * p - mu * p * p);
+    }
+    out
 }
 
 /// Sums over the outputs of each point, n·C × k to n × k.

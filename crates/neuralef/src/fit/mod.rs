@@ -1,6 +1,6 @@
 //! Fitting: from data and a spec to a model with a certificate.
 
-mod certificate;
+pub(crate) mod certificate;
 pub(crate) mod checkpoint;
 mod evaluate;
 mod load;
@@ -10,7 +10,6 @@ mod spec;
 
 pub use crate::readout::ReadoutRecord;
 pub use certificate::{Certificate, PairCertificate};
-pub(crate) use certificate::{certify, certify_features, held_out_gram_error};
 pub use checkpoint::{Checkpoint, CheckpointHeader};
 pub use evaluate::{EvaluateOptions, Evaluation, ExactComparison};
 pub use load::LoadOptions;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Inputs};
-use super::{Certificate, FitSpec, Problem, certify, certify_features, held_out_gram_error};
+use super::{Certificate, FitSpec, Problem};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -308,28 +308,22 @@ impl<'a> Fit<'a> {
         let fitted = method.fit(&problem, &mut run)?;
         let eigenvalues = fitted.map.eigenvalues().map(<[f64]>::to_vec).unwrap_or_default();
 
-        run.observer.observe(&Event::Phase { name: "certificate" });
-        let certificate = timed(&mut run.timings.certificate_seconds, || {
-            let mut certificate = if fitted.map.eigenvalues().is_some() {
-                let train = problem.blocks(&fitted.sample)?;
-                let evaluate = |x: MatRef<'_>| fitted.map.eigenfunctions(x);
-                certify(&problem, &evaluate, &eigenvalues, &train, fitted.points)?
-            } else {
-                certify_features(&problem, &*fitted.map, &fitted.sample)?
-            };
-            certificate.gram_error = match held_out_gram_error(&problem, &*fitted.map) {
-                // A kernel that vanishes between all held-out points has no relative error.
-                Err(Error::Numerical { .. }) => None,
-                other => other?,
-            };
-            Ok::<_, Error>(certificate)
-        })?;
+        let certificate = match problem.spec.certificate {
+            true => {
+                run.observer.observe(&Event::Phase { name: "certificate" });
+                timed(&mut run.timings.certificate_seconds, || Certificate::of(&problem, &fitted))?
+            }
+            false => Certificate::none(&problem, &fitted)?,
+        };
         let warnings = [problem.warnings.clone(), fitted.record.warnings.clone()].concat();
         for message in &warnings {
             run.observer.observe(&Event::Warning { message });
         }
         // What the program has at hand is not the model's.
         let mut spec = problem.spec;
+        if let Some(kept) = fitted.kept {
+            spec.method = kept.into();
+        }
         spec.operator = spec.operator.filter(OperatorSpec::is_named);
         let named = spec.operator.is_some();
         let info = ModelInfo {

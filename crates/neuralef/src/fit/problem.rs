@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::spec::{FitSpec, OutputForm, ReadoutKind};
+use super::spec::{FitSpec, OutputForm};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -16,7 +16,7 @@ use crate::readout::outputs::OutputLayout;
 use crate::rng;
 
 /// The most held-out points that choose a truncation, and again that a certificate looks at.
-const HELD_OUT: usize = 2048;
+const HELD_OUT: usize = 512;
 /// The fewest held-out points where there are enough; fewer make a coarse certificate.
 const HELD_OUT_LEAST: usize = 8;
 /// The fewest points: two to learn from, one to choose by, one to measure on.
@@ -28,6 +28,8 @@ const SAMPLE: usize = 20_000;
 pub struct Problem {
     pub(crate) points: Points,
     pub(crate) split: Split,
+    /// Whether the held-out points are of the data, not given apart.
+    own_held_out: bool,
     pub(crate) operator: Arc<dyn KernelOperator>,
     /// What networks learn: the operator, or that of tr κ for networks with one output.
     pub(crate) training_operator: Arc<dyn KernelOperator>,
@@ -106,6 +108,7 @@ impl Problem {
         Ok(Problem {
             points,
             split,
+            own_held_out: validation.is_none() && spec.validation_fraction > 0.0,
             operator,
             training_operator,
             kernel,
@@ -128,6 +131,17 @@ impl Problem {
     /// Which of them learn, choose and certify.
     pub fn split(&self) -> &Split {
         &self.split
+    }
+
+    /// Held-out rows of the same data, ascending: what a final solve may add once all is chosen and measured.
+    /// None where held-out points were given apart.
+    pub(crate) fn refit_rows(&self) -> Vec<usize> {
+        if !self.own_held_out {
+            return Vec::new();
+        }
+        let mut rows = [&self.split.selection[..], &self.split.certificate[..]].concat();
+        rows.sort_unstable();
+        rows
     }
 
     /// The operator whose eigenpairs are wanted.
@@ -182,20 +196,6 @@ impl Problem {
         }
         let expected = "a number above 0 for a readout, which is chosen on held-out points";
         Err(Error::parameter("validation_fraction", expected, 0))
-    }
-
-    /// Fails unless a network can be trained and read out within the memory budget; nothing is built.
-    pub(crate) fn affordable_training(&self) -> Result<()> {
-        self.expect_training(0)?;
-        let spec = &self.spec;
-        let size =
-            spec.network.size(self.points.width(), spec.n_components, spec.network_outputs());
-        let basis = match spec.readout {
-            ReadoutKind::Galerkin => size.hidden.saturating_add(1),
-            _ => spec.n_components as u64,
-        };
-        let basis = usize::try_from(basis).unwrap_or(usize::MAX);
-        self.readout_budget(basis).points().map(|_| ())
     }
 
     /// Fails unless a network can be trained within the memory budget beside `more` bytes. Counted are
@@ -343,7 +343,8 @@ impl FitSpec {
         }
         let least = (n / 4).clamp(2, HELD_OUT_LEAST);
         let most = n.saturating_sub(least).max(least);
-        let held = (n as f64 * self.validation_fraction).round() as usize;
+        // A figure needs some hundred points, however many there are.
+        let held = ((n as f64 * self.validation_fraction).round() as usize).min(2 * HELD_OUT);
         let mut order: Vec<usize> = (0..n).collect();
         order.shuffle(&mut rng::stream(self.seed, "split", 0));
         let mut train = order.split_off(held.clamp(least, most).min(n));
@@ -373,8 +374,7 @@ mod tests {
         assert_eq!(spec.split(1000), split);
         assert_ne!(FitSpec { seed: 4, ..spec }.split(1000), split);
         let huge = FitSpec::default().split(1_000_000);
-        assert_eq!(huge.train.len(), 900_000);
-        assert!(huge.certificate.len() <= HELD_OUT && huge.certificate.len() > HELD_OUT / 2);
+        assert_eq!((huge.train.len(), huge.certificate.len()), (998_976, 512));
         assert_eq!(Split::at(5, 9).certificate, vec![6, 8]);
         let small = FitSpec::default().split(10);
         assert_eq!((small.train.len(), small.selection.len(), small.certificate.len()), (8, 1, 1));

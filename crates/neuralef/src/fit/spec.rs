@@ -63,9 +63,13 @@ pub struct FitSpec {
     pub readout_points: usize,
     /// The memory that the networks in training may take, and again a readout's matrices, in MiB.
     pub memory_budget: u64,
-    /// Share of the points held out for choosing the truncation and for the certificate; 0, for
-    /// methods that choose nothing by them, measures on the points of the fit.
+    /// Share of the points held out for choosing the truncation and for the certificate, 1,024 points at
+    /// most; 0, for methods that choose nothing by them, measures on the points of the fit.
     pub validation_fraction: f64,
+    /// Whether the fit is measured on held-out points; without it a model has eigenvalues but no errors,
+    /// and [`Model::evaluate`](crate::Model::evaluate) measures it later.
+    #[serde(skip_serializing_if = "is_true")]
+    pub certificate: bool,
     /// Scales every feature to mean 0 and variance 1 before kernel and networks see it.
     pub standardize: bool,
     /// Seed of every random choice.
@@ -93,6 +97,7 @@ impl Default for FitSpec {
             readout_points: 16_384,
             memory_budget: 768,
             validation_fraction: 0.1,
+            certificate: true,
             standardize: false,
             seed: 0,
         }
@@ -151,6 +156,11 @@ impl FitSpec {
             OutputForm::Factorized => 1,
         }
     }
+}
+
+/// What needs no word in a file.
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn at_least(name: &str, least: usize, got: usize) -> Result<()> {

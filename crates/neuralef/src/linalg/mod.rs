@@ -14,13 +14,17 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat64, Mat64Ref, MatRef};
 
 mod cholesky;
+mod gram;
 mod partial;
+mod pivoted;
 mod product;
 mod qr;
 mod whitening;
 
 pub(crate) use cholesky::{Cholesky, cholesky_jittered};
+pub(crate) use gram::GramSum;
 pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
+pub(crate) use pivoted::{PivotedCholesky, pivoted_cholesky};
 pub(crate) use product::{ROWS, matmul_f32, matmul_f64, matmul_long_f32, tr_matmul_f64};
 pub(crate) use qr::orthogonal_factor;
 pub(crate) use whitening::Whitening;

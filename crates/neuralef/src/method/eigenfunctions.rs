@@ -30,7 +30,7 @@ const INPUT_SCALER: &str = "conditioner";
 /// layers, whose p features each have weights for every output (W is p·C × k, row p·C + c), or scalar
 /// functions with one vector of outputs for each eigenfunction (W is p × k, and C × k vectors).
 pub struct Eigenfunctions {
-    network: Box<dyn Network>,
+    network: Arc<dyn Network>,
     input_scaler: Standardizer,
     readout: ReadoutKind,
     /// W, a column for each eigenfunction.
@@ -49,7 +49,7 @@ impl Eigenfunctions {
     /// # Errors
     /// [`Error::Shape`] when they do not.
     pub(crate) fn new(
-        network: Box<dyn Network>,
+        network: Arc<dyn Network>,
         input_scaler: Standardizer,
         readout: ReadoutKind,
         weights: Mat64,
@@ -115,8 +115,22 @@ impl Eigenfunctions {
         let weights = archive.f64_matrix("readout.weights", (rows, k))?;
         let kind = spec.readout;
         let map =
-            Eigenfunctions::new(network, input_scaler, kind, weights, combination, eigenvalues)?;
+            Eigenfunctions::new(network.into(), input_scaler, kind, weights, combination, eigenvalues)?;
         Ok(map.with_file(spec.network.file()?))
+    }
+
+    /// The same networks with another readout.
+    pub(crate) fn with_weights(&self, weights: Mat64, eigenvalues: Vec<f64>) -> Result<Self> {
+        let (network, scaler) = (Arc::clone(&self.network), self.input_scaler.clone());
+        let combination = self.combination.clone();
+        let map =
+            Eigenfunctions::new(network, scaler, self.readout, weights, combination, eigenvalues)?;
+        Ok(map.with_file(self.file.clone()))
+    }
+
+    /// W, a column for each eigenfunction.
+    pub(crate) fn weights(&self) -> &Mat64 {
+        &self.weights
     }
 
     /// The networks.

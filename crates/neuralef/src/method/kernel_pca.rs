@@ -119,7 +119,7 @@ impl Method for KernelPca {
         }
         // All of them, however many: for their operator the pairs are exact, and it should show.
         let sample = problem.split.train.clone();
-        Ok(Fitted { map: Box::new(map), sample, points: n, record })
+        Ok(Fitted::new(Box::new(map), sample, n, record))
     }
 
     fn load(

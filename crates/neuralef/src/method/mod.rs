@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
+use crate::fit::certificate::Measured;
 use crate::fit::checkpoint::Inputs;
 use crate::fit::{Checkpoint, FitSpec, Problem};
 use crate::kernel::Kernel;
@@ -18,19 +19,25 @@ use crate::observer::{Control, Event, Observer};
 use crate::persist::Archive;
 use crate::readout::ReadoutRecord;
 
+mod all_points;
 mod eigenfunction_training;
 mod eigenfunctions;
 mod fourier;
 mod frequencies;
 mod kernel_pca;
+mod landmark_choice;
 mod landmark_points;
 pub mod landmarks;
+mod low_rank;
 mod neuralef;
+mod neuralef_landmarks;
 mod nystrom;
 mod nystrom_method;
 mod positive;
 mod reduced;
 mod registry;
+mod rpcholesky;
+mod sampled_image;
 
 use frequencies::Sampling;
 
@@ -73,6 +80,23 @@ pub struct Fitted {
     pub points: usize,
     /// How it went.
     pub record: MethodRecord,
+    /// The fit that the certificate measures, where `map` has seen the held-out points.
+    pub(crate) measured: Option<Measured>,
+    /// The method that was kept, where several were tried.
+    pub(crate) kept: Option<&'static str>,
+}
+
+impl Fitted {
+    /// What a method found: its map, the training rows whose operator the certificate measures against, the
+    /// number of training points behind the eigenvalues, and how it went.
+    pub fn new(
+        map: Box<dyn FeatureMap>,
+        sample: Vec<usize>,
+        points: usize,
+        record: MethodRecord,
+    ) -> Self {
+        Fitted { map, sample, points, record, measured: None, kept: None }
+    }
 }
 
 /// How a fit went, as kept in the model file.
@@ -89,8 +113,32 @@ pub struct MethodRecord {
     pub readout: Option<ReadoutRecord>,
     /// Number of landmarks, for Nyström and kernel PCA (all training points).
     pub landmarks: Option<usize>,
+    /// ε = (tr K − ‖Φ‖²)/n for landmarks with the eigenproblem over all points: 0 ≤ μ_j − μ̂_j ≤ ε for the
+    /// eigenvalues μ_j of the Gram matrix of these points over n.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remainder: Option<f64>,
+    /// The landmarks' own solution of the same fit, for networks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideNystrom>,
     /// Things the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Eigenfunctions of networks beside those of the landmarks that they were read out through: residuals on
+/// the held-out points that choices were made by, root mean squares over pairs of r/√(1 + r²),
+/// r = ‖T̂ψ − μψ‖/μ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BesideNystrom {
+    /// Landmarks.
+    pub landmarks: usize,
+    /// Residual of the networks.
+    pub residual: f64,
+    /// Residual of `nystrom` with these landmarks.
+    pub nystrom_residual: f64,
+    /// Multiplications for the features of a point by the networks.
+    pub multiplications: u64,
+    /// By `nystrom`, the exponentials of kernels not counted.
+    pub nystrom_multiplications: u64,
 }
 
 /// What surrounds a fit: who watches, where checkpoints go, where the time went. A [`Method`] gets one.
@@ -155,6 +203,8 @@ pub struct Timings {
     pub training_seconds: f64,
     /// In readouts, those of `steps = auto` included; in the eigendecomposition of other methods.
     pub readout_seconds: f64,
+    /// Of these, in the solution by landmarks.
+    pub nystrom_seconds: f64,
     /// In the certificate.
     pub certificate_seconds: f64,
     /// From the call to the return.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::eigenfunction_training::training_loop;
+use super::neuralef_landmarks::{Finished, Landmarks};
 use super::{Eigenfunctions, Fitted, Method, MethodRecord, Run, timed};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -16,7 +17,7 @@ use crate::operator::Batch;
 use crate::persist::Archive;
 use crate::readout::{self, Basis, Readout, ReadoutRequest, Sample};
 use crate::spec::Entry;
-use crate::train::auto::AutoState;
+use crate::train::auto::{AutoState, Enough};
 use crate::train::{Checkpointing, EigenfunctionSignal, TrainingLoop};
 
 /// Registry entry: `neuralef`. Its parts (network, objective, readout, …) are the spec's.
@@ -24,7 +25,15 @@ pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "neuralef",
     summary: "eigenfunctions as neural networks, trained on mini-batches (Deng et al. 2022)",
     parameters: &[],
-    build: |_| Ok(Arc::new(NeuralEfMethod)),
+    build: |_| Ok(Arc::new(NeuralEfMethod { best: false })),
+};
+
+/// Registry entry: `best`.
+pub(super) const BEST: Entry<Arc<dyn Method>> = Entry {
+    name: "best",
+    summary: "neuralef beside nystrom; keeps the one with the smaller residual on held-out points",
+    parameters: &[],
+    build: |_| Ok(Arc::new(NeuralEfMethod { best: true })),
 };
 
 /// The most points that a check of `steps = auto` streams.
@@ -35,7 +44,10 @@ const READOUT: Event<'static> = Event::Phase { name: "readout" };
 
 /// See the [module](self).
 #[derive(Debug)]
-struct NeuralEfMethod;
+struct NeuralEfMethod {
+    /// Whether the landmarks' own solution is kept where it is better.
+    best: bool,
+}
 
 impl Method for NeuralEfMethod {
     fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
@@ -53,14 +65,12 @@ impl Method for NeuralEfMethod {
             }
             Steps::Auto => fit.auto(run)?,
         };
-        let NeuralEfFit { training, auto, sample, .. } = fit;
-        run.timings.training_seconds += training.seconds();
-        let steps = auto.best().map_or(training.steps_done(), |(step, _)| step);
+        let spec = &problem.spec;
         let mut record = MethodRecord {
-            steps,
-            auto_checks: auto.checks,
-            running_eigenvalues: training.running_eigenvalues(),
-            warnings: [problem.training_warnings.clone(), sample.warnings].concat(),
+            steps: fit.auto.best().map_or(fit.training.steps_done(), |(step, _)| step),
+            auto_checks: fit.auto.checks.clone(),
+            running_eigenvalues: fit.training.running_eigenvalues(),
+            warnings: problem.training_warnings.clone(),
             ..MethodRecord::default()
         };
         if readout.eigenvalues.len() < spec.n_components {
@@ -71,17 +81,11 @@ impl Method for NeuralEfMethod {
                 spec.n_components
             ));
         }
-        record.readout = Some(readout.record);
-        let map = Eigenfunctions::new(
-            training.network,
-            training.signal.input_scaler,
-            spec.readout,
-            readout.weights,
-            readout.combination,
-            readout.eigenvalues,
-        )?;
-        let map = map.with_file(spec.network.file()?);
-        Ok(Fitted { map: Box::new(map), points: sample.rows.len(), sample: sample.rows, record })
+        let mut fitted = fit.finish(self.best, readout, record, run)?;
+        if self.best && fitted.kept.is_none() {
+            fitted.kept = Some(ENTRY.name);
+        }
+        Ok(fitted)
     }
 
     fn load(
@@ -94,7 +98,7 @@ impl Method for NeuralEfMethod {
     }
 
     fn text(&self) -> String {
-        ENTRY.text(&[])
+        if self.best { BEST.text(&[]) } else { ENTRY.text(&[]) }
     }
 }
 
@@ -153,11 +157,19 @@ impl ReadoutSample {
     }
 }
 
+/// How readouts meet the operator.
+enum Ground {
+    /// By all pairs of some points.
+    Pairs(ReadoutSample),
+    /// Through landmarks.
+    Landmarks(Box<Landmarks>),
+}
+
 /// A training run with its readouts.
 struct NeuralEfFit<'a> {
     problem: &'a Problem,
     training: TrainingLoop<EigenfunctionSignal<'a>>,
-    sample: ReadoutSample,
+    ground: Ground,
     auto: AutoState,
     best: Option<Best>,
 }
@@ -174,16 +186,86 @@ impl<'a> NeuralEfFit<'a> {
             saved.check_data(run.inputs)?;
             saved.check_size(total)?;
         }
-        problem.affordable_training()?;
+        problem.expect_training(0)?;
         let mut training = training_loop(problem, total, saved.is_none(), run.start)?;
-        let basis = readout::width(&*training.network, problem.spec.readout);
-        let sample = ReadoutSample::new(problem, basis)?;
         let (mut auto, mut best) = (AutoState::default(), None);
+        let from = saved.is_some();
         if let Some(saved) = saved {
             saved.restore(&mut training)?;
             (auto, best) = Self::saved_best(&saved, training.network.parameters())?;
         }
-        Ok(NeuralEfFit { problem, training, sample, auto, best })
+        let landmarks = run.timed(|run| Landmarks::new(problem, &basis(problem, &training), run))?;
+        let ground = match landmarks {
+            Some(landmarks) => Ground::Landmarks(Box::new(landmarks)),
+            None => {
+                let functions = readout::width(&*training.network, problem.spec.readout);
+                Ground::Pairs(ReadoutSample::new(problem, functions)?)
+            }
+        };
+        let mut fit = NeuralEfFit { problem, training, ground, auto, best };
+        if from {
+            fit.networks_changed();
+        }
+        Ok(fit)
+    }
+
+    fn networks_changed(&mut self) {
+        if let Ground::Landmarks(landmarks) = &mut self.ground {
+            landmarks.networks_changed();
+        }
+    }
+
+    /// The fitted map, from the networks as they are and their readout.
+    fn finish(
+        self,
+        best: bool,
+        readout: Readout,
+        mut record: MethodRecord,
+        run: &mut Run<'_>,
+    ) -> Result<Fitted> {
+        let NeuralEfFit { problem, training, ground, .. } = self;
+        let spec = &problem.spec;
+        run.timings.training_seconds += training.seconds();
+        let (network, scaler) = (Arc::from(training.network), training.signal.input_scaler);
+        record.readout = Some(readout.record.clone());
+        let map = Eigenfunctions::new(
+            Arc::clone(&network),
+            scaler.clone(),
+            spec.readout,
+            readout.weights.clone(),
+            readout.combination.clone(),
+            readout.eigenvalues.clone(),
+        )?;
+        let map = map.with_file(spec.network.file()?);
+        match ground {
+            Ground::Pairs(sample) => {
+                record.warnings.extend(sample.warnings);
+                let points = sample.rows.len();
+                Ok(Fitted::new(Box::new(map), sample.rows, points, record))
+            }
+            Ground::Landmarks(landmarks) => {
+                record.landmarks = Some(landmarks.count());
+                record.remainder = Some(landmarks.remainder());
+                let basis = Basis {
+                    network: &*network,
+                    input_scaler: &scaler,
+                    kind: spec.readout,
+                    layout: problem.layout(),
+                };
+                let finished =
+                    run.timed(|run| landmarks.finish(problem, &basis, map, &readout, run));
+                let Finished { map, measured, points, beside } = finished?;
+                let nystrom = best && beside.nystrom_residual < beside.residual;
+                record.beside = Some(beside);
+                let rows = problem.split.train.clone();
+                if nystrom {
+                    record.readout = None;
+                    return Ok(landmarks.into_fitted(rows, record));
+                }
+                let measured = measured.filter(|_| spec.certificate);
+                Ok(Fitted { measured, ..Fitted::new(Box::new(map), rows, points, record) })
+            }
+        }
     }
 
     fn saved_best(saved: &Checkpoint, like: &Parameters) -> Result<(AutoState, Option<Best>)> {
@@ -198,6 +280,9 @@ impl<'a> NeuralEfFit<'a> {
 
     /// Trains to `until` steps in all, writing checkpoints on the way.
     fn train(&mut self, until: u64, run: &mut Run<'_>) -> Result<()> {
+        if until > self.training.steps_done() {
+            self.networks_changed();
+        }
         let (auto, best, inputs) = (&self.auto, &self.best, run.inputs);
         let mut write = |training: &TrainingLoop<_>, path: &std::path::Path| {
             let best = best.as_ref().map(|(parameters, _)| (auto, parameters));
@@ -231,10 +316,33 @@ impl<'a> NeuralEfFit<'a> {
     }
 
     /// The readout on all points it is to stream.
-    fn readout(&self, run: &mut Run<'_>) -> Result<Readout> {
+    fn readout(&mut self, run: &mut Run<'_>) -> Result<Readout> {
         self.notify(&READOUT, run)?;
-        let readout = self.compute(&self.sample.train, run);
-        self.or_stopped(readout, run)
+        let readout = self.compute(false, run);
+        let readout = self.or_stopped(readout, run)?;
+        match self.or_by_pairs(&readout)? {
+            true => {
+                let readout = self.compute(false, run);
+                self.or_stopped(readout, run)
+            }
+            false => Ok(readout),
+        }
+    }
+
+    /// Leaves the landmarks where they are worse than what `readout` lacks anyway, and memory holds the
+    /// readout by pairs; true when it did.
+    fn or_by_pairs(&mut self, readout: &Readout) -> Result<bool> {
+        let Ground::Landmarks(landmarks) = &self.ground else { return Ok(false) };
+        if landmarks.do_for(readout.record.residual) {
+            return Ok(false);
+        }
+        let functions = readout::width(&*self.training.network, self.problem.spec.readout);
+        match ReadoutSample::new(self.problem, functions) {
+            Ok(sample) => self.ground = Ground::Pairs(sample),
+            Err(Error::MemoryBudget { .. }) => return Ok(false),
+            Err(other) => return Err(other),
+        }
+        Ok(true)
     }
 
     /// Makes the error of an interrupted computation one with a checkpoint.
@@ -245,23 +353,32 @@ impl<'a> NeuralEfFit<'a> {
         })
     }
 
-    /// A readout on `train`; when the observer wants to stop, [`Error::Interrupted`].
-    fn compute(&self, train: &[Batch], run: &mut Run<'_>) -> Result<Readout> {
+    /// A readout, where `some` says so on fewer points; when the observer wants to stop,
+    /// [`Error::Interrupted`].
+    fn compute(&self, some: bool, run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
-        let basis = Basis {
-            network: &*self.training.network,
-            input_scaler: &self.training.signal.input_scaler,
-            kind: spec.readout,
-            layout: self.problem.layout(),
+        let basis = basis(self.problem, &self.training);
+        let output_kind = self.training.signal.objective.outputs();
+        let step = self.training.steps_done();
+        let sample = match &self.ground {
+            Ground::Pairs(sample) => sample,
+            Ground::Landmarks(landmarks) => {
+                let request = ReadoutRequest {
+                    components: spec.n_components,
+                    output_kind,
+                    rank_limit: usize::MAX,
+                };
+                return run.timed(|run| landmarks.readout(self.problem, &basis, &request, run));
+            }
         };
+        let train = sample.check.as_ref().filter(|_| some).unwrap_or(&sample.train);
         let operator = &*self.problem.operator;
-        let sample = Sample { operator, train, selection: &self.sample.selection };
         let request = ReadoutRequest {
             components: spec.n_components,
-            output_kind: self.training.signal.objective.outputs(),
-            rank_limit: self.sample.rank_limit,
+            output_kind,
+            rank_limit: sample.rank_limit,
         };
-        let step = self.training.steps_done();
+        let sample = Sample { operator, train, selection: &sample.selection };
         let observer = &mut *run.observer;
         let mut tick = |done, total| match observer.observe(&Event::Progress { done, total }) {
             Control::Continue => Ok(()),
@@ -272,8 +389,21 @@ impl<'a> NeuralEfFit<'a> {
         })
     }
 
+    /// Whether a readout of `compute(true, …)` is on all points it is to stream.
+    fn checks_whole(&self) -> bool {
+        match &self.ground {
+            Ground::Pairs(sample) => sample.check.is_none(),
+            Ground::Landmarks(_) => true,
+        }
+    }
+
     fn next_check(&self) -> Option<u64> {
-        self.auto.next_check(self.problem.spec.max_steps, self.problem.spec.tolerance)
+        let spec = &self.problem.spec;
+        let enough = match &self.ground {
+            Ground::Pairs(_) => Enough::ALONE,
+            Ground::Landmarks(landmarks) => Enough::beside(landmarks.residual),
+        };
+        self.auto.next_check(spec.max_steps, spec.tolerance, enough)
     }
 
     /// Trains while held-out residuals improve, and returns to the best parameters.
@@ -281,12 +411,15 @@ impl<'a> NeuralEfFit<'a> {
         while let Some(step) = self.next_check() {
             self.train(step, run)?;
             self.notify(&READOUT, run)?;
-            let points = self.sample.check.as_ref().unwrap_or(&self.sample.train);
-            let readout = self.compute(points, run);
-            let readout = self.or_stopped(readout, run)?;
+            let readout = self.compute(true, run);
+            let mut readout = self.or_stopped(readout, run)?;
+            if self.auto.checks.is_empty() && self.or_by_pairs(&readout)? {
+                let again = self.compute(true, run);
+                readout = self.or_stopped(again, run)?;
+            }
             let residual = readout.record.residual;
             if self.auto.record(step, residual) {
-                let whole = self.sample.check.is_none().then_some(readout);
+                let whole = self.checks_whole().then_some(readout);
                 self.best = Some((self.training.network.parameters().clone(), whole));
             }
             self.notify(&Event::AutoCheck { step, residual }, run)?;
@@ -299,7 +432,7 @@ impl<'a> NeuralEfFit<'a> {
             Some((mut best, None)) => {
                 std::mem::swap(self.training.network.parameters_mut(), &mut best);
                 run.observer.observe(&READOUT);
-                let readout = self.compute(&self.sample.train, run);
+                let readout = self.compute(false, run);
                 if matches!(readout, Err(Error::Interrupted { .. })) {
                     // A resumed run goes on from the last parameters, not from the best.
                     std::mem::swap(self.training.network.parameters_mut(), &mut best);
@@ -309,5 +442,18 @@ impl<'a> NeuralEfFit<'a> {
             }
             None => self.readout(run),
         }
+    }
+}
+
+/// What readouts of the networks in training combine.
+fn basis<'b>(
+    problem: &Problem,
+    training: &'b TrainingLoop<EigenfunctionSignal<'_>>,
+) -> Basis<'b> {
+    Basis {
+        network: &*training.network,
+        input_scaler: &training.signal.input_scaler,
+        kind: problem.spec.readout,
+        layout: problem.layout(),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::all_points::AllPoints;
+use super::landmark_choice::{self, Selection};
 use super::landmark_points::LandmarkPoints;
-use super::landmarks::{self, Landmarks};
 use super::{EXTENDS, Fitted, Method, MethodRecord, Nystrom, Run};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -12,44 +13,56 @@ use crate::kernel::Kernel;
 use crate::persist::Archive;
 use crate::spec::{Choice, Domain, Entry, Parameter};
 
-/// Registry entry: `nystrom(landmarks=1000, selection=uniform)`.
+/// Registry entry: `nystrom(landmarks=auto, selection=auto, eigenproblem=all_points)`.
 pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
     name: "nystrom",
-    summary: "eigenvectors of the Gram matrix of landmarks, extended by the kernel \
-              (Williams & Seeger 2001)",
+    summary: "the kernel as landmarks see it, its eigenpairs over all points (Williams & Seeger 2001)",
     parameters: &[
         Parameter::new(
             "landmarks",
             Domain::Integer(1, 1_000_000_000),
-            "1000",
-            "how many; at least the number of training points: all of them",
-        ),
+            "auto",
+            "how many; at least the number of training points: all of them; auto: as many as leave little \
+             beside the last eigenvalue, at most 260 + 4·n_components",
+        )
+        .or(&["auto"]),
         Parameter::new(
             "selection",
             Domain::choice::<Selection>(),
-            "uniform",
-            "uniform, or kmeans: k-means++ with weights",
+            "auto",
+            "rpcholesky: randomly pivoted Cholesky; uniform; kmeans: k-means++; auto: rpcholesky, and for \
+             eigenproblem=landmarks uniform",
+        ),
+        Parameter::optional(
+            "eigenproblem",
+            Domain::choice::<Eigenproblem>(),
+            "all_points",
+            "all_points, or landmarks: that of the landmarks' own Gram matrix, weaker, for comparison",
         ),
     ],
     build: |args| {
-        let (landmarks, selection) = (args.size("landmarks")?, args.choice("selection")?);
-        Ok(Arc::new(NystromMethod { landmarks, selection }))
+        let landmarks = match args.word("landmarks") {
+            Some(_) => None,
+            None => Some(args.size("landmarks")?),
+        };
+        let eigenproblem = match args.has("eigenproblem") {
+            true => args.choice("eigenproblem")?,
+            false => Eigenproblem::AllPoints,
+        };
+        Ok(Arc::new(NystromMethod { landmarks, selection: args.choice("selection")?, eigenproblem }))
     },
 };
 
-/// Training points that k-means++ chooses from.
-const CANDIDATES: usize = 50_000;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Selection {
-    Uniform,
-    Kmeans,
+enum Eigenproblem {
+    AllPoints,
+    Landmarks,
 }
 
-impl Choice for Selection {
-    const KIND: &'static str = "selection";
+impl Choice for Eigenproblem {
+    const KIND: &'static str = "eigenproblem";
     const ALL: &'static [(&'static str, Self)] =
-        &[("uniform", Selection::Uniform), ("kmeans", Selection::Kmeans)];
+        &[("all_points", Eigenproblem::AllPoints), ("landmarks", Eigenproblem::Landmarks)];
 }
 
 /// What to say when only `usable` of the components asked for are.
@@ -77,50 +90,23 @@ pub(crate) fn load(archive: &Archive, kernel: Option<Arc<dyn Kernel>>) -> Result
 /// See the [module](self).
 #[derive(Debug)]
 struct NystromMethod {
-    landmarks: usize,
+    landmarks: Option<usize>,
     selection: Selection,
+    eigenproblem: Eigenproblem,
 }
 
 impl NystromMethod {
-    /// Rows of the data that become landmarks, and their weights.
-    fn choose(&self, problem: &Problem) -> Result<(Vec<usize>, Vec<f64>)> {
-        let m = self.landmarks.min(problem.split.train.len());
-        let pool = match self.selection {
-            Selection::Uniform => problem.split.train.clone(),
-            Selection::Kmeans => problem.training_sample(CANDIDATES.max(m)),
-        };
-        if m == pool.len() {
-            return Ok((pool, vec![1.0 / m as f64; m]));
-        }
-        let Landmarks { indices, weights } = match self.selection {
-            Selection::Uniform => landmarks::uniform(pool.len(), m, problem.spec.seed)?,
-            Selection::Kmeans => {
-                let x = problem.batch(&pool)?.x;
-                landmarks::kmeans_plus_plus(x.view(), m, problem.spec.seed)?
-            }
-        };
-        let mut chosen: Vec<(usize, f64)> =
-            indices.into_iter().map(|i| pool[i]).zip(weights).collect();
-        chosen.sort_unstable_by_key(|c| c.0);
-        Ok(chosen.into_iter().unzip())
-    }
-}
-
-impl Method for NystromMethod {
-    fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
+    /// The eigenproblem of the landmarks' own Gram matrix.
+    fn of_landmarks(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
         let kernel = problem.expect_kernel("nystrom", EXTENDS)?;
-        run.begin("nystrom", "nystrom")?;
-        problem.expect_points_for_components()?;
-        let m = self.landmarks.min(problem.split.train.len());
+        let train = problem.split.train.len();
+        let m = self.landmarks.unwrap_or(landmark_choice::WITHOUT_LIMIT).min(train);
         let what = || format!("the Gram matrix of {m} landmarks");
         problem.memory().expect(what, 8 * m as u64 * m as u64)?;
         let components = problem.spec.n_components;
-        if components > m {
-            let expected = format!("at most the number of landmarks, {m}");
-            return Err(Error::parameter("n_components", expected, components));
-        }
+        expect_landmarks(components, m)?;
         let fitted = run.timed(|_| {
-            let (rows, weights) = self.choose(problem)?;
+            let (rows, weights) = landmark_choice::weighted(problem, self.selection, m)?;
             let landmarks = LandmarkPoints::new(&**kernel, problem.batch(&rows)?);
             // Points that coincide make fewer landmarks.
             let components = components.min(rows.len());
@@ -128,13 +114,55 @@ impl Method for NystromMethod {
             Ok::<_, Error>((rows.len(), map))
         });
         let (m, map) = fitted?;
-        let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
-        if map.components() < components {
-            record.warnings.push(few_directions(map.components(), components));
-        }
+        let record = record(m, &map, components);
         // Not the landmarks: for their own operator the pairs are exact whatever they are worth.
         let sample = problem.training_sample(problem.spec.readout_points);
-        Ok(Fitted { map: Box::new(map), sample, points: m, record })
+        Ok(Fitted::new(Box::new(map), sample, m, record))
+    }
+}
+
+/// How a fit by m landmarks went.
+fn record(m: usize, map: &Nystrom, components: usize) -> MethodRecord {
+    let mut record = MethodRecord { landmarks: Some(m), ..MethodRecord::default() };
+    if map.components() < components {
+        record.warnings.push(few_directions(map.components(), components));
+    }
+    record
+}
+
+fn expect_landmarks(components: usize, m: usize) -> Result<()> {
+    if components <= m {
+        return Ok(());
+    }
+    let expected = format!("at most the number of landmarks, {m}");
+    Err(Error::parameter("n_components", expected, components))
+}
+
+impl Method for NystromMethod {
+    fn fit(&self, problem: &Problem, run: &mut Run<'_>) -> Result<Fitted> {
+        problem.expect_kernel("nystrom", EXTENDS)?;
+        run.begin("nystrom", "nystrom")?;
+        problem.expect_points_for_components()?;
+        if self.eigenproblem == Eigenproblem::Landmarks {
+            return self.of_landmarks(problem, run);
+        }
+        let components = problem.spec.n_components;
+        if let Some(m) = self.landmarks {
+            expect_landmarks(components, m.min(problem.split.train.len()))?;
+        }
+        let solution = run.timed(|run| {
+            let low_rank = landmark_choice::low_rank(problem, self.selection, self.landmarks)?;
+            AllPoints::solve(problem, low_rank, run)
+        })?;
+        let mut record = record(solution.landmarks(), &solution.map, components);
+        record.remainder = Some(solution.remainder);
+        let points = solution.points;
+        let sample = problem.split.train.clone();
+        let measured = match problem.spec.certificate {
+            true => Some(solution.measured),
+            false => None,
+        };
+        Ok(Fitted { measured, ..Fitted::new(Box::new(solution.map), sample, points, record) })
     }
 
     fn load(
@@ -147,6 +175,20 @@ impl Method for NystromMethod {
     }
 
     fn text(&self) -> String {
-        ENTRY.text(&[("landmarks", &self.landmarks), ("selection", &self.selection.name())])
+        let landmarks = self.landmarks.map_or_else(|| "auto".to_string(), |m| m.to_string());
+        let selection = self.selection.name();
+        match self.eigenproblem {
+            Eigenproblem::AllPoints => {
+                ENTRY.text(&[("landmarks", &landmarks), ("selection", &selection)])
+            }
+            Eigenproblem::Landmarks => {
+                let values: [(&str, &dyn std::fmt::Display); 3] = [
+                    ("landmarks", &landmarks),
+                    ("selection", &selection),
+                    ("eigenproblem", &self.eigenproblem.name()),
+                ];
+                ENTRY.text(&values)
+            }
+        }
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn fit(
                 map.components()
             ));
         }
-        return Ok(Fitted { map, sample, points, record });
+        return Ok(Fitted::new(map, sample, points, record));
     }
     let reduced = run.timed(|run| {
         let mut tick = |done, total| run.observe(&Event::Progress { done, total });
@@ -83,7 +83,7 @@ pub(super) fn fit(
             reduced.components()
         ));
     }
-    Ok(Fitted { map: Box::new(reduced), sample, points, record })
+    Ok(Fitted::new(Box::new(reduced), sample, points, record))
 }
 
 /// Fails when the frequencies and one block of features, or the matrices of the reduction, are

@@ -10,6 +10,7 @@ pub static METHODS: Registry<Arc<dyn Method>> = Registry {
     kind: "method",
     entries: &[
         super::neuralef::ENTRY,
+        super::neuralef::BEST,
         super::nystrom_method::ENTRY,
         super::kernel_pca::ENTRY,
         super::fourier::ENTRY,

@@ -52,7 +52,7 @@ pub(super) const SHARED_MLP: Entry<Arc<dyn Architecture>> = Entry {
 
 /// `mlp(..)` and `shared_mlp(..)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Perceptron {
+pub(super) struct Perceptron {
     shared: bool,
     hidden: Vec<usize>,
     activation: Activation,
@@ -60,6 +60,11 @@ struct Perceptron {
 }
 
 impl Perceptron {
+    /// With sines and cosines.
+    pub(super) fn sin_cos(shared: bool, hidden: Vec<usize>) -> Self {
+        Perceptron { shared, hidden, activation: Activation::SinCos, init: Init::Auto }
+    }
+
     fn read(args: &Args<'_>, shared: bool) -> Result<Self> {
         let (hidden, activation, init) = read_hidden(args)?;
         Ok(Perceptron { shared, hidden, activation, init })

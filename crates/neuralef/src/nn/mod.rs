@@ -2,6 +2,7 @@
 
 mod activation;
 mod architecture;
+mod auto;
 mod capabilities;
 mod convolutional;
 mod dense;

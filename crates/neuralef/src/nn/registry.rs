@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Architecture, convolutional, mlp, onnx, trained};
+use super::{Architecture, auto, convolutional, mlp, onnx, trained};
 use crate::spec::{Registered, Registry};
 
 /// Every network architecture by name.
 pub static NETWORKS: Registry<Arc<dyn Architecture>> = Registry {
     kind: "network",
     entries: &[
+        auto::AUTO,
         mlp::MLP,
         mlp::SHARED_MLP,
         convolutional::CONVNET,

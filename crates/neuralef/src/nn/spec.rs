@@ -80,9 +80,9 @@ impl NetworkSpec {
 }
 
 impl Default for NetworkSpec {
-    /// `mlp(hidden=[64, 64], activation=sin_cos)`.
+    /// `auto`.
     fn default() -> Self {
-        "mlp(hidden=[64, 64], activation=sin_cos)".into()
+        "auto".into()
     }
 }
 

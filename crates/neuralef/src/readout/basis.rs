@@ -130,7 +130,7 @@ pub(crate) fn width(network: &dyn Network, kind: ReadoutKind) -> usize {
 }
 
 /// Coefficients of at most `limit` whitened functions, and the truncations that differ.
-fn whitened(covariance: &Mat64, limit: usize) -> Result<(Mat64, Vec<(f64, usize)>)> {
+pub(super) fn whitened(covariance: &Mat64, limit: usize) -> Result<(Mat64, Vec<(f64, usize)>)> {
     let whitening = Whitening::new(covariance.view())?;
     let mut coefficients = whitening.whitener(10f64.powi(-DECADES.end()))?;
     if coefficients.ncols() == 0 {

@@ -14,12 +14,15 @@
 //! 3. [`selection`]: eigenpairs for every truncation, their held-out residuals, and the choice.
 //! 4. [`solve`]: weights and signs of the eigenpairs chosen; the whole readout.
 //!
+//! Where κ can be evaluated, [`moments`] meets it through landmarks in place of all pairs of points.
+//!
 //! [`outputs`] says how functions of x become functions of (point, output), [`budget`] what fits into
 //! memory, [`record`] what is remembered in the model file.
 
 mod basis;
 pub(crate) mod budget;
 mod form;
+mod moments;
 pub(crate) mod outputs;
 #[cfg(test)]
 mod outputs_tests;
@@ -29,6 +32,7 @@ mod selection;
 mod solve;
 
 pub(crate) use basis::{Basis, width};
+pub(crate) use moments::{BasisMoments, ThroughLandmarks, compute_through};
 pub use record::ReadoutRecord;
 pub(crate) use request::{ReadoutRequest, Sample};
 pub(crate) use solve::{Readout, compute};

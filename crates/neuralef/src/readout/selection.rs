@@ -161,7 +161,7 @@ fn applied_at(applied: &dyn AppliedOperator, points: &[Batch]) -> Result<Mat64> 
 
 /// Root mean square over k pairs of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ: the sine of the angle between Tψ
 /// and μψ where the residual is orthogonal. Missing pairs count 1.
-fn score(residuals: &[f64], k: usize) -> f64 {
+pub(super) fn score(residuals: &[f64], k: usize) -> f64 {
     let bounded: f64 = residuals.iter().map(|r| 1.0 - 1.0 / (1.0 + r * r)).sum();
     ((bounded + (k - residuals.len()) as f64) / k as f64).sqrt()
 }

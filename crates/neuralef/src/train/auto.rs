@@ -4,9 +4,26 @@ use serde::{Deserialize, Serialize};
 
 /// Steps of the first round of training; every later round doubles the steps done.
 const FIRST_ROUND: u64 = 250;
-/// Training is not needed below this relative residual: the sampling error of eigenvalues is
-/// larger for any training set of fewer than ten thousand points.
-const SUFFICIENT_RESIDUAL: f64 = 0.01;
+
+/// When training is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Enough {
+    /// Training is not needed below this relative residual.
+    pub residual: f64,
+    /// Rounds in a row that gain too little, after which it ends.
+    pub rounds: usize,
+}
+
+impl Enough {
+    /// Where nothing else is known. The sampling error of eigenvalues is larger than this residual for any
+    /// training set of fewer than ten thousand points; a slow start is no reason to stop.
+    pub(crate) const ALONE: Self = Enough { residual: 0.01, rounds: 2 };
+
+    /// Beside a solution with this residual, found without training.
+    pub(crate) fn beside(residual: f64) -> Self {
+        Enough { residual: Self::ALONE.residual.max(2.0 * residual), rounds: 1 }
+    }
+}
 
 /// The checks so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,16 +46,18 @@ impl AutoState {
     }
 
     /// Steps after which to check next, or `None` when training is over: after `max_steps` steps, or when
-    /// two rounds in a row lowered the residual by less than the share `tolerance`.
-    pub(crate) fn next_check(&self, max_steps: u64, tolerance: f64) -> Option<u64> {
+    /// it is `enough`, a round that lowers the residual by less than the share `tolerance` gaining too
+    /// little.
+    pub(crate) fn next_check(&self, max_steps: u64, tolerance: f64, enough: Enough) -> Option<u64> {
         let Some(&(step, residual)) = self.checks.last() else { return Some(0) };
-        let enough = residual <= SUFFICIENT_RESIDUAL || step >= max_steps;
-        let stalled = self.checks.len() > 2
-            && (self.checks.len() - 2..self.checks.len()).all(|i| {
+        let (count, rounds) = (self.checks.len(), enough.rounds);
+        let sufficient = residual <= enough.residual || step >= max_steps;
+        let stalled = count > rounds
+            && (count - rounds..count).all(|i| {
                 let before = self.checks[..i].iter().map(|c| c.1).fold(f64::INFINITY, f64::min);
                 self.checks[i].1 > (1.0 - tolerance) * before
             });
-        if enough || stalled {
+        if sufficient || stalled {
             return None;
         }
         Some(if step == 0 { FIRST_ROUND } else { step.saturating_mul(2) }.min(max_steps))
@@ -52,7 +71,7 @@ mod tests {
     fn run(residual: impl Fn(u64) -> f64) -> (Vec<u64>, u64) {
         let mut state = AutoState::default();
         let mut steps = Vec::new();
-        while let Some(step) = state.next_check(3000, 0.1) {
+        while let Some(step) = state.next_check(3000, 0.1, Enough::ALONE) {
             steps.push(step);
             state.record(step, residual(step));
         }
@@ -67,6 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn beside_a_known_solution_one_round_decides() {
+        let looks = |residual: fn(u64) -> f64, known| {
+            let mut state = AutoState::default();
+            while let Some(step) = state.next_check(3000, 0.1, Enough::beside(known)) {
+                state.record(step, residual(step));
+            }
+            state.checks.len()
+        };
+        assert_eq!(looks(|_| 0.05, 0.03), 1);
+        assert_eq!(looks(|_| 0.2, 0.03), 2);
+        assert_eq!(looks(|s| 0.2 / (1.0 + s as f64 / 250.0), 0.03), 4);
+    }
+
+    #[test]
     fn continues_while_it_helps_and_keeps_the_best() {
         let halves = |s: u64| 0.5 / (1.0 + s as f64 / 100.0);
         assert_eq!(run(halves), (vec![0, 250, 500, 1000, 2000, 3000], 3000));
@@ -77,6 +110,6 @@ mod tests {
         assert_eq!(run(late).1, 3000);
         // A count of steps from a hostile checkpoint does not overflow.
         let huge = AutoState { checks: vec![(u64::MAX - 1, 0.5)] };
-        assert_eq!(huge.next_check(u64::MAX, 0.1), Some(u64::MAX));
+        assert_eq!(huge.next_check(u64::MAX, 0.1, Enough::ALONE), Some(u64::MAX));
     }
 }

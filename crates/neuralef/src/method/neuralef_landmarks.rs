@@ -1,0 +1,270 @@
+//! How a fit of networks meets a kernel that can be evaluated: through landmarks, whose own solution it is
+//! measured beside.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::all_points::AllPoints;
+use super::low_rank::LowRank;
+use super::sampled_image::{SampledImage, sampled};
+use super::{BesideNystrom, Eigenfunctions, Fitted, MethodRecord, Run, landmark_choice};
+use crate::error::{Error, Result};
+use crate::features::FeatureMap;
+use crate::fit::certificate::{Image, Measured};
+use crate::fit::problem::every;
+use crate::fit::{Problem, ReadoutKind};
+use crate::matrix::{Mat64, MatRef};
+use crate::observer::{Control, Event};
+use crate::operator::Batch;
+use crate::readout::{Basis, BasisMoments, Readout, ReadoutRequest, ThroughLandmarks, compute_through};
+
+/// Points of a streamed block.
+const BLOCK: usize = 2048;
+/// Points that fix signs.
+const PROBES: usize = 2048;
+/// Landmarks do for a readout where their own residual is below this, or below half of the readout's.
+const SUFFICIENT: f64 = 0.05;
+
+/// See the [module](self).
+pub(super) struct Landmarks {
+    solution: AllPoints,
+    /// Φ at the selection points, h × m.
+    features: Mat64,
+    selection: Batch,
+    probes: Batch,
+    /// Sums for the networks as they were when the landmarks' own solution was found.
+    first: Option<BasisMoments>,
+    /// Root mean square of the relative residuals of the landmarks' own eigenfunctions at these.
+    pub(super) residual: f64,
+}
+
+/// A finished fit of networks.
+pub(super) struct Finished {
+    /// Over all points.
+    pub(super) map: Eigenfunctions,
+    /// What a certificate measures.
+    pub(super) measured: Option<Measured>,
+    /// Points behind the map.
+    pub(super) points: usize,
+    /// Both solutions on the selection points.
+    pub(super) beside: BesideNystrom,
+}
+
+impl Landmarks {
+    /// The landmarks' own solution as the result of the fit.
+    pub(super) fn into_fitted(self, rows: Vec<usize>, record: MethodRecord) -> Fitted {
+        let AllPoints { map, measured, points, .. } = self.solution;
+        let measured = Some(measured);
+        let kept = Some(super::nystrom_method::ENTRY.name);
+        Fitted { measured, kept, ..Fitted::new(Box::new(map), rows, points, record) }
+    }
+
+    /// The landmarks of `problem` with their solution, and the sums of `basis`; none where the kernel is not
+    /// known or has several outputs, where nothing is read out, and where memory does not hold them.
+    ///
+    /// # Errors
+    /// What the kernel, the data and the networks report.
+    pub(super) fn new(
+        problem: &Problem,
+        basis: &Basis<'_>,
+        run: &mut Run<'_>,
+    ) -> Result<Option<Self>> {
+        let spec = &problem.spec;
+        let known = problem.kernel.as_ref().is_some_and(|k| k.is_positive_semidefinite());
+        if !known || problem.operator.outputs() > 1 || spec.readout == ReadoutKind::None {
+            return Ok(None);
+        }
+        let selection = landmark_choice::Selection::Auto;
+        let low_rank = match landmark_choice::low_rank(problem, selection, None) {
+            Err(Error::MemoryBudget { .. }) => return Ok(None),
+            other => other?,
+        };
+        affordable(problem, basis.width(), low_rank.rank())?;
+        let mut first = BasisMoments::new(basis.width(), low_rank.rank());
+        let mut visit = |batch: &Batch, values: &Mat64| {
+            first.add(&basis.at(batch.x.view())?, values)
+        };
+        let started = Instant::now();
+        let solution = AllPoints::solve_with(problem, low_rank, run, &mut visit)?;
+        run.timings.nystrom_seconds += started.elapsed().as_secs_f64();
+        let selection = problem.batch(&problem.split.selection)?;
+        let probes = problem.batch(&every(&problem.split.train, PROBES))?;
+        let features = solution.low_rank.features(selection.points())?;
+        let Measured { map, image, .. } = &solution.measured;
+        let residual = rms_residual(&**map, &**image, &selection)?;
+        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual }))
+    }
+
+    /// m, the number of landmarks.
+    pub(super) fn count(&self) -> usize {
+        self.solution.landmarks()
+    }
+
+    /// ε of the landmarks.
+    pub(super) fn remainder(&self) -> f64 {
+        self.solution.remainder
+    }
+
+    /// Forgets the sums of the first networks, which were trained since.
+    pub(super) fn networks_changed(&mut self) {
+        self.first = None;
+    }
+
+    /// Whether landmarks are no worse than what a readout with this residual lacks anyway.
+    pub(super) fn do_for(&self, residual: f64) -> bool {
+        self.residual <= SUFFICIENT.max(0.5 * residual)
+    }
+
+    /// The readout of `basis` over the training points.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], and what kernel and networks report.
+    pub(super) fn readout(
+        &self,
+        problem: &Problem,
+        basis: &Basis<'_>,
+        request: &ReadoutRequest,
+        run: &mut Run<'_>,
+    ) -> Result<Readout> {
+        let moments = self.moments(problem, basis, run)?;
+        let image = self.low_rank().whitened(&moments.mean_image())?;
+        self.through(basis, &moments, &image, request, None)
+    }
+
+    /// The fit with all points: the eigenfunctions of `readout` as the certificate measures them, and those
+    /// of a readout at the same truncation over the held-out points too.
+    ///
+    /// # Errors
+    /// As [`readout`](Landmarks::readout).
+    pub(super) fn finish(
+        &self,
+        problem: &Problem,
+        basis: &Basis<'_>,
+        map: Eigenfunctions,
+        readout: &Readout,
+        run: &mut Run<'_>,
+    ) -> Result<Finished> {
+        let mut moments = self.moments(problem, basis, run)?;
+        let train = problem.split.train.len();
+        let image = self.low_rank().whitened(&moments.mean_image())?;
+        let coefficients = image.dot(&readout.weights);
+        let measured = self.measured(problem, &map, &coefficients)?;
+        let residual = rms_residual(&*measured.map, &*measured.image, &self.selection)?;
+        let (p, k) = readout.weights.dim();
+        let (d, m) = (problem.points.width(), self.count());
+        let parameters = basis.network.parameters().len();
+        let beside = BesideNystrom {
+            landmarks: m,
+            residual,
+            nystrom_residual: self.residual,
+            multiplications: (parameters + p * k) as u64,
+            nystrom_multiplications: (m * (d + k)) as u64,
+        };
+        let measured = Some(measured);
+        let late = problem.refit_rows();
+        let Some(truncation) = readout.record.truncation.filter(|_| !late.is_empty()) else {
+            return Ok(Finished { map, measured, points: train, beside });
+        };
+        for rows in late.chunks(BLOCK) {
+            let batch = problem.batch(rows)?;
+            let values = self.low_rank().values(batch.points())?;
+            moments.add(&basis.at(batch.x.view())?, &values)?;
+        }
+        let image = self.low_rank().whitened(&moments.mean_image())?;
+        let request = ReadoutRequest {
+            components: readout.eigenvalues.len(),
+            output_kind: crate::objective::OutputKind::Functions,
+            rank_limit: usize::MAX,
+        };
+        let last = self.through(basis, &moments, &image, &request, Some(truncation))?;
+        let map = map.with_weights(last.weights, last.eigenvalues)?;
+        Ok(Finished { map, measured, points: train + late.len(), beside })
+    }
+
+    fn low_rank(&self) -> &LowRank {
+        &self.solution.low_rank
+    }
+
+    fn through(
+        &self,
+        basis: &Basis<'_>,
+        moments: &BasisMoments,
+        image: &Mat64,
+        request: &ReadoutRequest,
+        truncation: Option<f64>,
+    ) -> Result<Readout> {
+        let held_out = basis.at(self.selection.x.view())?;
+        let probes = basis.at(self.probes.x.view())?;
+        let held_out = (&held_out, &self.features);
+        let ground = ThroughLandmarks { moments, image, held_out, probes: &probes, truncation };
+        compute_through(basis, &ground, request)
+    }
+
+    /// The sums of `basis` over the training points.
+    fn moments(
+        &self,
+        problem: &Problem,
+        basis: &Basis<'_>,
+        run: &mut Run<'_>,
+    ) -> Result<BasisMoments> {
+        if let Some(first) = &self.first {
+            return Ok(first.clone());
+        }
+        let train = &problem.split.train;
+        let mut moments = BasisMoments::new(basis.width(), self.count());
+        for (block, rows) in train.chunks(BLOCK).enumerate() {
+            let event = Event::Progress { done: block * BLOCK, total: train.len() };
+            if run.observer.observe(&event) == Control::Stop {
+                return Err(Error::Interrupted { step: 0, checkpoint: None });
+            }
+            let batch = problem.batch(rows)?;
+            let values = self.low_rank().values(batch.points())?;
+            moments.add(&basis.at(batch.x.view())?, &values)?;
+        }
+        Ok(moments)
+    }
+
+    /// The eigenfunctions of `map` for a certificate; `coefficients` are Φᵀψ/n.
+    fn measured(
+        &self,
+        problem: &Problem,
+        map: &Eigenfunctions,
+        coefficients: &Mat64,
+    ) -> Result<Measured> {
+        let train = &problem.split.train;
+        let sample = problem.batch(&sampled(train))?;
+        let psi = |x: MatRef<'_>| map.eigenfunctions(x);
+        let operator = Arc::clone(&problem.operator);
+        let image =
+            SampledImage::new(self.low_rank().clone(), operator, &sample, coefficients, psi)?;
+        let weights = map.weights().clone();
+        let eigenvalues = map.eigenvalues().unwrap_or_default().to_vec();
+        Ok(Measured {
+            map: Box::new(map.with_weights(weights, eigenvalues)?),
+            image: Box::new(image),
+            trace: self.solution.measured.trace,
+            points: train.len(),
+        })
+    }
+}
+
+/// Fails when the sums, their decompositions and a block in work are beyond the memory budget.
+fn affordable(problem: &Problem, functions: usize, landmarks: usize) -> Result<()> {
+    let (p, m, block) = (functions as u64, landmarks as u64, BLOCK as u64);
+    let square = p.saturating_mul(p).saturating_mul(6);
+    let numbers = square.saturating_add(p.saturating_mul(m).saturating_mul(3));
+    let numbers = numbers.saturating_add(block.saturating_mul(p + m).saturating_mul(3));
+    let what = || format!("a readout of {functions} basis functions");
+    problem.memory().expect(what, numbers.saturating_mul(8))
+}
+
+/// Root mean square over the eigenfunctions of `map` of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ at `points`.
+fn rms_residual(map: &dyn FeatureMap, image: &dyn Image, points: &Batch) -> Result<f64> {
+    let psi = map.eigenfunctions(points.x.view())?;
+    let images = image.at(points)?;
+    let eigenvalues = map.eigenvalues().unwrap_or_default();
+    let residuals =
+        crate::fit::certificate::residuals(&psi, &images, eigenvalues, points.indices.len());
+    let bounded: f64 = residuals.iter().map(|r| 1.0 - 1.0 / (1.0 + r * r)).sum();
+    Ok((bounded / residuals.len().max(1) as f64).sqrt())
+}

@@ -1,0 +1,140 @@
+//! A readout from second moments: the operator is met through landmarks, Tψ ≈ K̂ψ with K̂ = ΦΦᵀ.
+//!
+//! With A = Φᵀh/n (m × p) the quadratic form of K̂ on p basis functions is AᵀA: O(n·p·(m + p)) in one pass
+//! over n points, where the form of κ takes O(n²(d + p)). What K̂ lacks is bounded by its remainder.
+
+use ndarray::{Axis, s};
+
+use super::basis::{Basis, whitened};
+use super::form::{Eigenpairs, QuadraticForm};
+use super::outputs::OutputCombination;
+use super::record::ReadoutRecord;
+use super::request::ReadoutRequest;
+use super::selection::{self, candidates};
+use super::solve::Readout;
+use crate::error::{Error, Result};
+use crate::linalg::{self, GramSum};
+use crate::matrix::Mat64;
+use crate::metrics::relative_residuals;
+
+/// Sums over points: of hhᵀ, and of κ(L, x)h(x)ᵀ for the landmarks L.
+#[derive(Debug, Clone)]
+pub(crate) struct BasisMoments {
+    second: GramSum,
+    /// m × p.
+    image: Mat64,
+    points: usize,
+}
+
+impl BasisMoments {
+    /// The empty sums for p functions and m landmarks.
+    pub(crate) fn new(functions: usize, landmarks: usize) -> Self {
+        let image = Mat64::zeros((landmarks, functions));
+        BasisMoments { second: GramSum::new(functions), image, points: 0 }
+    }
+
+    /// Adds points by the values of the basis (n × p) and of the kernel at the landmarks (n × m) there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub(crate) fn add(&mut self, functions: &Mat64, kernel_values: &Mat64) -> Result<()> {
+        self.second.add(functions.view())?;
+        self.image += &linalg::tr_matmul_f64(kernel_values.view(), functions.view())?;
+        self.points += functions.nrows();
+        Ok(())
+    }
+
+    /// E κ(L, x)h(x)ᵀ, m × p.
+    pub(crate) fn mean_image(&self) -> Mat64 {
+        &self.image / self.points.max(1) as f64
+    }
+}
+
+/// What a readout through landmarks is made from.
+pub(crate) struct ThroughLandmarks<'a> {
+    /// Of the points of the fit.
+    pub(crate) moments: &'a BasisMoments,
+    /// A = Φᵀh/n, m × p.
+    pub(crate) image: &'a Mat64,
+    /// The basis, and Φ, at held-out points: h × p and h × m.
+    pub(crate) held_out: (&'a Mat64, &'a Mat64),
+    /// The basis at some points of the fit, which fix the signs.
+    pub(crate) probes: &'a Mat64,
+    /// A truncation that is settled; without, the one with the smallest held-out residual is taken.
+    pub(crate) truncation: Option<f64>,
+}
+
+/// The readout of the basis' kind for the top k pairs: O(p³ + m·p²), and O(r³) for each truncation tried.
+///
+/// # Errors
+/// [`Error::Numerical`] when no direction is usable.
+pub(crate) fn compute_through(
+    basis: &Basis<'_>,
+    ground: &ThroughLandmarks<'_>,
+    request: &ReadoutRequest,
+) -> Result<Readout> {
+    let k = request.components;
+    let (p, n) = (basis.width(), ground.moments.points);
+    let covariance = ground.moments.second.mean(n.max(1))?;
+    let (mut coefficients, mut truncations) = whitened(&covariance, request.rank_limit)?;
+    match ground.truncation {
+        Some(truncation) => truncations.retain(|t| t.0 == truncation),
+        // Neighbours that hardly differ cost as much as others.
+        None => {
+            let most = coefficients.ncols();
+            truncations.dedup_by(|later, kept| 20 * (later.1 - kept.1) <= kept.1 && later.1 < most);
+        }
+    }
+    let most = truncations.iter().map(|t| t.1).max().unwrap_or(0);
+    coefficients = coefficients.slice(s![.., ..most]).to_owned();
+    let along = linalg::matmul_f64(ground.image.view(), coefficients.view())?;
+    let mut form = GramSum::new(most);
+    form.add(along.view())?;
+    let form = QuadraticForm::Joint(form.mean(1)?, OutputCombination::VectorValued);
+    let rounding = n.max(p) as f64 * f64::EPSILON;
+    let found = candidates(&truncations, &form, rounding, k)?;
+    let held_out = linalg::matmul_f64(ground.held_out.0.view(), coefficients.view())?;
+    let full = found.iter().map(|c| c.pairs.values.len()).max().unwrap_or(0);
+    let mut scores = Vec::with_capacity(found.len());
+    for candidate in &found {
+        let (rank, pairs) = (candidate.rank, &candidate.pairs);
+        let psi = linalg::matmul_f64(held_out.slice(s![.., ..rank]), pairs.vectors.view())?;
+        let image = linalg::matmul_f64(along.slice(s![.., ..rank]), pairs.vectors.view())?;
+        let t_psi = linalg::matmul_f64(ground.held_out.1.view(), image.view())?;
+        let residuals = relative_residuals(&psi, &t_psi, &pairs.values, psi.nrows());
+        // K̂ has no more pairs than this, whatever the basis.
+        scores.push(selection::score(&residuals, full.min(k)));
+    }
+    let best = (0..scores.len()).reduce(|a, b| if scores[b] < scores[a] { b } else { a });
+    let Some(best) = best else {
+        return Err(Error::Numerical {
+            what: "readout".into(),
+            message: format!(
+                "the kernel has no positive eigenvalue on the {n} training points, as far as the {p} \
+                 basis functions show"
+            ),
+        });
+    };
+    let record = ReadoutRecord {
+        kind: basis.kind,
+        points: n,
+        basis: p,
+        rank: found[best].rank,
+        truncation: found[best].truncation,
+        candidates: (found.iter().zip(&scores))
+            .filter_map(|(c, score)| Some((c.truncation?, c.rank, *score)))
+            .collect(),
+        residual: scores[best],
+    };
+    let Eigenpairs { values, vectors, combination } =
+        found.into_iter().nth(best).map(|c| c.pairs).ok_or_else(|| Error::Numerical {
+            what: "readout".into(),
+            message: "no candidate".into(),
+        })?;
+    let leading = coefficients.slice(s![.., ..record.rank]);
+    let mut weights = linalg::matmul_f64(leading, vectors.view())?;
+    let psi = linalg::matmul_f64(ground.probes.view(), weights.view())?;
+    let signs = linalg::canonical_signs(psi.view());
+    weights.axis_iter_mut(Axis(1)).zip(signs).for_each(|(mut column, sign)| column *= sign);
+    Ok(Readout { weights, combination, eigenvalues: values, record })
+}
