@@ -9,13 +9,14 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::canvas::Canvas;
 use super::style::{self, AXIS, GRID, UNIT};
 use super::{Result, undrawn};
 
 /// A rectangle of the page.
-pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<Canvas<'a>, Shift>;
 /// A plot with its axes drawn.
-pub(super) type Plot<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
+pub(super) type Plot<'a> = ChartContext<'a, Canvas<'a>, Cartesian2d<Axis, Axis>>;
 
 /// One direction of a plot: what it spans, its ticks, how these read, and its name.
 pub(super) struct Axis {

@@ -1,10 +1,11 @@
 //! Figures: plain functions from arrays to an SVG or PNG file, chosen by the file's extension.
 //!
-//! Every figure is drawn once, by `plotters`, as SVG; a PNG is that SVG rasterised by `resvg` at
-//! twice its size with the fonts embedded in the program. Files appear whole or not at all. The
-//! `neuralef` command line and the experiments of the paper draw with these.
+//! Every figure is drawn once, by `plotters`, whether elements of an SVG come of it or the pixels of a
+//! PNG, which has twice the size and the fonts embedded in the program. Files appear whole or not at
+//! all. The `neuralef` command line and the experiments of the paper draw with these.
 
 mod axes;
+mod canvas;
 mod clouds;
 mod contours;
 mod curves;

@@ -1,15 +1,14 @@
-//! A page with a heading, from the drawing to a file: SVG as it is, PNG rasterised.
+//! A page with a heading, from the drawing to a file, SVG or PNG.
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use plotters::prelude::*;
-use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{self, fontdb};
+use tiny_skia::Pixmap;
 
 use super::axes::Area;
-use super::style::{self, REGULAR, SEMIBOLD, UNIT};
+use super::canvas::{Canvas, Pixels};
+use super::style::{self, UNIT};
 use super::{FigureError, Result, undrawn};
 
 /// Pixels of a PNG for one pixel of the figure.
@@ -40,17 +39,28 @@ pub(super) fn page(
     let lead = if title.is_empty() { 0 } else { 28 } + if subtitle.is_empty() { 0 } else { 20 };
     let wide = i32::try_from(wide).map_err(undrawn)?.min(16_000) / UNIT + 1;
     let (width, height) = (width.max(wide) + 2 * MARGIN, height + lead + 2 * MARGIN);
-    let mut drawing = String::new();
     let size = ((width * UNIT) as u32, (height * UNIT) as u32);
-    let root = SVGBackend::with_string(&mut drawing, size).into_drawing_area();
-    root.fill(&WHITE)?;
-    let inner = root.margin(MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT);
-    inner.draw_text(title, &style::text(style::TITLE), (0, 0))?;
-    let under = if title.is_empty() { 0 } else { 25 * UNIT };
-    inner.draw_text(subtitle, &style::text(style::NOTE), (0, under))?;
-    draw(&inner.margin(lead * UNIT, 0, 0, 0))?;
-    root.present()?;
-    drop((inner, root));
+    let compose = |canvas: Canvas<'_>| -> Result<()> {
+        let root = canvas.into_drawing_area();
+        root.fill(&WHITE)?;
+        let inner = root.margin(MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT, MARGIN * UNIT);
+        inner.draw_text(title, &style::text(style::TITLE), (0, 0))?;
+        let under = if title.is_empty() { 0 } else { 25 * UNIT };
+        inner.draw_text(subtitle, &style::text(style::NOTE), (0, under))?;
+        draw(&inner.margin(lead * UNIT, 0, 0, 0))?;
+        root.present()?;
+        Ok(())
+    };
+    if raster {
+        let (w, h) = (width as u32 * PNG_SCALE, height as u32 * PNG_SCALE);
+        let too_many = || undrawn(format!("{w} × {h} pixels are too many or none"));
+        let mut image = Pixmap::new(w, h).ok_or_else(too_many)?;
+        let scale = PNG_SCALE as f32 / UNIT as f32;
+        compose(Canvas::Pixels(Pixels::new(image.as_mut(), size, scale)))?;
+        return write(path, &image.encode_png().map_err(undrawn)?);
+    }
+    let mut drawing = String::new();
+    compose(Canvas::Svg(SVGBackend::with_string(&mut drawing, size)))?;
     let (w, h) = size;
     let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -58,8 +68,7 @@ pub(super) fn page(
     );
     // Names may hold what XML forbids.
     let forbidden = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{fffe}' | '\u{ffff}');
-    let svg = svg.replace(forbidden, "\u{fffd}");
-    write(path, &if raster { png(&svg)? } else { svg.into_bytes() })
+    write(path, svg.replace(forbidden, "\u{fffd}").as_bytes())
 }
 
 /// Rectangles of `width` × `height` pixels in rows of `columns`, without end.
@@ -94,20 +103,4 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
-}
-
-/// The figure rasterised with the embedded fonts.
-fn png(svg: &str) -> Result<Vec<u8>> {
-    let mut fonts = fontdb::Database::new();
-    fonts.load_font_data(REGULAR.to_vec());
-    fonts.load_font_data(SEMIBOLD.to_vec());
-    let options = usvg::Options { fontdb: Arc::new(fonts), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options).map_err(undrawn)?;
-    let size = tree.size().to_int_size();
-    let (width, height) = (size.width() * PNG_SCALE, size.height() * PNG_SCALE);
-    let too_many = || undrawn(format!("{width} × {height} pixels are too many or none"));
-    let mut pixels = Pixmap::new(width, height).ok_or_else(too_many)?;
-    let scale = PNG_SCALE as f32;
-    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
-    pixels.encode_png().map_err(undrawn)
 }

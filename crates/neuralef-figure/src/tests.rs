@@ -3,8 +3,8 @@
 use std::f64::consts::{PI, SQRT_2};
 use std::path::PathBuf;
 
-use resvg::tiny_skia::Pixmap;
-use resvg::usvg::roxmltree::{Document, Node};
+use roxmltree::{Document, Node};
+use tiny_skia::Pixmap;
 
 use super::*;
 

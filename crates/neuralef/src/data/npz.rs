@@ -47,21 +47,38 @@ fn choose(path: &Path, keys: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::Cursor;
+
     use super::*;
     use ndarray::{Array1, Array2, array};
     use ndarray_npy::NpzWriter;
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
 
-    fn write(path: &Path, compressed: bool, second: bool) -> Array2<f64> {
+    /// The archive with its members compressed, as `numpy.savez_compressed` writes it.
+    pub(in crate::data) fn compressed(npz: Cursor<Vec<u8>>) -> Vec<u8> {
+        let mut from = ZipArchive::new(npz).unwrap();
+        let mut to = ZipWriter::new(Cursor::new(Vec::new()));
+        for i in 0..from.len() {
+            let mut member = from.by_index(i).unwrap();
+            let options =
+                SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+            to.start_file(member.name(), options).unwrap();
+            std::io::copy(&mut member, &mut to).unwrap();
+        }
+        to.finish().unwrap().into_inner()
+    }
+
+    fn write(path: &Path, deflate: bool, second: bool) -> Array2<f64> {
         let x = Array2::from_shape_fn((300, 7), |(i, j)| (i * 7 + j) as f64 / 8.0);
-        let file = File::create(path).unwrap();
-        let mut npz =
-            if compressed { NpzWriter::new_compressed(file) } else { NpzWriter::new(file) };
+        let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
         npz.add_array("x", &x).unwrap();
         if second {
             npz.add_array("targets", &Array1::<i64>::from_iter(0..300)).unwrap();
         }
-        npz.finish().unwrap();
+        let npz = npz.finish().unwrap();
+        std::fs::write(path, if deflate { compressed(npz) } else { npz.into_inner() }).unwrap();
         x
     }
 
@@ -69,15 +86,15 @@ mod tests {
     fn members_are_found_by_key_or_when_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
-        for compressed in [false, true] {
-            let x = write(&path, compressed, true).mapv(|v| v as f32);
+        for deflate in [false, true] {
+            let x = write(&path, deflate, true).mapv(|v| v as f32);
             assert_eq!(read(&path, Some("x"), "a").unwrap(), x);
             assert_eq!(read(&path, Some("targets"), "a").unwrap().column(0)[299], 299.0);
             for key in [None, Some("y")] {
                 let message = read(&path, key, "a").unwrap_err().to_string();
                 assert!(message.contains("a.npz:targets; it holds targets, x"), "{message}");
             }
-            write(&path, compressed, false);
+            write(&path, deflate, false);
             assert_eq!(read(&path, None, "a").unwrap(), x);
         }
     }
@@ -87,10 +104,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
         let x = array![[1.0f32, 2.0], [3.0, 4.0]];
-        let mut npz = NpzWriter::new_compressed(File::create(&path).unwrap());
+        let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
         npz.add_array("x", &x).unwrap();
-        npz.finish().unwrap();
-        let whole = std::fs::read(&path).unwrap();
+        let whole = compressed(npz.finish().unwrap());
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(read(&path, None, "a").is_err(), "{length}");

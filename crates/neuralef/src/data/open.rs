@@ -154,11 +154,9 @@ mod tests {
         let x = array![[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]];
         let mut npy = Vec::new();
         x.write_npy(&mut npy).unwrap();
-        let mut npz = std::io::Cursor::new(Vec::new());
-        let mut writer = NpzWriter::new_compressed(&mut npz);
+        let mut writer = NpzWriter::new(std::io::Cursor::new(Vec::new()));
         writer.add_array("a", &x).unwrap();
-        writer.finish().unwrap();
-        let npz = npz.into_inner();
+        let npz = super::super::npz::tests::compressed(writer.finish().unwrap());
         let csv = b"a,b\n1,2\n3,4\n5,6\n";
         let tsv = b"1\t2\n3\t4\n5\t6\n";
         let idx = [0, 0, 8, 2, 0, 0, 0, 3, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6];
