@@ -54,7 +54,8 @@ impl Failure {
     }
 }
 
-/// A Python object with `gram(X, Y)` → n × m and `diag(X)` → n, all of double precision.
+/// A Python object with `gram(X, Y)` → n × m and `diag(X)` → n, all of double precision. The same points on
+/// both sides are one object.
 pub(crate) struct Callable {
     object: Py<PyAny>,
     failure: Failure,
@@ -71,7 +72,9 @@ impl Callable {
         self.failure.check()?;
         let call = |py: Python<'_>| -> PyResult<Mat64> {
             let array = |m: MatRef<'_>| m.mapv(f64::from).to_pyarray(py);
-            let found = self.object.bind(py).call_method1("gram", (array(x), array(y)))?;
+            let first = array(x);
+            let second = if same(x, y) { first.clone() } else { array(y) };
+            let found = self.object.bind(py).call_method1("gram", (first, second))?;
             received(&found)
         };
         let found = Python::attach(call).map_err(|e| self.failure.put(e))?;
@@ -83,6 +86,11 @@ impl Callable {
         finite(found.view())?;
         Ok(found)
     }
+}
+
+/// Whether both are the same points in memory, not only equal ones.
+fn same(x: MatRef<'_>, y: MatRef<'_>) -> bool {
+    x.as_ptr() == y.as_ptr() && x.dim() == y.dim() && x.strides() == y.strides()
 }
 
 fn finite(values: ArrayView2<'_, f64>) -> neuralef::Result<()> {
@@ -124,6 +132,10 @@ impl Kernel for Callable {
 
     fn text(&self) -> String {
         "callable".into()
+    }
+
+    fn is_costly(&self) -> bool {
+        true
     }
 }
 

@@ -150,6 +150,36 @@ def test_every_text_field_names_itself(X):
             assert caught.value.field == name
 
 
+def test_parameters_of_nystroem_and_neuralef_reach_the_core(X):
+    model = Nystroem(3, n_landmarks=20, selection="kmeans", eigenproblem="landmarks").fit(X)
+    spec = model._info["spec"]
+    text = "nystrom(landmarks=20, selection=kmeans, eigenproblem=landmarks)"
+    assert (spec["method"], spec["validation_fraction"]) == (text, 0.1)
+    assert (model.n_landmarks_, model.remainder_) == (20, None)
+    _, arguments = _core.parse_text_form("method", Nystroem(3).fit(X)._info["spec"]["method"])
+    assert arguments == {"landmarks": "auto", "selection": "auto", "eigenproblem": "all_points"}
+    model = NeuralEF(2, max_iter=0).fit(X)
+    assert (model.method_, model.network_) == ("neuralef", "auto")
+    assert model._info["spec"].get("certificate", True)
+    assert model.set_params(certificate=False).fit(X)._info["spec"]["certificate"] is False
+    with pytest.raises(ValueError, match="^n_landmarks: expected at least n_components=5, got 4"):
+        Nystroem(5, n_landmarks=4).fit(X)
+    with pytest.raises(ValueError, match="'n_landmarks' parameter"):
+        Nystroem(5, n_landmarks=None).fit(X)
+
+
+def test_at_most_1024_points_are_held_out():
+    assert _core.training_points('{"validation_fraction": 0.5}', 10_000) == 10_000 - 1024
+    assert _core.training_points('{"validation_fraction": 0.1}', 1000) == 900
+    X = np.random.default_rng(0).normal(size=(2500, 2))
+    model = Nystroem(5, validation_fraction=0.5, random_state=0).fit(X)
+    certificate = model.certificate_
+    assert certificate["held_out_points"] == 512
+    assert certificate["training_points"] == 2500 - 1024
+    # All of them are in the final solve.
+    assert certificate["eigenvalue_points"] == 2500
+
+
 def test_precomputed_rows_are_known_by_their_numbers(X, tmp_path):
     K = pairwise.rbf_kernel(X, gamma=0.5)
     for model in [KernelPCA(3, kernel="precomputed"), Nystroem(3, kernel="precomputed")]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from sklearn import decomposition, kernel_approximation
+from sklearn.base import clone
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.metrics import pairwise
 
@@ -48,18 +50,99 @@ def test_all_points_as_landmarks_reproduce_the_gram_matrix(cloud):
     X = cloud[:60]
     K = pairwise.rbf_kernel(X, gamma=0.1)
     for model in [
-        Nystroem(60, kernel="rbf", gamma=0.1, random_state=0).fit(X),
+        Nystroem(60, kernel="rbf", gamma=0.1, validation_fraction=0, random_state=0).fit(X),
         KernelPCA(kernel="rbf", gamma=0.1).fit(X),
     ]:
         np.testing.assert_allclose(model.kernel_approx(X), K, atol=2e-5)
 
 
 def test_nystroem_is_scikit_learns_for_the_same_landmarks(cloud):
-    ours = Nystroem(60, kernel="rbf", gamma=0.1, random_state=0).fit(cloud[:60])
-    theirs = kernel_approximation.Nystroem(n_components=60, gamma=0.1, random_state=0)
-    theirs.fit(cloud[:60])
-    A, B = ours.transform(cloud), theirs.transform(cloud)
+    for eigenproblem in ["all_points", "landmarks"]:
+        ours = Nystroem(60, gamma=0.1, eigenproblem=eigenproblem, validation_fraction=0)
+        ours.fit(cloud[:60])
+        theirs = kernel_approximation.Nystroem(n_components=60, gamma=0.1, random_state=0)
+        theirs.fit(cloud[:60])
+        A, B = ours.transform(cloud), theirs.transform(cloud)
+        np.testing.assert_allclose(A @ A.T, B @ B.T, atol=1e-4)
+
+
+def test_nystroem_is_scikit_learns_with_the_eigenproblem_over_all_points(cloud, tmp_path):
+    ours = Nystroem(5, gamma=0.1, n_landmarks=40, random_state=0).fit(cloud)
+    ours.save(tmp_path / "m.safetensors")
+    landmarks = load_file(tmp_path / "m.safetensors")["landmarks"].astype(np.float64)
+    assert len(landmarks) == ours.n_landmarks_ == 40
+    theirs = kernel_approximation.Nystroem(n_components=40, gamma=0.1, random_state=0)
+    features = theirs.fit(landmarks).transform(cloud)
+    values, vectors = np.linalg.eigh(features.T @ features / len(cloud))
+    np.testing.assert_allclose(ours.eigenvalues_, values[:-6:-1], rtol=1e-5)
+    A, B = ours.transform(cloud), features @ vectors[:, :-6:-1]
     np.testing.assert_allclose(A @ A.T, B @ B.T, atol=1e-4)
+
+
+@pytest.mark.parametrize("selection", ["auto", "rpcholesky", "uniform", "kmeans"])
+def test_the_remainder_bounds_the_error_of_every_eigenvalue(cloud, selection):
+    exact = np.linalg.eigvalsh(pairwise.rbf_kernel(cloud, gamma=0.1))[:-11:-1] / len(cloud)
+    model = Nystroem(10, gamma=0.1, n_landmarks=30, selection=selection, random_state=0).fit(cloud)
+    error = exact - model.eigenvalues_
+    assert (error > -1e-6).all()
+    assert (error < model.remainder_ + 1e-6).all()
+    assert 0 < model.remainder_ < 0.5
+    weak = Nystroem(10, gamma=0.1, n_landmarks=30, eigenproblem="landmarks", random_state=0)
+    weak.fit(cloud)
+    assert weak.remainder_ is None
+    assert np.abs(error).max() < np.abs(exact - weak.eigenvalues_).max()
+
+
+def test_landmarks_as_many_as_points_are_exact(cloud):
+    model = Nystroem(5, gamma=0.1, n_landmarks=10_000, validation_fraction=0).fit(cloud)
+    exact = KernelPCA(5, kernel="rbf", gamma=0.1).fit(cloud)
+    np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-6)
+    assert model.remainder_ < 1e-6
+    assert Nystroem(5, gamma=10.0).fit(cloud).n_landmarks_ <= 260 + 4 * 5
+
+
+def test_held_out_points_measure_nystroem_and_take_part_in_it(cloud):
+    model = Nystroem(5, gamma=0.1, random_state=0).fit(cloud)
+    certificate = model.certificate_
+    assert certificate["held_out_points"] == 15
+    assert certificate["training_points"] == 270
+    assert certificate["eigenvalue_points"] == 300
+    assert model.residuals_.max() < 0.02
+    exact = KernelPCA(5, kernel="rbf", gamma=0.1).fit(cloud)
+    np.testing.assert_allclose(model.eigenvalues_, exact.eigenvalues_, rtol=1e-3)
+
+
+def test_best_keeps_networks_or_landmarks_by_their_residuals(cloud):
+    networks = NeuralEF(3, gamma=0.1, max_iter=0, random_state=0).fit(cloud)
+    assert networks.method_ == "neuralef"
+    assert set(networks.beside_) == {
+        "landmarks",
+        "residual",
+        "nystrom_residual",
+        "multiplications",
+        "nystrom_multiplications",
+    }
+    best = clone(networks).set_params(method="best").fit(cloud)
+    assert best.beside_ == networks.beside_
+    landmarks = best.beside_["nystrom_residual"] < best.beside_["residual"]
+    assert best.method_ == ("nystrom" if landmarks else "neuralef")
+    # Four functions cannot span what landmarks do.
+    few = NeuralEF(3, gamma=0.1, network="shared_mlp(hidden=[4])", max_iter=10, method="best")
+    few.set_params(random_state=0).fit(cloud)
+    assert few.method_ == "nystrom"
+    assert few.beside_["nystrom_residual"] < few.beside_["residual"]
+    nystroem = Nystroem(3, gamma=0.1, random_state=0).fit(cloud)
+    np.testing.assert_allclose(few.eigenvalues_, nystroem.eigenvalues_, rtol=1e-6)
+    np.testing.assert_allclose(few.transform(cloud), nystroem.transform(cloud), atol=1e-5)
+    assert few.residuals_.max() < 0.02
+
+
+def test_best_is_networks_where_the_kernel_is_not_known_at_new_points(cloud):
+    K = pairwise.rbf_kernel(cloud, gamma=0.1)
+    model = NeuralEF(3, method="best", max_iter=0, random_state=0)
+    for kernel, X, given in [("rbf", cloud, {"gram": K}), ("precomputed", K, {})]:
+        model.set_params(kernel=kernel).fit(X, **given)
+        assert (model.method_, model.beside_) == ("neuralef", None)
 
 
 def test_kernel_pca_eigenvalues_are_those_of_the_gram_matrix(cloud):
@@ -121,9 +204,9 @@ def test_kernels_as_names_texts_functions_and_values_agree(cloud):
         model = KernelPCA(4, kernel=kernel, kernel_params=parameters).fit(X)
         np.testing.assert_allclose(model.eigenvalues_, expected.eigenvalues_, rtol=1e-5)
         np.testing.assert_allclose(model.transform(new), expected.transform(new), atol=2e-5)
-    for kind in [KernelPCA, Nystroem]:
-        model = kind(4, kernel="precomputed", random_state=0).fit(K)
-        named = kind(4, kernel="rbf", gamma=0.3, random_state=0).fit(X)
+    for model in [KernelPCA(4), Nystroem(4, n_landmarks=80, random_state=0)]:
+        named = clone(model).set_params(kernel="rbf", gamma=0.3).fit(X)
+        model.set_params(kernel="precomputed").fit(K)
         np.testing.assert_allclose(model.eigenvalues_, named.eigenvalues_, rtol=1e-5)
         np.testing.assert_allclose(model.transform(K_new), named.transform(new), atol=2e-5)
 
@@ -198,7 +281,7 @@ def test_kernel_matrix_is_scikit_learns(cloud):
 
 
 def test_score_is_the_share_of_the_kernel(cloud):
-    model = Nystroem(200, kernel="rbf", gamma=0.01, random_state=0).fit(cloud[:200])
+    model = Nystroem(100, kernel="rbf", gamma=0.01, random_state=0).fit(cloud[:200])
     assert 0.9999 < model.score(cloud[200:]) <= 1.0
-    few = Nystroem(1, kernel="rbf", gamma=0.5, random_state=0).fit(cloud[:200])
+    few = Nystroem(1, kernel="rbf", gamma=2.0, random_state=0).fit(cloud[:200])
     assert few.score(cloud[200:]) < 0.5

@@ -178,6 +178,71 @@ def test_parameters_come_back_from_files(estimator, X, tmp_path):
     np.testing.assert_allclose(refitted.transform(X), model.transform(X), atol=1e-6)
 
 
+@pytest.mark.parametrize("kernel", ["rbf", of_points])
+def test_landmarks_that_were_kept_have_the_manners_of_networks(X, tmp_path, kernel):
+    model = NeuralEF(3, kernel=kernel, network="shared_mlp(hidden=[4])", max_iter=10, method="best")
+    model.set_params(random_state=0, warm_start=True).fit(X)
+    assert model.method_ == "nystrom"
+    assert (model.n_steps_, model.network_) == (0, model.network)
+    assert model.n_iter_ >= 1
+    expected = model.transform(X)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.transform(X), expected)
+    assert (again.method_, again.beside_) == ("nystrom", model.beside_)
+    model.save(tmp_path / "m.safetensors")
+    function = {"kernel": kernel} if callable(kernel) else {}
+    for kind in [NeuralEF, Nystroem]:
+        other = kind.load(tmp_path / "m.safetensors", **function)
+        np.testing.assert_array_equal(other.transform(X), expected)
+    again = NeuralEF.load(tmp_path / "m.safetensors", **function)
+    assert (again.method, again.method_, again.n_steps_) == ("best", "nystrom", 0)
+    # There are no networks to start from.
+    np.testing.assert_array_equal(model.fit(X).transform(X), expected)
+
+
+@each
+def test_without_a_certificate_nothing_is_measured(estimator, X, tmp_path):
+    measured = clone(estimator).fit(X)
+    model = clone(estimator).set_params(certificate=False).fit(X)
+    assert (model.certificate_["pairs"], model.certificate_["held_out_points"]) == ([], 0)
+    model.save(tmp_path / "m.safetensors")
+    again = type(model).load(tmp_path / "m.safetensors")
+    assert not again.certificate
+    for found in [model, again, pickle.loads(pickle.dumps(model))]:
+        np.testing.assert_array_equal(found.transform(X), model.transform(X))
+        if not hasattr(measured, "eigenvalues_"):
+            assert np.isfinite(measured.captured_trace_)
+            assert np.isnan(found.captured_trace_)
+            continue
+        np.testing.assert_allclose(found.eigenvalues_, measured.eigenvalues_, rtol=0.1)
+        np.testing.assert_allclose(found.captured_trace_, measured.captured_trace_, rtol=0.1)
+        for figures in [found.eigenvalue_errors_, found.residuals_]:
+            assert figures.shape == (found.n_components_,)
+            assert np.isnan(figures).all()
+    assert np.isfinite(model.score(X))
+
+
+@each
+def test_a_certificate_is_a_phase_of_its_own(estimator, X):
+    for certificate in [True, False]:
+        events = []
+        model = clone(estimator).set_params(certificate=certificate, callbacks=[events.append])
+        model.fit(X)
+        names = [e["name"] for e in events if e["event"] == "phase"]
+        assert ("certificate" in names) == certificate
+
+
+@each
+def test_few_points_are_said_to_measure_coarsely_where_they_measure(estimator, X):
+    model = clone(estimator).set_params(n_components=2, certificate=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X[:20])
+    if getattr(model, "validation_fraction", 0):
+        with pytest.warns(UserWarning, match="certificate is coarse"):
+            model.set_params(certificate=True).fit(X[:20])
+
+
 def broken_kernel(x, y):
     raise RuntimeError("no")
 
@@ -402,8 +467,15 @@ def test_iterations_are_counted(X):
 
 
 def test_more_components_than_samples_is_said(X):
-    with pytest.warns(UserWarning, match="n_components=200 is more than the 120"):
+    with pytest.warns(UserWarning, match="n_components=200 is more than the 108"):
         model = Nystroem(200, random_state=0).fit(X)
-    assert model.n_components_ <= 120
+    assert model.n_components_ <= 108
     with pytest.warns(UserWarning, match="n_components=500"):
         NeuralEF(500, max_iter=0, network="shared_mlp(hidden=[512])").fit(X)
+
+
+def test_all_components_are_as_many_as_points_to_learn_from(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = KernelPCA(kernel="rbf", validation_fraction=0.1).fit(X[:40])
+    assert model.n_components_ == 32

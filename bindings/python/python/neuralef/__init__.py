@@ -6,8 +6,8 @@ features of the kernel, and transform points to features φ_j = √μ_j ψ_j who
 kernel:
 
 - :class:`NeuralEF` learns them as neural networks from mini-batches (Deng, Shi & Zhu, ICML 2022),
-- :class:`Nystroem` extends the eigenvectors of some points' Gram matrix,
-- :class:`KernelPCA` those of all points,
+- :class:`Nystroem` finds those of the kernel as some landmarks see it, over all points,
+- :class:`KernelPCA` extends the eigenvectors of all points' Gram matrix,
 - :class:`RandomFourierFeatures` and :class:`PositiveFeatures` draw random features,
 - :class:`Laplace` gives a trained network's predictions their uncertainty,
 - :class:`ScoreEstimator` estimates ∇log q from samples of q.

@@ -41,6 +41,7 @@ KERNEL: dict[str, list[Any]] = {
     ],
     "kernel_params": [dict, None],
 }
+CERTIFICATE: dict[str, list[Any]] = {"certificate": ["boolean"]}
 RUN: dict[str, list[Any]] = {
     "memory_budget": [Interval(Integral, 1, 2**40, closed="left")],
     "random_state": ["random_state"],
@@ -67,6 +68,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     kernel: _kernels.Kernel
     kernel_params: dict[str, Any] | None
+    certificate: bool
     n_jobs: int | None
     random_state: Any
     verbose: int | bool
@@ -75,14 +77,11 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     # What subclasses say.
 
-    def _method(self, n_components: int) -> dict[str, Any]:
+    def _method(self) -> dict[str, Any]:
         """Fields of the core's spec that are this estimator's."""
         raise NotImplementedError
 
-    def _wanted(self, n_samples: int) -> int:
-        """Components that are asked for."""
-        raise NotImplementedError
-
+    #: Whether there are at most as many components as points to learn from.
     _limited: ClassVar[bool] = True
 
     def __sklearn_tags__(self) -> Any:
@@ -139,12 +138,13 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             fields["features"] = path
         elif features is None and gram is None:
             points, gram, given, fields = self._kernel_of(points)
-        wanted = self._wanted(n)
-        fields |= self._method(wanted)
+        fields |= self._method()
         fields |= {"seed": seed(self.random_state), "memory_budget": int(self.memory_budget)}
+        fields["certificate"] = bool(self.certificate)
         outputs = int(fields.get("outputs", 1))
         with naming(self._names):
             available = _core.training_points(json.dumps(fields), n) * outputs
+        wanted = available if self.n_components is None else int(self.n_components)
         if self._limited and wanted > available:
             warnings.warn(
                 f"n_components={wanted} is more than the {available} samples that are learned "
@@ -152,7 +152,6 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 stacklevel=3,
             )
             wanted = available
-            fields |= self._method(wanted)
         fields["n_components"] = wanted
         with naming(self._names), Watch(self.verbose, self.callbacks) as callback:
             model, timings = _core.fit(
@@ -208,18 +207,26 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.n_components_: int = self._model.n_components
         self.kernel_: str | None = info["kernel"]
         self.certificate_: dict[str, Any] = certificate
-        self.captured_trace_: float = certificate["captured_trace"]
+        # Eigenvalues have their share without being measured.
+        known = self._model.has_eigenpairs or info["spec"].get("certificate", True)
+        self.captured_trace_: float = certificate["captured_trace"] if known else np.nan
         if self._model.has_eigenpairs:
-            pairs = certificate["pairs"]
             self.eigenvalues_: NDArray[np.float64] = self._model.eigenvalues()
-            self.eigenvalue_errors_ = np.array([pair["standard_error"] for pair in pairs])
-            self.residuals_ = np.array([pair["residual"] for pair in pairs])
+            self.eigenvalue_errors_ = self._measured("standard_error")
+            self.residuals_ = self._measured("residual")
         self._info = info
+
+    def _measured(self, name: str) -> NDArray[np.float64]:
+        """Give a figure of every eigenpair, NaN where it was not measured."""
+        pairs = self.certificate_["pairs"]
+        figures = [pair[name] for pair in pairs] if pairs else [np.nan] * self.n_components_
+        return np.array(figures, dtype=np.float64)
 
     def _expected(self, message: str) -> bool:
         """Whether a warning of the core is nothing new to a user of this estimator."""
-        # Which is what the default of validation_fraction says.
-        return message.startswith("no points are held out")
+        # Which is what validation_fraction and certificate say.
+        unmeasured = not self.certificate and message.startswith("the certificate is coarse")
+        return unmeasured or message.startswith("no points are held out")
 
     @property
     def _n_features_out(self) -> int:
@@ -326,7 +333,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         path : path-like
             The file.
         kernel : callable or "precomputed", optional
-            What was fitted, for files of ``Nystroem`` and ``KernelPCA`` that do not hold their kernel.
+            What was fitted, for files that do not hold the kernel that they need.
         kernel_params : dict, optional
             Of the function.
 
@@ -352,7 +359,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         info = json.loads(model.info())
         spec = info["spec"]
         method, arguments = _kernels.parts("method", spec["method"])
-        if method != cls._method_name:
+        if not cls._reads(method, info["record"]):
             raise ValueError(
                 f"path: expected a model of method {cls._method_name!r} for {cls.__name__}, got "
                 f"{method!r}"
@@ -370,6 +377,7 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Parameters of the estimator from the core's spec and its method's arguments."""
         known = {"n_components": spec["n_components"], "random_state": spec["seed"]}
         known["memory_budget"] = spec["memory_budget"]
+        known["certificate"] = spec.get("certificate", True)
         if spec["kernel"] is not None:
             known["kernel"] = spec["kernel"]
         own = self.get_params(deep=False)
@@ -382,6 +390,11 @@ class KernelFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     _names: ClassVar[dict[str, str]] = {}
 
     _method_name: ClassVar[str] = ""
+
+    @classmethod
+    def _reads(cls, method: str, record: dict[str, Any]) -> bool:
+        """Whether a model of ``method``, whose fit went as ``record`` says, is one of this class."""
+        return method == cls._method_name
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether there is a model."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from neuralef import _core, _kernels
-from neuralef._base import KERNEL, RUN, KernelFeatures
+from neuralef._base import CERTIFICATE, KERNEL, RUN, KernelFeatures
 from neuralef._watch import Callback
 
 
@@ -34,6 +34,8 @@ class RandomFourierFeatures(KernelFeatures):
     frequencies : {"auto", "orthogonal", "independent", "sobol", "halton"}, default="auto"
         How frequencies are drawn; auto is orthogonal where the kernel is rotation-invariant.
     standardize : bool, default=False
+    certificate : bool, default=True
+        Measure captured_trace_ (NaN without), and eigenpairs as in :class:`NeuralEF`.
     memory_budget : int, default=4096
     random_state, n_jobs, verbose, callbacks
         As in :class:`NeuralEF`.
@@ -54,6 +56,7 @@ class RandomFourierFeatures(KernelFeatures):
         "form": [StrOptions({"sin_cos", "cos"})],
         "frequencies": [StrOptions({"auto", "orthogonal", "independent", "sobol", "halton"})],
         "standardize": ["boolean"],
+        **CERTIFICATE,
         **RUN,
     }
 
@@ -69,6 +72,7 @@ class RandomFourierFeatures(KernelFeatures):
         form: str = "sin_cos",
         frequencies: str = "auto",
         standardize: bool = False,
+        certificate: bool = True,
         memory_budget: int = 4096,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -84,6 +88,7 @@ class RandomFourierFeatures(KernelFeatures):
         self.form = form
         self.frequencies = frequencies
         self.standardize = standardize
+        self.certificate = certificate
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -94,13 +99,11 @@ class RandomFourierFeatures(KernelFeatures):
 
     def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
-        known |= {"form": arguments["form"], "frequencies": arguments["frequencies"]}
+        known["form"] = arguments.get("form", "sin_cos")
+        known["frequencies"] = arguments.get("frequencies", "auto")
         return {**known, "n_frequencies": arguments.get("features")}
 
-    def _wanted(self, n_samples: int) -> int:
-        return int(self.n_components)
-
-    def _method(self, n_components: int) -> dict[str, Any]:
+    def _method(self) -> dict[str, Any]:
         method: dict[str, Any] = {}
         if self.n_frequencies is not None:
             method["features"] = int(self.n_frequencies)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from neuralef import _core, _kernels
-from neuralef._base import KERNEL, RUN, EigenFeatures
+from neuralef._base import CERTIFICATE, KERNEL, RUN, EigenFeatures
 from neuralef._watch import Callback
 
 
@@ -30,7 +30,10 @@ class KernelPCA(EigenFeatures):
         within the memory budget.
     standardize : bool, default=False
     validation_fraction : float, default=0.0
-        Share of points held out for the certificate; 0 uses all points and measures on them.
+        Share of points held out for the certificate, 1,024 at most; 0 uses all points and measures on
+        them.
+    certificate : bool, default=True
+        As in :class:`NeuralEF`.
     memory_budget : int, default=4096
         MiB.
     random_state, n_jobs, verbose, callbacks
@@ -50,6 +53,7 @@ class KernelPCA(EigenFeatures):
         "eigen_solver": [StrOptions({"auto", "dense", "matrix_free"})],
         "standardize": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        **CERTIFICATE,
         **RUN,
     }
 
@@ -66,6 +70,7 @@ class KernelPCA(EigenFeatures):
         eigen_solver: str = "auto",
         standardize: bool = False,
         validation_fraction: float = 0.0,
+        certificate: bool = True,
         memory_budget: int = 4096,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -82,6 +87,7 @@ class KernelPCA(EigenFeatures):
         self.eigen_solver = eigen_solver
         self.standardize = standardize
         self.validation_fraction = validation_fraction
+        self.certificate = certificate
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -89,15 +95,10 @@ class KernelPCA(EigenFeatures):
         self.callbacks = callbacks
 
     def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        return {**super()._parameters_of(spec, arguments), "eigen_solver": arguments["solver"]}
+        solver = arguments.get("solver", "auto")
+        return {**super()._parameters_of(spec, arguments), "eigen_solver": solver}
 
-    def _wanted(self, n_samples: int) -> int:
-        if self.n_components is not None:
-            return int(self.n_components)
-        held_out = round(n_samples * float(self.validation_fraction))
-        return n_samples - held_out
-
-    def _method(self, n_components: int) -> dict[str, Any]:
+    def _method(self) -> dict[str, Any]:
         return {
             "method": _core.text_form("method", "kernel_pca", {"solver": self.eigen_solver}),
             "standardize": bool(self.standardize),

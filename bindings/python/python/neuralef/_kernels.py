@@ -110,23 +110,33 @@ class FunctionKernel:
                 )
 
     def gram(self, X: NDArray[np.float64], Y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """κ(X, Y), n × m."""
+        """κ(X, Y), n × m. The same points on both sides are one object."""
         if self.of_matrices:
             return np.ascontiguousarray(self(X, Y), dtype=np.float64)
-        return np.array([self.row(x, Y) for x in X], dtype=np.float64).reshape(len(X), len(Y))
+        values = np.empty((len(X), len(Y)))
+        for i, x in enumerate(X):
+            if X is Y:
+                # Each pair once.
+                values[i, i:] = values[i:, i] = self.row(x, Y[i:])
+            else:
+                values[i] = self.row(x, Y)
+        return values
 
     def row(self, x: NDArray[np.float64], Y: NDArray[np.float64]) -> list[float]:
         """κ(x, Y) of one point, by a function of two points."""
-        return [float(np.asarray(self(x, y)).item()) for y in Y]
+        return [self.value(x, y) for y in Y]
+
+    def value(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        """κ(x, y), by a function of two points."""
+        return float(np.asarray(self(x, y)).item())
 
     def diag(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """κ(x, x), n."""
         if self.of_matrices:
-            rows = [
-                np.diagonal(self.gram(X[i : i + 64], X[i : i + 64])) for i in range(0, len(X), 64)
-            ]
+            blocks = [X[i : i + 64] for i in range(0, len(X), 64)]
+            rows = [np.diagonal(self.gram(block, block)) for block in blocks]
             return np.concatenate(rows) if rows else np.zeros(0)
-        return np.array([float(np.asarray(self(x, x)).item()) for x in X], dtype=np.float64)
+        return np.array([self.value(x, x) for x in X], dtype=np.float64)
 
 
 def kernel_matrix(

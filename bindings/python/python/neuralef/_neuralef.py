@@ -13,7 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from neuralef import _core, _kernels
-from neuralef._base import KERNEL, RUN, EigenFeatures
+from neuralef._base import CERTIFICATE, KERNEL, RUN, EigenFeatures
 from neuralef._numbers import Single, single
 from neuralef._watch import Callback
 
@@ -23,7 +23,8 @@ class NeuralEF(EigenFeatures):
 
     Training maximises R_jj − Σ_{i<j} R_ij²/R_ii subject to E ψ_j² = 1 on mini-batches (Deng, Shi & Zhu,
     ICML 2022); a Rayleigh–Ritz readout in double precision then solves the eigenproblem within the
-    span of the trained features. No N × N matrix is made, and a new point costs one forward pass.
+    span of the trained features. Where the kernel can be evaluated, the readout meets it through landmarks,
+    as :class:`Nystroem` does. No N × N matrix is made, and a new point costs one forward pass.
 
     Parameters
     ----------
@@ -42,8 +43,14 @@ class NeuralEF(EigenFeatures):
         median of distances between points for all but periodic.
     kernel_params : dict, default=None
         Further parameters of the kernel, such as ``{"nu": 2.5}``, or of the function.
-    network : str, default="mlp(hidden=[64, 64], activation=sin_cos)"
-        One of ``neuralef.catalogue()["networks"]`` with its parameters.
+    network : str, default="auto"
+        One of ``neuralef.catalogue()["networks"]`` with its parameters. "auto" is
+        ``mlp(hidden=[64, 64], activation=sin_cos)`` for up to 12 functions, and for more one trunk,
+        ``shared_mlp(hidden=[128, w], activation=sin_cos)`` with w = max(512, 2·n_components).
+    method : {"neuralef", "best"}, default="neuralef"
+        "best" keeps the landmarks' own eigenfunctions, those of :class:`Nystroem`, where their residual on
+        held-out points is smaller; method_ says what was kept. For kernels that are not known at new points
+        (precomputed values, ``features``, ``gram``) it is "neuralef".
     objective : str, default="neuralef"
         One of ``neuralef.catalogue()["objectives"]``.
     optimizer : str, default="adam"
@@ -69,7 +76,11 @@ class NeuralEF(EigenFeatures):
     standardize : bool, default=False
         Scale every column to mean 0 and variance 1 first.
     validation_fraction : float, default=0.1
-        Share of points held out for choices and for the certificate.
+        Share of points held out for choices and for the certificate, 1,024 at most. Where the readout goes
+        through landmarks, they take part in a last one, once everything is chosen and measured.
+    certificate : bool, default=True
+        Measure the fit on held-out points. Without it eigenvalue_errors_ and residuals_ are NaN, not
+        measured, and certificate_ has no pairs.
     memory_budget : int, default=768
         MiB.
     warm_start : bool, default=False
@@ -89,9 +100,10 @@ class NeuralEF(EigenFeatures):
     eigenvalues_ : ndarray of shape (n_components_,)
         μ of the integral operator (eigenvalues of the Gram matrix divided by n), descending.
     eigenvalue_errors_ : ndarray of shape (n_components_,)
-        Their standard errors from the finite sample.
+        Their standard errors from the finite sample. NaN with ``certificate=False``.
     residuals_ : ndarray of shape (n_components_,)
-        ‖Tψ − μψ‖/μ on held-out points: the error of the approximation.
+        ‖Tψ − μψ‖/μ on held-out points: the error of the approximation. NaN with
+        ``certificate=False``.
     captured_trace_ : float
         Share of the kernel's trace.
     certificate_ : dict
@@ -101,7 +113,14 @@ class NeuralEF(EigenFeatures):
     n_iter_ : int
         Training steps taken; 1 where there was none, for the readout.
     n_steps_ : int
-        Training steps behind the networks that were kept; 0 for untrained ones.
+        Training steps behind the networks that were kept; 0 for untrained ones, and for landmarks.
+    method_ : {"neuralef", "nystrom"}
+        What was kept: networks, or landmarks.
+    beside_ : dict or None
+        Networks beside landmarks, for kernels that can be evaluated: ``landmarks`` (their number),
+        ``residual`` and ``nystrom_residual`` (root mean square over pairs of r/√(1 + r²), r = ‖Tψ − μψ‖/μ, on
+        held-out points that choices were made by), ``multiplications`` and ``nystrom_multiplications`` for
+        the features of a point, values of the kernel not counted. None where landmarks took no part.
     kernel_ : str
         The kernel with every parameter a number.
     n_features_in_ : int
@@ -122,6 +141,7 @@ class NeuralEF(EigenFeatures):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         **KERNEL,
         "network": [str],
+        "method": [StrOptions({"neuralef", "best"})],
         "objective": [str],
         "optimizer": [str],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -134,6 +154,7 @@ class NeuralEF(EigenFeatures):
         "outputs": [Interval(Integral, 1, None, closed="left")],
         "standardize": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        **CERTIFICATE,
         "warm_start": ["boolean"],
         **RUN,
     }
@@ -148,7 +169,8 @@ class NeuralEF(EigenFeatures):
         coef0: float = 1,
         lengthscale: float | str | None = None,
         kernel_params: dict[str, Any] | None = None,
-        network: str = "mlp(hidden=[64, 64], activation=sin_cos)",
+        network: str = "auto",
+        method: str = "neuralef",
         objective: str = "neuralef",
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
@@ -161,6 +183,7 @@ class NeuralEF(EigenFeatures):
         outputs: int = 1,
         standardize: bool = False,
         validation_fraction: float = 0.1,
+        certificate: bool = True,
         memory_budget: int = 768,
         warm_start: bool = False,
         random_state: Any = None,
@@ -176,6 +199,7 @@ class NeuralEF(EigenFeatures):
         self.lengthscale = lengthscale
         self.kernel_params = kernel_params
         self.network = network
+        self.method = method
         self.objective = objective
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -188,6 +212,7 @@ class NeuralEF(EigenFeatures):
         self.outputs = outputs
         self.standardize = standardize
         self.validation_fraction = validation_fraction
+        self.certificate = certificate
         self.memory_budget = memory_budget
         self.warm_start = warm_start
         self.random_state = random_state
@@ -201,8 +226,17 @@ class NeuralEF(EigenFeatures):
         "lr": "learning_rate",
     }
 
+    @classmethod
+    def _reads(cls, method: str, record: dict[str, Any]) -> bool:
+        # Landmarks that were kept say what they were beside.
+        kept = method == "nystrom" and record.get("beside") is not None
+        return kept or super()._reads(method, record)
+
     def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
+        # Where networks were kept, what else was tried makes no difference.
+        name, _ = _kernels.parts("method", spec["method"])
+        known["method"] = "neuralef" if name == "neuralef" else "best"
         same = (
             "network",
             "objective",
@@ -218,10 +252,7 @@ class NeuralEF(EigenFeatures):
         known["optimizer"] = _core.text_form("optimizer", name, rest)
         return {**known, "max_iter": spec["steps"], "tol": spec["tolerance"]}
 
-    def _wanted(self, n_samples: int) -> int:
-        return int(self.n_components)
-
-    def _method(self, n_components: int) -> dict[str, Any]:
+    def _method(self) -> dict[str, Any]:
         name, rest = _kernels.parts("optimizer", self.optimizer)
         if "lr" in rest:
             raise ValueError(
@@ -229,7 +260,7 @@ class NeuralEF(EigenFeatures):
             )
         rest["lr"] = float(self.learning_rate)
         return {
-            "method": "neuralef",
+            "method": self.method,
             "network": self.network,
             "objective": self.objective,
             "optimizer": _core.text_form("optimizer", name, rest),
@@ -273,7 +304,9 @@ class NeuralEF(EigenFeatures):
         """
         if features is not None and gram is not None:
             raise ValueError("features: expected None where gram is given, got both")
-        start = self._model if self.warm_start and hasattr(self, "_model") else None
+        # Landmarks have no networks to start from.
+        kept = getattr(self, "method_", None) == "neuralef"
+        start = self._model if self.warm_start and kept else None
         path = os.fspath(features) if isinstance(features, (str, os.PathLike)) else None
         self._fit(
             X,
@@ -289,11 +322,12 @@ class NeuralEF(EigenFeatures):
 
     def _read(self, *, warn: bool = False) -> None:
         super()._read(warn=warn)
-        record = self._info["record"]
+        record, spec = self._info["record"], self._info["spec"]
+        self.method_, _ = _kernels.parts("method", spec["method"])
+        self.beside_: dict[str, Any] | None = record.get("beside")
         looks = [step for step, _ in record["auto_checks"]]
-        self.n_steps_: int = record["steps"]
-        self.n_iter_: int = max([self.n_steps_, *looks, 1])
-        spec = self._info["spec"]
+        self.n_steps_: int = record["steps"] if self.method_ == "neuralef" else 0
+        self.n_iter_: int = max([record["steps"], *looks, 1])
         self.network_: str = spec["network"]
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sklearn.utils._param_validation import Interval
 
 from neuralef import _core, _kernels
-from neuralef._base import KERNEL, RUN, KernelFeatures
+from neuralef._base import CERTIFICATE, KERNEL, RUN, KernelFeatures
 from neuralef._watch import Callback
 
 
@@ -33,6 +33,8 @@ class PositiveFeatures(KernelFeatures):
     hyperbolic : bool, default=True
         Each frequency with its negative.
     standardize : bool, default=False
+    certificate : bool, default=True
+        Measure captured_trace_ (NaN without), and eigenpairs as in :class:`NeuralEF`.
     memory_budget : int, default=4096
     random_state, n_jobs, verbose, callbacks
         As in :class:`NeuralEF`.
@@ -53,6 +55,7 @@ class PositiveFeatures(KernelFeatures):
         "orthogonal": ["boolean"],
         "hyperbolic": ["boolean"],
         "standardize": ["boolean"],
+        **CERTIFICATE,
         **RUN,
     }
 
@@ -68,6 +71,7 @@ class PositiveFeatures(KernelFeatures):
         orthogonal: bool = True,
         hyperbolic: bool = True,
         standardize: bool = False,
+        certificate: bool = True,
         memory_budget: int = 4096,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -83,6 +87,7 @@ class PositiveFeatures(KernelFeatures):
         self.orthogonal = orthogonal
         self.hyperbolic = hyperbolic
         self.standardize = standardize
+        self.certificate = certificate
         self.memory_budget = memory_budget
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -93,13 +98,10 @@ class PositiveFeatures(KernelFeatures):
 
     def _parameters_of(self, spec: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         known = super()._parameters_of(spec, arguments)
-        known |= {name: arguments[name] for name in ("orthogonal", "hyperbolic")}
+        known |= {name: arguments.get(name, True) for name in ("orthogonal", "hyperbolic")}
         return {**known, "n_random": arguments.get("features")}
 
-    def _wanted(self, n_samples: int) -> int:
-        return int(self.n_components)
-
-    def _method(self, n_components: int) -> dict[str, Any]:
+    def _method(self) -> dict[str, Any]:
         method: dict[str, Any] = {}
         if self.n_random is not None:
             method["features"] = int(self.n_random)

@@ -330,3 +330,44 @@ fn the_same_seed_gives_the_same_file_with_any_number_of_threads() {
         assert!(first != fit(&format!("{options} --seed 8")), "{options}: the seed has no effect");
     }
 }
+
+#[test]
+fn certificates_can_be_left_out_and_made_later() {
+    let dir = Folder::new();
+    dir.npy("x.npy", &points(400, 2));
+    let measured = dir.json("fit x.npy -k 3 --method nystrom --plot none");
+    let fitted = dir.json("fit x.npy -k 3 --method nystrom --plot none --certificate none");
+    assert_eq!(fitted["info"]["eigenvalues"], measured["info"]["eigenvalues"]);
+    assert_eq!(fitted["info"]["certificate"]["pairs"], Value::Array(Vec::new()));
+    assert_eq!(measured["info"]["certificate"]["pairs"].as_array().unwrap().len(), 3);
+    let text = dir.ok("inspect model.safetensors");
+    assert!(text.stdout.contains("not measured"), "{text:?}");
+    let evaluated = dir.json("eval model.safetensors x.npy");
+    assert_eq!(numbers(&evaluated["residuals"]).len(), 3);
+}
+
+#[test]
+fn landmarks_can_be_given_and_the_better_of_two_methods_kept() {
+    let dir = Folder::new();
+    let x = points(500, 2);
+    dir.npy("x.npy", &x);
+    dir.npy("l.npy", &x.slice(ndarray::s![..40, ..]).to_owned());
+    let given = "fit x.npy -k 4 --plot none --kernel rbf(lengthscale=1) --method";
+    let fitted = dir.json(&format!("{given} nystrom(given=./l.npy)"));
+    let landmarks = fitted["info"]["record"]["landmarks"].as_u64().unwrap();
+    assert!((20..=40).contains(&landmarks), "{landmarks}");
+    assert!(fitted["info"]["record"]["remainder"].as_f64().unwrap() < 1e-3);
+    dir.npy("wide.npy", &points(40, 3));
+    let expected = "given: expected points of 2 columns";
+    dir.refused(&format!("{given} nystrom(given=./wide.npy)"), &[expected]);
+
+    let best = dir.json("fit x.npy -k 4 --plot none --kernel rbf(lengthscale=1) --best");
+    let method = best["info"]["spec"]["method"].as_str().unwrap();
+    assert!(["neuralef", "nystrom"].contains(&method), "{method}");
+    let beside = &best["info"]["record"]["beside"];
+    let (own, peer) = (beside["residual"].as_f64(), beside["nystrom_residual"].as_f64());
+    assert_eq!(method == "nystrom", peer.unwrap() < own.unwrap());
+    dir.ok("transform model.safetensors x.npy -o out.npy");
+    let text = dir.ok("fit x.npy -k 4 --plot none --kernel rbf(lengthscale=1)");
+    assert!(text.stdout.contains("beside nystrom of "), "{text:?}");
+}

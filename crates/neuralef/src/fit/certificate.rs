@@ -12,7 +12,7 @@ use crate::linalg;
 use crate::matrix::Mat64;
 use crate::method::Fitted;
 use crate::metrics::gram_error_between_halves;
-use crate::operator::{AppliedOperator, Batch, rows_of_points};
+use crate::operator::{AppliedOperator, Batch, rows_of_points, symmetric_gram};
 
 /// Groups of held-out points for the population residual and its jackknife error.
 const GROUPS: usize = 10;
@@ -21,6 +21,8 @@ const FEATURE_ROWS: usize = 256;
 /// Points on which the spread of influences is measured where there are as many, and the share of the trace
 /// that features have.
 const INFLUENCE: usize = 512;
+/// Held-out points below which points of the fit stand in for the spread of influences.
+const INFLUENCE_LEAST: usize = 64;
 
 /// How accurate one eigenpair is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,12 +73,12 @@ pub struct Certificate {
 
 /// T̂ψ for the operator T̂ of the training sample and fixed eigenfunctions ψ, at any points.
 pub(crate) trait Image: Send + Sync {
-    /// Its values at `points`, n·C × k: one matrix, exact to rounding, or two estimates with independent
-    /// errors.
+    /// Its values at `points`, n·C × k, where the eigenfunctions are `psi`: one matrix, exact to rounding,
+    /// or two estimates with independent errors.
     ///
     /// # Errors
     /// What the operator reports.
-    fn at(&self, points: &Batch) -> Result<Vec<Mat64>>;
+    fn at(&self, points: &Batch, psi: &Mat64) -> Result<Vec<Mat64>>;
 }
 
 /// The fit that a certificate measures, which saw no held-out point.
@@ -95,7 +97,7 @@ pub(crate) struct Measured {
 struct AppliedImage<'a>(Box<dyn AppliedOperator + 'a>);
 
 impl Image for AppliedImage<'_> {
-    fn at(&self, points: &Batch) -> Result<Vec<Mat64>> {
+    fn at(&self, points: &Batch, _: &Mat64) -> Result<Vec<Mat64>> {
         Ok(vec![self.0.at(points)?])
     }
 }
@@ -199,16 +201,16 @@ fn certificate(
     let held_out = problem.batch(&problem.split.certificate)?;
     let psi = ground.map.eigenfunctions(held_out.x.view())?.slice(s![.., ..k]).to_owned();
     let m = psi.nrows() / c;
-    let images = leading(ground.image.at(&held_out)?, k);
+    let images = leading(ground.image.at(&held_out, &psi)?, k);
     let residuals = residuals(&psi, &images, eigenvalues, m);
 
     // The influence of a point on the Rayleigh quotient μ = E ψTψ/E ψ² is 2ψTψ − μψ² − μ. New points have the
     // law of those of the fit; where they are few, some of these stand in.
     let mut influences = vec![sums_of_outputs(influence(&psi, &images, eigenvalues), c)];
-    if m < INFLUENCE && !sample.is_empty() {
-        let some = problem.batch(&every(sample, INFLUENCE - m))?;
+    if m < INFLUENCE_LEAST && !sample.is_empty() {
+        let some = problem.batch(&every(sample, INFLUENCE_LEAST - m))?;
         let psi = ground.map.eigenfunctions(some.x.view())?.slice(s![.., ..k]).to_owned();
-        let images = leading(ground.image.at(&some)?, k);
+        let images = leading(ground.image.at(&some, &psi)?, k);
         influences.push(sums_of_outputs(influence(&psi, &images, eigenvalues), c));
     }
     let influence = stack(&influences)?;
@@ -383,15 +385,26 @@ fn population_residuals(
     }
     let all = problem.batch(&problem.split.certificate)?;
     let member = |g: usize| (g..m).step_by(groups).collect::<Vec<_>>();
+    // Each pair of points once, where the kernel is known.
+    let gram = match &problem.kernel {
+        Some(kernel) if outputs == 1 => Some(symmetric_gram(&**kernel, all.points())?),
+        _ => None,
+    };
     let mut deviations = Vec::with_capacity(groups);
     for g in 0..groups {
         let rows = member(g);
-        let indices: Vec<usize> = rows.iter().map(|&r| problem.split.certificate[r]).collect();
-        let applied = problem.operator.applied(
-            &[problem.batch(&indices)?],
-            psi.select(Axis(0), &rows_of_points(&rows, outputs)),
-        )?;
-        let mut deviation = applied.at(&all)?;
+        let own = psi.select(Axis(0), &rows_of_points(&rows, outputs));
+        let mut deviation = match &gram {
+            Some(gram) => {
+                let columns = gram.select(Axis(1), &rows);
+                linalg::matmul_f64(columns.view(), own.view())? / rows.len() as f64
+            }
+            None => {
+                let indices: Vec<usize> =
+                    rows.iter().map(|&r| problem.split.certificate[r]).collect();
+                problem.operator.applied(&[problem.batch(&indices)?], own)?.at(&all)?
+            }
+        };
         for (j, mu) in eigenvalues.iter().enumerate() {
             deviation.slice_mut(s![.., j]).zip_mut_with(&psi.column(j), |t, p| *t -= mu * p);
         }

@@ -17,6 +17,8 @@ use crate::rng;
 
 /// The most held-out points that choose a truncation, and again that a certificate looks at.
 const HELD_OUT: usize = 512;
+/// Certificates of costly kernels look at this share of the number of training points at most.
+const COSTLY_SHARE: usize = 4;
 /// The fewest held-out points where there are enough; fewer make a coarse certificate.
 const HELD_OUT_LEAST: usize = 8;
 /// The fewest points: two to learn from, one to choose by, one to measure on.
@@ -100,6 +102,11 @@ impl Problem {
                  reproduce only its positive part"
                     .into(),
             );
+        }
+        let mut split = split;
+        if kernel.as_ref().is_some_and(|k| k.is_costly()) {
+            let most = (split.train.len() / COSTLY_SHARE).max(HELD_OUT_LEAST);
+            split.certificate = every(&split.certificate, most);
         }
         let training_operator = match operator.matrix_valued() {
             Some(whole) if spec.output_form == OutputForm::Factorized => whole.trace(),

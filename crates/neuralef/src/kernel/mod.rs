@@ -84,6 +84,12 @@ pub trait Kernel: Send + Sync + Debug {
         true
     }
 
+    /// Whether a value costs far more than arithmetic does, as that of a program's own function may: it is then
+    /// evaluated in double precision alone, and as rarely as can be.
+    fn is_costly(&self) -> bool {
+        false
+    }
+
     /// The kernel as one that goes by the row numbers of points, where it does; fits then give it those
     /// of their data.
     fn by_index(&self) -> Option<&dyn IndexKernel> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ndarray::s;
+
 use super::low_rank::{LowRank, LowRankPairs, Moments};
 use super::sampled_image::{SampledImage, sampled};
 use super::{Nystrom, Run};
@@ -25,8 +27,8 @@ pub(super) struct AllPoints {
     pub(super) remainder: f64,
     /// Points behind the map.
     pub(super) points: usize,
-    /// The same without the points that are held out, which a certificate measures.
-    pub(super) measured: Measured,
+    /// The same without the points that are held out, where a certificate is to measure it.
+    pub(super) measured: Option<Measured>,
 }
 
 impl AllPoints {
@@ -35,14 +37,21 @@ impl AllPoints {
     ///
     /// # Errors
     /// What the kernel and the data report; [`Error::Interrupted`](crate::Error::Interrupted).
-    pub(super) fn solve(problem: &Problem, low_rank: LowRank, run: &mut Run<'_>) -> Result<Self> {
-        Self::solve_with(problem, low_rank, run, &mut |_, _| Ok(()))
+    pub(super) fn solve(
+        problem: &Problem,
+        landmarks: (LowRank, Option<Mat64>),
+        run: &mut Run<'_>,
+    ) -> Result<Self> {
+        let apart = problem.spec.certificate;
+        Self::solve_with(problem, landmarks, apart, run, &mut |_, _| Ok(()))
     }
 
-    /// The same; `visit` gets every training block with its values κ(x, L) on the way.
+    /// The same, solved apart without the held-out points where `apart` says so; `visit` gets every training
+    /// block with its values κ(x, L) on the way.
     pub(super) fn solve_with(
         problem: &Problem,
-        low_rank: LowRank,
+        (low_rank, known): (LowRank, Option<Mat64>),
+        apart: bool,
         run: &mut Run<'_>,
         visit: &mut dyn FnMut(&Batch, &Mat64) -> Result<()>,
     ) -> Result<Self> {
@@ -50,19 +59,26 @@ impl AllPoints {
         let (train, late) = (&problem.split.train, problem.refit_rows());
         let k = problem.spec.n_components;
         let total = train.len() + late.len();
-        stream(problem, &low_rank, train, &mut moments, &mut |done, batch, values| {
+        stream(problem, &low_rank, train, known.as_ref(), &mut moments, &mut |done, batch, values| {
             run.observe(&Event::Progress { done, total })?;
             visit(batch, values)
         })?;
-        let mut pairs = low_rank.pairs(&moments, k)?;
-        let map = low_rank.map(&mut pairs)?;
-        let measured = measured(problem, &low_rank, &map, &pairs, train)?;
-        if late.is_empty() {
-            let (remainder, points) = (pairs.remainder, train.len());
-            return Ok(AllPoints { low_rank, map, remainder, points, measured });
+        let mut k = k;
+        let mut measured = None;
+        if apart || late.is_empty() {
+            let mut pairs = low_rank.pairs(&moments, k)?;
+            let map = low_rank.map(&mut pairs)?;
+            if apart {
+                measured = Some(of_training(problem, &low_rank, &map, &pairs, train)?);
+            }
+            if late.is_empty() {
+                let (remainder, points) = (pairs.remainder, train.len());
+                return Ok(AllPoints { low_rank, map, remainder, points, measured });
+            }
+            k = map.components();
         }
-        stream(problem, &low_rank, &late, &mut moments, &mut |_, _, _| Ok(()))?;
-        let mut pairs = low_rank.pairs(&moments, map.components())?;
+        stream(problem, &low_rank, &late, None, &mut moments, &mut |_, _, _| Ok(()))?;
+        let mut pairs = low_rank.pairs(&moments, k)?;
         let map = low_rank.map(&mut pairs)?;
         let remainder = pairs.remainder;
         Ok(AllPoints { low_rank, map, remainder, points: total, measured })
@@ -74,23 +90,31 @@ impl AllPoints {
     }
 }
 
-/// Adds `rows` to `moments`, block by block; `visit` gets the points done before, the block and its values.
+/// Adds `rows` to `moments`, block by block, by their `known` values κ(x, L) where there are such; `visit` gets the points done before, the block and its values.
 fn stream(
     problem: &Problem,
     low_rank: &LowRank,
     rows: &[usize],
+    known: Option<&Mat64>,
     moments: &mut Moments,
     visit: &mut dyn FnMut(usize, &Batch, &Mat64) -> Result<()>,
 ) -> Result<()> {
     for (block, rows) in rows.chunks(BLOCK).enumerate() {
         let batch = problem.batch(rows)?;
-        let values = low_rank.add(&batch, moments)?;
-        visit(block * BLOCK, &batch, &values)?;
+        let first = block * BLOCK;
+        let values = match known {
+            Some(known) => {
+                let values = known.slice(s![first..first + rows.len(), ..]).to_owned();
+                low_rank.add_values(&batch, values, moments)?
+            }
+            None => low_rank.add(&batch, moments)?,
+        };
+        visit(first, &batch, &values)?;
     }
     Ok(())
 }
 
-fn measured(
+fn of_training(
     problem: &Problem,
     low_rank: &LowRank,
     map: &Nystrom,
@@ -113,3 +137,7 @@ fn measured(
         points: train.len(),
     })
 }
+
+#[cfg(test)]
+#[path = "all_points_tests.rs"]
+mod tests;

@@ -4,11 +4,13 @@ use super::landmark_points::LandmarkPoints;
 use super::landmarks::{self, Landmarks};
 use super::low_rank::LowRank;
 use super::rpcholesky::{self, Limit};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::fit::Problem;
 use crate::kernel::Kernel;
-use crate::linalg::{PivotedCholesky, expect_finite_f64, pivoted_cholesky};
-use crate::operator::{Batch, symmetric_gram};
+use crate::linalg::{PivotedCholesky, expect_finite_f64, matmul_f64, pivoted_cholesky};
+use crate::matrix::Mat64;
+use crate::operator::{Batch, Points, symmetric_gram};
 use crate::spec::Choice;
 
 /// Training points that k-means++ chooses from.
@@ -16,9 +18,12 @@ const CANDIDATES: usize = 50_000;
 /// Training points that randomly pivoted Cholesky chooses from, and for each landmark.
 const POOL: usize = 2048;
 const POOL_OF_EACH: usize = 4;
-/// Landmarks that `auto` takes at most: as many, and so many for each component.
+/// Landmarks that `auto` takes at most: as many, four for each of the first hundred components, and two for
+/// each of the others.
 const AUTO: usize = 260;
-const AUTO_OF_EACH: usize = 4;
+const HUNDRED: usize = 100;
+/// Of kernels that are costly to evaluate, 2k or this share of the training points at most.
+const COSTLY_SHARE: usize = 6;
 /// The number for the eigenproblem of the landmarks alone.
 pub(super) const WITHOUT_LIMIT: usize = 1000;
 /// Pivots of the landmarks' Gram matrix below this share of the largest are nothing but rounding.
@@ -45,8 +50,10 @@ impl Choice for Selection {
     ];
 }
 
-/// K̂ of landmarks among the training points: `landmarks` of them, or as many as `auto` wants. Landmarks that
-/// add nothing to the others are left out.
+/// K̂ of landmarks among the training points, `landmarks` of them or as many as `auto` wants, or of those in the
+/// file `given`. Landmarks that
+/// add nothing to the others are left out. With it κ(x, L) at the training points, n × m, where that is known
+/// already and costly.
 ///
 /// # Errors
 /// [`Error::MemoryBudget`], [`Error::Numerical`] where the kernel vanishes, and what the kernel reports.
@@ -54,10 +61,15 @@ pub(super) fn low_rank(
     problem: &Problem,
     selection: Selection,
     landmarks: Option<usize>,
-) -> Result<LowRank> {
+    given: Option<&str>,
+) -> Result<(LowRank, Option<Mat64>)> {
     let kernel = problem.expect_kernel("nystrom", super::EXTENDS)?;
     let (train, k) = (problem.split.train.len(), problem.spec.n_components);
-    let most = landmarks.unwrap_or_else(|| AUTO.saturating_add(AUTO_OF_EACH.saturating_mul(k)));
+    let most = landmarks.unwrap_or_else(|| {
+        let most = k.min(HUNDRED).saturating_add(k).saturating_mul(2).saturating_add(AUTO);
+        let few = k.saturating_mul(2).max(train / COSTLY_SHARE);
+        if kernel.is_costly() { most.min(few) } else { most }
+    });
     let most = most.min(train);
     let pool = match selection {
         Selection::Auto | Selection::RpCholesky => {
@@ -70,12 +82,23 @@ pub(super) fn low_rank(
     let numbers = numbers.saturating_add(m.saturating_mul(STREAMED.saturating_add(pool as u64)));
     let what = || format!("the eigenproblem of {most} landmarks");
     problem.memory().expect(what, numbers.saturating_mul(8))?;
+    let mut known = None;
     let (batch, factor) = match selection {
+        _ if given.is_some() => {
+            let batch = read(problem, given.unwrap_or_default())?;
+            let gram = symmetric_gram(&**kernel, batch.x.view().into())?;
+            expect_finite_f64("Gram matrix of the landmarks", gram.view())?;
+            (batch, pivoted_cholesky(gram.view(), ROUNDING)?)
+        }
         Selection::Auto | Selection::RpCholesky => {
             let candidates = problem.batch(&problem.training_sample(pool))?;
             let limit = Limit { most, components: landmarks.is_none().then_some(k) };
-            let factor =
+            let (factor, features) =
                 rpcholesky::choose(&**kernel, candidates.points(), limit, problem.spec.seed)?;
+            if kernel.is_costly() && pool == train {
+                // κ(x, L) = ΦLᵀ.
+                known = Some(matmul_f64(features.view(), factor.lower()?.t())?);
+            }
             (candidates, factor)
         }
         Selection::Uniform | Selection::Kmeans => {
@@ -89,7 +112,27 @@ pub(super) fn low_rank(
         let message = "the kernel vanishes on all candidates".to_string();
         return Err(Error::Numerical { what: "choosing landmarks".into(), message });
     }
-    Ok(LowRank::new(kernel.clone(), pivots(&**kernel, &batch, &factor), factor))
+    Ok((LowRank::new(kernel.clone(), pivots(&**kernel, &batch, &factor), factor), known))
+}
+
+/// The points of the file `given`, as the kernel sees them.
+fn read(problem: &Problem, given: &str) -> Result<Batch> {
+    if problem.kernel.as_ref().is_some_and(|kernel| kernel.by_index().is_some()) {
+        let expected = "nothing for precomputed kernel values, whose landmarks are among the points";
+        return Err(Error::parameter("given", expected, given));
+    }
+    let data = Dataset::open(given, problem.spec.seed)?;
+    if data.width() != problem.points.width() {
+        let expected = format!("points of {} columns, as the data have", problem.points.width());
+        return Err(Error::parameter("given", expected, format!("{} columns", data.width())));
+    }
+    let points = Points::new(data, problem.points.standardizer().cloned());
+    let rows: Vec<usize> = (0..points.len()).collect();
+    problem.memory().expect(
+        || format!("the eigenproblem of {} landmarks", rows.len()),
+        (rows.len() as u64).saturating_mul(rows.len() as u64).saturating_mul(40),
+    )?;
+    points.batch(&rows)
 }
 
 /// The landmarks in the order of the pivots.

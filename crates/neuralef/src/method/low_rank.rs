@@ -119,8 +119,21 @@ impl LowRank {
     /// # Errors
     /// What the kernel reports; [`Error::NonFinite`].
     pub(crate) fn add(&self, batch: &Batch, moments: &mut Moments) -> Result<Mat64> {
-        let own: f64 = index::diag(&*self.kernel, batch.points())?.iter().sum();
         let values = self.values(batch.points())?;
+        self.add_values(batch, values, moments)
+    }
+
+    /// The same with κ(x, L), n × m, at hand.
+    ///
+    /// # Errors
+    /// As [`add`](LowRank::add).
+    pub(crate) fn add_values(
+        &self,
+        batch: &Batch,
+        values: Mat64,
+        moments: &mut Moments,
+    ) -> Result<Mat64> {
+        let own: f64 = index::diag(&*self.kernel, batch.points())?.iter().sum();
         expect_finite_f64("kernel values at the landmarks", values.view())?;
         moments.trace += own;
         moments.points += batch.indices.len();

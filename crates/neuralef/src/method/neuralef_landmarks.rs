@@ -36,6 +36,8 @@ pub(super) struct Landmarks {
     first: Option<BasisMoments>,
     /// Root mean square of the relative residuals of the landmarks' own eigenfunctions at these.
     pub(super) residual: f64,
+    /// E κ(x, x) over the training points.
+    trace: f64,
 }
 
 /// A finished fit of networks.
@@ -54,7 +56,6 @@ impl Landmarks {
     /// The landmarks' own solution as the result of the fit.
     pub(super) fn into_fitted(self, rows: Vec<usize>, record: MethodRecord) -> Fitted {
         let AllPoints { map, measured, points, .. } = self.solution;
-        let measured = Some(measured);
         let kept = Some(super::nystrom_method::ENTRY.name);
         Fitted { measured, kept, ..Fitted::new(Box::new(map), rows, points, record) }
     }
@@ -75,24 +76,26 @@ impl Landmarks {
             return Ok(None);
         }
         let selection = landmark_choice::Selection::Auto;
-        let low_rank = match landmark_choice::low_rank(problem, selection, None) {
+        let found = match landmark_choice::low_rank(problem, selection, None, None) {
             Err(Error::MemoryBudget { .. }) => return Ok(None),
             other => other?,
         };
-        affordable(problem, basis.width(), low_rank.rank())?;
-        let mut first = BasisMoments::new(basis.width(), low_rank.rank());
+        let rank = found.0.rank();
+        affordable(problem, basis.width(), rank)?;
+        let mut first = BasisMoments::new(basis.width(), rank, problem.split.train.len());
         let mut visit = |batch: &Batch, values: &Mat64| {
             first.add(&basis.at(batch.x.view())?, values)
         };
         let started = Instant::now();
-        let solution = AllPoints::solve_with(problem, low_rank, run, &mut visit)?;
+        let solution = AllPoints::solve_with(problem, found, true, run, &mut visit)?;
         run.timings.nystrom_seconds += started.elapsed().as_secs_f64();
         let selection = problem.batch(&problem.split.selection)?;
         let probes = problem.batch(&every(&problem.split.train, PROBES))?;
         let features = solution.low_rank.features(selection.points())?;
-        let Measured { map, image, .. } = &solution.measured;
+        let Some(Measured { map, image, trace, .. }) = &solution.measured else { return Ok(None) };
         let residual = rms_residual(&**map, &**image, &selection)?;
-        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual }))
+        let trace = *trace;
+        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual, trace }))
     }
 
     /// m, the number of landmarks.
@@ -211,7 +214,7 @@ impl Landmarks {
             return Ok(first.clone());
         }
         let train = &problem.split.train;
-        let mut moments = BasisMoments::new(basis.width(), self.count());
+        let mut moments = BasisMoments::new(basis.width(), self.count(), train.len());
         for (block, rows) in train.chunks(BLOCK).enumerate() {
             let event = Event::Progress { done: block * BLOCK, total: train.len() };
             if run.observer.observe(&event) == Control::Stop {
@@ -242,7 +245,7 @@ impl Landmarks {
         Ok(Measured {
             map: Box::new(map.with_weights(weights, eigenvalues)?),
             image: Box::new(image),
-            trace: self.solution.measured.trace,
+            trace: self.trace,
             points: train.len(),
         })
     }
@@ -251,7 +254,9 @@ impl Landmarks {
 /// Fails when the sums, their decompositions and a block in work are beyond the memory budget.
 fn affordable(problem: &Problem, functions: usize, landmarks: usize) -> Result<()> {
     let (p, m, block) = (functions as u64, landmarks as u64, BLOCK as u64);
-    let square = p.saturating_mul(p).saturating_mul(6);
+    // Fewer points than functions are kept in place of p × p sums.
+    let n = problem.split.train.len() as u64;
+    let square = p.min(n).saturating_mul(p).saturating_mul(6);
     let numbers = square.saturating_add(p.saturating_mul(m).saturating_mul(3));
     let numbers = numbers.saturating_add(block.saturating_mul(p + m).saturating_mul(3));
     let what = || format!("a readout of {functions} basis functions");
@@ -261,7 +266,7 @@ fn affordable(problem: &Problem, functions: usize, landmarks: usize) -> Result<(
 /// Root mean square over the eigenfunctions of `map` of r/√(1 + r²), r = ‖T̂ψ − μψ‖/μ at `points`.
 fn rms_residual(map: &dyn FeatureMap, image: &dyn Image, points: &Batch) -> Result<f64> {
     let psi = map.eigenfunctions(points.x.view())?;
-    let images = image.at(points)?;
+    let images = image.at(points, &psi)?;
     let eigenvalues = map.eigenvalues().unwrap_or_default();
     let residuals =
         crate::fit::certificate::residuals(&psi, &images, eigenvalues, points.indices.len());

@@ -212,7 +212,9 @@ impl Nystrom {
             precision: Precision::Double,
             single_error: f64::INFINITY,
         };
-        fitted.single_error = fitted.measure_single_precision()?;
+        if !fitted.kernel.is_costly() {
+            fitted.single_error = fitted.measure_single_precision()?;
+        }
         if fitted.single_error <= SINGLE_LIMIT {
             fitted.precision = Precision::Single;
         }
@@ -232,7 +234,8 @@ impl Nystrom {
     }
 
     /// The largest difference of ψ between single and double precision on the probed landmarks
-    /// (infinite when single precision gave something that is not a number).
+    /// (infinite when single precision gave something that is not a number, and for kernels that are only
+    /// evaluated in double precision).
     pub fn single_precision_error(&self) -> f64 {
         self.single_error
     }

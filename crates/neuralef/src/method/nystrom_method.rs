@@ -23,7 +23,7 @@ pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
             Domain::Integer(1, 1_000_000_000),
             "auto",
             "how many; at least the number of training points: all of them; auto: as many as leave little \
-             beside the last eigenvalue, at most 260 + 4·n_components",
+             beside the last eigenvalue, at most 260 + 4·n_components (2 for each beyond 100)",
         )
         .or(&["auto"]),
         Parameter::new(
@@ -39,6 +39,12 @@ pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
             "all_points",
             "all_points, or landmarks: that of the landmarks' own Gram matrix, weaker, for comparison",
         ),
+        Parameter::optional(
+            "given",
+            Domain::Path,
+            "chosen among the training points",
+            "a file with the landmarks as rows, in place of landmarks and selection",
+        ),
     ],
     build: |args| {
         let landmarks = match args.word("landmarks") {
@@ -49,7 +55,12 @@ pub(super) const ENTRY: Entry<Arc<dyn Method>> = Entry {
             true => args.choice("eigenproblem")?,
             false => Eigenproblem::AllPoints,
         };
-        Ok(Arc::new(NystromMethod { landmarks, selection: args.choice("selection")?, eigenproblem }))
+        let given = args.has("given").then(|| args.path("given").map(String::from)).transpose()?;
+        if given.is_some() && eigenproblem == Eigenproblem::Landmarks {
+            return Err(args.fault("given", "is for eigenproblem=all_points"));
+        }
+        let selection = args.choice("selection")?;
+        Ok(Arc::new(NystromMethod { landmarks, selection, eigenproblem, given }))
     },
 };
 
@@ -93,6 +104,8 @@ struct NystromMethod {
     landmarks: Option<usize>,
     selection: Selection,
     eigenproblem: Eigenproblem,
+    /// The file of the landmarks.
+    given: Option<String>,
 }
 
 impl NystromMethod {
@@ -147,21 +160,23 @@ impl Method for NystromMethod {
             return self.of_landmarks(problem, run);
         }
         let components = problem.spec.n_components;
-        if let Some(m) = self.landmarks {
+        if let Some(m) = self.landmarks.filter(|_| self.given.is_none()) {
             expect_landmarks(components, m.min(problem.split.train.len()))?;
         }
         let solution = run.timed(|run| {
-            let low_rank = landmark_choice::low_rank(problem, self.selection, self.landmarks)?;
-            AllPoints::solve(problem, low_rank, run)
+            let landmarks = landmark_choice::low_rank(
+                problem,
+                self.selection,
+                self.landmarks,
+                self.given.as_deref(),
+            )?;
+            AllPoints::solve(problem, landmarks, run)
         })?;
         let mut record = record(solution.landmarks(), &solution.map, components);
         record.remainder = Some(solution.remainder);
         let points = solution.points;
         let sample = problem.split.train.clone();
-        let measured = match problem.spec.certificate {
-            true => Some(solution.measured),
-            false => None,
-        };
+        let measured = solution.measured;
         Ok(Fitted { measured, ..Fitted::new(Box::new(solution.map), sample, points, record) })
     }
 
@@ -177,18 +192,16 @@ impl Method for NystromMethod {
     fn text(&self) -> String {
         let landmarks = self.landmarks.map_or_else(|| "auto".to_string(), |m| m.to_string());
         let selection = self.selection.name();
-        match self.eigenproblem {
-            Eigenproblem::AllPoints => {
-                ENTRY.text(&[("landmarks", &landmarks), ("selection", &selection)])
-            }
-            Eigenproblem::Landmarks => {
-                let values: [(&str, &dyn std::fmt::Display); 3] = [
-                    ("landmarks", &landmarks),
-                    ("selection", &selection),
-                    ("eigenproblem", &self.eigenproblem.name()),
-                ];
-                ENTRY.text(&values)
-            }
+        let mut values: Vec<(&str, &dyn std::fmt::Display)> =
+            vec![("landmarks", &landmarks), ("selection", &selection)];
+        let eigenproblem = self.eigenproblem.name();
+        if self.eigenproblem == Eigenproblem::Landmarks {
+            values.push(("eigenproblem", &eigenproblem));
         }
+        let given = self.given.as_deref().map(crate::spec::text::path);
+        if let Some(given) = &given {
+            values.push(("given", given));
+        }
+        ENTRY.text(&values)
     }
 }

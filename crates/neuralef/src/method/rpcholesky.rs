@@ -26,8 +26,8 @@ pub(super) struct Limit {
     pub(super) components: Option<usize>,
 }
 
-/// Points among `x` as landmarks, with the Cholesky decomposition of their Gram matrix; `order` counts rows
-/// of x. O(n m (d + m)) for n points and m landmarks, O(n m) memory.
+/// Points among `x` as landmarks, with the Cholesky decomposition of their Gram matrix, whose `order` counts
+/// rows of x, and Φ at all of x (n × m), K̂ = ΦΦᵀ. O(n m (d + m)) for n points and m landmarks, O(n m) memory.
 ///
 /// # Errors
 /// What the kernel reports, and values of it that are not finite.
@@ -36,7 +36,7 @@ pub(super) fn choose(
     x: IndexedPoints<'_>,
     limit: Limit,
     seed: u64,
-) -> Result<PivotedCholesky> {
+) -> Result<(PivotedCholesky, Mat64)> {
     let n = x.len();
     let most = limit.most.min(n);
     let mut rng = stream(seed, "randomly pivoted Cholesky", 0);
@@ -101,7 +101,8 @@ pub(super) fn choose(
     for i in 0..m {
         lower.slice_mut(s![i, i + 1..]).fill(0.0);
     }
-    Ok(PivotedCholesky::from_parts(order, &lower))
+    let features = factor.slice(s![.., ..m]).as_standard_layout().into_owned();
+    Ok((PivotedCholesky::from_parts(order, &lower), features))
 }
 
 /// Some points by their numbers.
@@ -198,7 +199,7 @@ mod tests {
     fn the_factor_is_that_of_the_gram_matrix_of_what_was_chosen() {
         let x = Array2::from_shape_fn((400, 2), |(i, j)| ((i * 37 + j * 11) % 101) as f32 / 40.0);
         let limit = Limit { most: 40, components: None };
-        let found = choose(&rbf(1.0), x.view().into(), limit, 3).unwrap();
+        let found = choose(&rbf(1.0), x.view().into(), limit, 3).unwrap().0;
         assert!(found.rank() > 20 && found.rank() <= 40);
         let chosen = x.select(Axis(0), &found.order);
         let want = gram(&rbf(1.0), chosen.view().into(), chosen.view().into()).unwrap();
@@ -221,7 +222,7 @@ mod tests {
         let limit = Limit { most: 2, components: None };
         let mut hits = 0;
         for seed in 0..4000 {
-            let mut order = choose(&linear, x.view().into(), limit, seed).unwrap().order;
+            let mut order = choose(&linear, x.view().into(), limit, seed).unwrap().0.order;
             order.sort_unstable();
             hits += usize::from(order == [1, 2]);
         }
@@ -234,9 +235,9 @@ mod tests {
     fn it_ends_where_nothing_is_left() {
         let x = Array2::from_shape_fn((60, 1), |(i, _)| (i % 3) as f32);
         let limit = Limit { most: 20, components: Some(1) };
-        let found = choose(&rbf(0.3), x.view().into(), limit, 0).unwrap();
+        let found = choose(&rbf(0.3), x.view().into(), limit, 0).unwrap().0;
         assert!(found.rank() <= 3, "{}", found.rank());
-        let again = choose(&rbf(0.3), x.view().into(), limit, 0).unwrap();
+        let again = choose(&rbf(0.3), x.view().into(), limit, 0).unwrap().0;
         assert_eq!(found.order, again.order);
     }
 }

@@ -72,7 +72,7 @@ impl SampledImage {
 }
 
 impl Image for SampledImage {
-    fn at(&self, points: &Batch) -> Result<Vec<Mat64>> {
+    fn at(&self, points: &Batch, _: &Mat64) -> Result<Vec<Mat64>> {
         let phi = self.low_rank.features(points.points())?;
         let part = |half: &Half| -> Result<Mat64> {
             let sample = std::slice::from_ref(&half.points);

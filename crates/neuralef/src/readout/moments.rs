@@ -20,17 +20,58 @@ use crate::metrics::relative_residuals;
 /// Sums over points: of hhᵀ, and of κ(L, x)h(x)ᵀ for the landmarks L.
 #[derive(Debug, Clone)]
 pub(crate) struct BasisMoments {
-    second: GramSum,
+    second: Second,
     /// m × p.
     image: Mat64,
     points: usize,
 }
 
+/// What is kept of hhᵀ.
+#[derive(Debug, Clone)]
+enum Second {
+    /// Its sum, p × p.
+    Sum(GramSum),
+    /// The values of h, n × p in blocks: for fewer points than functions, whose span is that of n points.
+    Values(Vec<Mat64>),
+}
+
 impl BasisMoments {
-    /// The empty sums for p functions and m landmarks.
-    pub(crate) fn new(functions: usize, landmarks: usize) -> Self {
+    /// The empty sums for p functions, m landmarks and about so many points.
+    pub(crate) fn new(functions: usize, landmarks: usize, points: usize) -> Self {
         let image = Mat64::zeros((landmarks, functions));
-        BasisMoments { second: GramSum::new(functions), image, points: 0 }
+        let second = match points < functions {
+            true => Second::Values(Vec::new()),
+            false => Second::Sum(GramSum::new(functions)),
+        };
+        BasisMoments { second, image, points: 0 }
+    }
+
+    /// At most `limit` orthonormal combinations of the functions, the most significant first, and the
+    /// truncations that differ.
+    fn whitened(&self, limit: usize) -> Result<(Mat64, Vec<(f64, usize)>)> {
+        let n = self.points.max(1);
+        match &self.second {
+            Second::Sum(sum) => whitened(&sum.mean(n)?, limit),
+            Second::Values(blocks) => {
+                let views: Vec<_> = blocks.iter().map(|b| b.view()).collect();
+                let h = ndarray::concatenate(Axis(0), &views)
+                    .map_err(|e| Error::shape("values of the basis", "equal widths", e))?;
+                // HHᵀ/n = VΛVᵀ: Hᵀv/√(nλ) are eigenvectors of HᵀH/n, and 1/√λ whitens them.
+                let gram = linalg::matmul_f64(h.view(), h.t())? / n as f64;
+                let (mut vectors, truncations) = whitened(&gram, limit)?;
+                for mut column in vectors.columns_mut() {
+                    let length = column.dot(&column).sqrt();
+                    column /= length;
+                }
+                let mut out = linalg::tr_matmul_f64(h.view(), vectors.view())?;
+                for mut column in out.columns_mut() {
+                    // From the length √(nλ) of Hᵀv to 1/√λ.
+                    let square = column.dot(&column);
+                    column *= (n as f64).sqrt() / square;
+                }
+                Ok((out, truncations))
+            }
+        }
     }
 
     /// Adds points by the values of the basis (n × p) and of the kernel at the landmarks (n × m) there.
@@ -38,7 +79,10 @@ impl BasisMoments {
     /// # Errors
     /// [`Error::Shape`].
     pub(crate) fn add(&mut self, functions: &Mat64, kernel_values: &Mat64) -> Result<()> {
-        self.second.add(functions.view())?;
+        match &mut self.second {
+            Second::Sum(sum) => sum.add(functions.view())?,
+            Second::Values(blocks) => blocks.push(functions.clone()),
+        }
         self.image += &linalg::tr_matmul_f64(kernel_values.view(), functions.view())?;
         self.points += functions.nrows();
         Ok(())
@@ -64,7 +108,7 @@ pub(crate) struct ThroughLandmarks<'a> {
     pub(crate) truncation: Option<f64>,
 }
 
-/// The readout of the basis' kind for the top k pairs: O(p³ + m·p²), and O(r³) for each truncation tried.
+/// The readout of the basis' kind for the top k pairs: O(min(n, p)³ + m·p²), and O(r³) for each truncation tried.
 ///
 /// # Errors
 /// [`Error::Numerical`] when no direction is usable.
@@ -75,8 +119,7 @@ pub(crate) fn compute_through(
 ) -> Result<Readout> {
     let k = request.components;
     let (p, n) = (basis.width(), ground.moments.points);
-    let covariance = ground.moments.second.mean(n.max(1))?;
-    let (mut coefficients, mut truncations) = whitened(&covariance, request.rank_limit)?;
+    let (mut coefficients, mut truncations) = ground.moments.whitened(request.rank_limit)?;
     match ground.truncation {
         Some(truncation) => truncations.retain(|t| t.0 == truncation),
         // Neighbours that hardly differ cost as much as others.
@@ -94,7 +137,7 @@ pub(crate) fn compute_through(
     let rounding = n.max(p) as f64 * f64::EPSILON;
     let found = candidates(&truncations, &form, rounding, k)?;
     let held_out = linalg::matmul_f64(ground.held_out.0.view(), coefficients.view())?;
-    let full = found.iter().map(|c| c.pairs.values.len()).max().unwrap_or(0);
+    let wanted = selection::reachable(&found, k, 1);
     let mut scores = Vec::with_capacity(found.len());
     for candidate in &found {
         let (rank, pairs) = (candidate.rank, &candidate.pairs);
@@ -102,8 +145,7 @@ pub(crate) fn compute_through(
         let image = linalg::matmul_f64(along.slice(s![.., ..rank]), pairs.vectors.view())?;
         let t_psi = linalg::matmul_f64(ground.held_out.1.view(), image.view())?;
         let residuals = relative_residuals(&psi, &t_psi, &pairs.values, psi.nrows());
-        // K̂ has no more pairs than this, whatever the basis.
-        scores.push(selection::score(&residuals, full.min(k)));
+        scores.push(selection::score(&residuals, wanted));
     }
     let best = (0..scores.len()).reduce(|a, b| if scores[b] < scores[a] { b } else { a });
     let Some(best) = best else {
@@ -137,4 +179,37 @@ pub(crate) fn compute_through(
     let signs = linalg::canonical_signs(psi.view());
     weights.axis_iter_mut(Axis(1)).zip(signs).for_each(|(mut column, sign)| column *= sign);
     Ok(Readout { weights, combination, eigenvalues: values, record })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::tests::random;
+
+    #[test]
+    fn the_span_of_few_points_is_whitened_as_the_whole() {
+        let (h, values) = (random(30, 50, 1), random(30, 4, 2));
+        let mut few = BasisMoments::new(50, 4, 30);
+        let mut many = BasisMoments::new(50, 4, 1000);
+        for moments in [&mut few, &mut many] {
+            for start in [0, 17] {
+                let rows = s![start..if start == 0 { 17 } else { 30 }, ..];
+                moments.add(&h.slice(rows).to_owned(), &values.slice(rows).to_owned()).unwrap();
+            }
+        }
+        assert!(matches!(few.second, Second::Values(_)) && matches!(many.second, Second::Sum(_)));
+        let ((few, cuts), (many, all)) = (few.whitened(99).unwrap(), many.whitened(99).unwrap());
+        assert_eq!((few.dim(), &cuts), (many.dim(), &all));
+        for whitener in [&few, &many] {
+            let psi = h.dot(whitener);
+            let gram = linalg::tr_matmul_f64(psi.view(), psi.view()).unwrap() / 30.0;
+            let worst = (&gram - &Mat64::eye(30)).iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            assert!(worst < 1e-9, "{worst:e}");
+        }
+        // The same directions in the same order, but for signs.
+        for (a, b) in few.columns().into_iter().zip(many.columns()).take(10) {
+            let cosine = a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt();
+            assert!((cosine.abs() - 1.0).abs() < 1e-9, "{cosine}");
+        }
+    }
 }

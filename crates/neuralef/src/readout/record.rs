@@ -20,8 +20,8 @@ pub struct ReadoutRecord {
     pub truncation: Option<f64>,
     /// Every truncation tried, as (truncation, rank, rms relative residual on held-out points).
     pub candidates: Vec<(f64, usize, f64)>,
-    /// Root mean square over the k pairs of r/√(1 + r²), r the relative held-out residual, missing
-    /// pairs counting 1. For factorised eigenfunctions s(x)u of a kernel with several outputs r is
+    /// Root mean square over the k pairs of r/√(1 + r²), r the relative held-out residual, those
+    /// counting 1 that the basis misses and the operator has. For factorised eigenfunctions s(x)u of a kernel with several outputs r is
     /// that of the component along u.
     pub residual: f64,
 }

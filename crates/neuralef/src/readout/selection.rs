@@ -63,6 +63,7 @@ pub(super) fn choose(
     sample: &Sample<'_>,
     k: usize,
 ) -> Result<(Candidate, ReadoutRecord)> {
+    let k = reachable(&candidates, k, basis.layout.outputs_per_function(sample.operator.outputs()));
     let scores = match basis.layout {
         _ if candidates.is_empty() => Vec::new(),
         OutputLayout::VectorValued => scores_of_combinations(&candidates, functions, sample, k)?,
@@ -94,6 +95,13 @@ pub(super) fn choose(
         residual: scores[at],
     };
     Ok((best, record))
+}
+
+/// Pairs that can be expected of k: where a basis of k directions and more shows fewer, the operator has no
+/// more above rounding.
+pub(super) fn reachable(candidates: &[Candidate], k: usize, times: usize) -> usize {
+    let wide = candidates.iter().filter(|c| c.rank.saturating_mul(times) >= k);
+    wide.map(|c| c.pairs.values.len()).max().unwrap_or(k)
 }
 
 /// Scores of candidates whose eigenfunctions are products of trial functions and coefficients: T̂ is
