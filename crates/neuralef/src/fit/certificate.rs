@@ -132,7 +132,13 @@ impl Certificate {
         let batch = problem.batch(&every(&fitted.sample, INFLUENCE))?;
         let own = problem.operator.diag(&batch)?;
         let trace = own.iter().sum::<f64>() / own.len().max(1) as f64;
-        let captured = fitted.map.eigenvalues().unwrap_or_default().iter().sum::<f64>();
+        let captured = match fitted.map.eigenvalues() {
+            Some(eigenvalues) => eigenvalues.iter().sum::<f64>(),
+            None => {
+                let phi = fitted.map.transform(batch.x.view())?;
+                phi.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / own.len().max(1) as f64
+            }
+        };
         Ok(Certificate {
             pairs: Vec::new(),
             captured_trace: captured / trace,

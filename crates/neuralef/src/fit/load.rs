@@ -141,7 +141,8 @@ impl Model {
         let consistent = map.stored_inputs() == info.n_features
             && map.outputs() == info.spec.outputs
             && map.eigenvalues().map_or(0, <[f64]>::len) == info.eigenvalues.len()
-            && info.certificate.pairs.len() == info.eigenvalues.len()
+            && (info.certificate.pairs.len() == info.eigenvalues.len()
+                || !info.spec.certificate && info.certificate.pairs.is_empty())
             && standardizer.as_ref().is_none_or(|s| s.width() == d);
         if !consistent {
             return Err(archive.fault("header and tensors disagree about sizes"));

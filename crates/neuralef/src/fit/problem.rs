@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::spec::{FitSpec, OutputForm};
+use super::spec::{FitSpec, OutputForm, ReadoutKind};
 use crate::data::{Dataset, Standardizer};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::memory::MemoryBudget;
+use crate::nn::{NetworkSpec, auto};
 use crate::operator::spec::expected_one;
 use crate::operator::{Batch, KernelOperator, Points, ResolvedOperator, Sampler};
 use crate::readout::budget::ReadoutBudget;
@@ -30,8 +31,10 @@ const SAMPLE: usize = 20_000;
 pub struct Problem {
     pub(crate) points: Points,
     pub(crate) split: Split,
-    /// Whether the held-out points are of the data, not given apart.
-    own_held_out: bool,
+    /// Held-out rows of the data, not given apart.
+    held_out: Vec<usize>,
+    /// Whether networks are wide untrained features, because none were named.
+    pub(crate) wide_features: bool,
     pub(crate) operator: Arc<dyn KernelOperator>,
     /// What networks learn: the operator, or that of tr κ for networks with one output.
     pub(crate) training_operator: Arc<dyn KernelOperator>,
@@ -59,7 +62,9 @@ impl Problem {
         whole.check_finite()?;
         let (mut warnings, mut training_warnings) = (Vec::new(), Vec::new());
         let split = split_of(whole.len(), validation, spec)?;
-        if validation.is_none() && spec.validation_fraction == 0.0 {
+        if !spec.certificate {
+            // Nothing is measured.
+        } else if validation.is_none() && spec.validation_fraction == 0.0 {
             warnings.push(
                 "no points are held out: residuals are measured on the points of the fit".into(),
             );
@@ -85,7 +90,7 @@ impl Problem {
         };
         let (sample, points) =
             (Points::new(sample, standardizer.clone()), Points::new(whole, standardizer));
-        let Some(operator) = &spec.operator else { return Err(expected_one(0)) };
+        let Some(operator) = spec.operator.clone() else { return Err(expected_one(0)) };
         let rows = || Ok(sample.batch(&(0..sample.len()).collect::<Vec<_>>())?.x);
         let resolved = operator.resolve(points.data(), rows, spec.outputs, spec.seed)?;
         let ResolvedOperator { operator, kernel } = resolved;
@@ -103,10 +108,21 @@ impl Problem {
                     .into(),
             );
         }
+        // All of them still serve a final solve.
+        let held_out = match validation.is_none() && spec.validation_fraction > 0.0 {
+            true => [&split.selection[..], &split.certificate[..]].concat(),
+            false => Vec::new(),
+        };
         let mut split = split;
         if kernel.as_ref().is_some_and(|k| k.is_costly()) {
             let most = (split.train.len() / COSTLY_SHARE).max(HELD_OUT_LEAST);
             split.certificate = every(&split.certificate, most);
+        }
+        // Wide untrained features suit kernels that can be evaluated; others are learned from scratch.
+        let mut wide = false;
+        if spec.network == NetworkSpec::default() {
+            wide = kernel.is_some() && spec.readout == ReadoutKind::Galerkin;
+            spec.network = auto::network(spec.n_components, wide);
         }
         let training_operator = match operator.matrix_valued() {
             Some(whole) if spec.output_form == OutputForm::Factorized => whole.trace(),
@@ -115,7 +131,8 @@ impl Problem {
         Ok(Problem {
             points,
             split,
-            own_held_out: validation.is_none() && spec.validation_fraction > 0.0,
+            held_out,
+            wide_features: wide,
             operator,
             training_operator,
             kernel,
@@ -143,10 +160,7 @@ impl Problem {
     /// Held-out rows of the same data, ascending: what a final solve may add once all is chosen and measured.
     /// None where held-out points were given apart.
     pub(crate) fn refit_rows(&self) -> Vec<usize> {
-        if !self.own_held_out {
-            return Vec::new();
-        }
-        let mut rows = [&self.split.selection[..], &self.split.certificate[..]].concat();
+        let mut rows = self.held_out.clone();
         rows.sort_unstable();
         rows
     }

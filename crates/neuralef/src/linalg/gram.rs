@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::matrix::{Mat64, Mat64Ref};
 
 /// Rows of the sum that one task adds to; fixed, so that bits do not depend on the number of threads.
-const TILE: usize = 96;
+const TILE: usize = 192;
 
 /// Σ AᵀA over blocks A (n × m) that come one after the other.
 #[derive(Debug, Clone)]

@@ -17,11 +17,19 @@ use crate::kernel::{IndexedPoints, Kernel, index};
 use crate::linalg::{
     GramSum, PivotedCholesky, canonical_signs, expect_finite_f64, matmul_f64, norm2, top_eigh,
 };
-use crate::matrix::Mat64;
+use crate::matrix::{Mat, Mat64};
 use crate::operator::Batch;
 
 /// Rows of K_nL that one task evaluates.
-const ROWS: usize = 64;
+const ROWS: usize = 256;
+/// Where the smallest pivot is above this share of the largest, K_nL may be evaluated in single precision: its
+/// rounding is below 1e-5 of any direction of Φ.
+const SINGLE: f64 = 1e-4;
+/// The largest error of single precision on some landmarks, beside the largest value, that is no more than
+/// rounding.
+const SINGLE_LIMIT: f64 = 1e-6;
+/// Landmarks that this is measured on.
+const PROBES: usize = 64;
 /// Where the smallest pivot of K_LL is below this share of the largest, Φ is formed for each block; above,
 /// GᵀG, G = K_nL, is summed and L applied to the sum, which costs half but squares the condition number.
 const SQUARABLE: f64 = 1e-7;
@@ -34,6 +42,8 @@ pub(crate) struct LowRank {
     landmarks: LandmarkPoints,
     /// L, m × m.
     factor: PivotedCholesky,
+    /// Whether values are evaluated in single precision.
+    single: bool,
 }
 
 /// What a pass over points leaves: n, tr K and the second moments of Φ or K_nL.
@@ -57,6 +67,24 @@ pub(crate) struct LowRankPairs {
     pub(crate) trace: f64,
 }
 
+/// Whether single precision differs from double on some landmarks by rounding alone.
+fn single_is_rounding(kernel: &dyn Kernel, landmarks: IndexedPoints<'_>) -> bool {
+    let some = landmarks.range(0..landmarks.len().min(PROBES));
+    if kernel.is_costly() {
+        return false;
+    }
+    let (n, m) = (some.len(), landmarks.len());
+    let (mut double, mut single) = (Mat64::zeros((n, m)), Mat::zeros((n, m)));
+    let evaluated = index::gram(kernel, some, landmarks, double.view_mut())
+        .and_then(|()| index::gram_f32(kernel, some, landmarks, single.view_mut()));
+    if evaluated.is_err() {
+        return false;
+    }
+    let largest = double.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    // Written so that NaN fails.
+    double.iter().zip(&single).all(|(d, s)| (d - f64::from(*s)).abs() <= SINGLE_LIMIT * largest)
+}
+
 impl LowRank {
     /// From landmarks in the order of `factor`, the Cholesky decomposition of their Gram matrix.
     pub(crate) fn new(
@@ -64,7 +92,9 @@ impl LowRank {
         landmarks: LandmarkPoints,
         factor: PivotedCholesky,
     ) -> Self {
-        LowRank { kernel, landmarks, factor }
+        let single = factor.smallest_relative_pivot() >= SINGLE
+            && single_is_rounding(&*kernel, landmarks.points());
+        LowRank { kernel, landmarks, factor, single }
     }
 
     /// m, the number of landmarks.
@@ -76,7 +106,7 @@ impl LowRank {
         self.factor.smallest_relative_pivot() >= SQUARABLE
     }
 
-    /// κ(x, L), n × m, in double precision. O(n m d).
+    /// κ(x, L), n × m; evaluated in single precision where that changes nothing that counts. O(n m d).
     ///
     /// # Errors
     /// What the kernel reports.
@@ -86,7 +116,13 @@ impl LowRank {
         blocks.par_iter_mut().try_for_each(|(block, out)| {
             let first = *block * ROWS;
             let rows = x.range(first..first + out.nrows());
-            index::gram(&*self.kernel, rows, self.landmarks.points(), out.view_mut())
+            if !self.single {
+                return index::gram(&*self.kernel, rows, self.landmarks.points(), out.view_mut());
+            }
+            let mut values = Mat::zeros(out.dim());
+            index::gram_f32(&*self.kernel, rows, self.landmarks.points(), values.view_mut())?;
+            out.zip_mut_with(&values, |to, v| *to = f64::from(*v));
+            Ok(())
         })?;
         Ok(out)
     }

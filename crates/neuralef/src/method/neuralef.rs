@@ -259,7 +259,6 @@ impl<'a> NeuralEfFit<'a> {
                 record.beside = Some(beside);
                 let rows = problem.split.train.clone();
                 if nystrom {
-                    record.readout = None;
                     return Ok(landmarks.into_fitted(rows, record));
                 }
                 let measured = measured.filter(|_| spec.certificate);
@@ -355,12 +354,12 @@ impl<'a> NeuralEfFit<'a> {
 
     /// A readout, where `some` says so on fewer points; when the observer wants to stop,
     /// [`Error::Interrupted`].
-    fn compute(&self, some: bool, run: &mut Run<'_>) -> Result<Readout> {
+    fn compute(&mut self, some: bool, run: &mut Run<'_>) -> Result<Readout> {
         let spec = &self.problem.spec;
         let basis = basis(self.problem, &self.training);
         let output_kind = self.training.signal.objective.outputs();
         let step = self.training.steps_done();
-        let sample = match &self.ground {
+        let sample = match &mut self.ground {
             Ground::Pairs(sample) => sample,
             Ground::Landmarks(landmarks) => {
                 let request = ReadoutRequest {
@@ -401,6 +400,7 @@ impl<'a> NeuralEfFit<'a> {
         let spec = &self.problem.spec;
         let enough = match &self.ground {
             Ground::Pairs(_) => Enough::ALONE,
+            Ground::Landmarks(_) if self.problem.wide_features => Enough::UNTRAINED,
             Ground::Landmarks(landmarks) => Enough::beside(landmarks.residual),
         };
         self.auto.next_check(spec.max_steps, spec.tolerance, enough)

@@ -16,7 +16,9 @@ use crate::fit::{Problem, ReadoutKind};
 use crate::matrix::{Mat64, MatRef};
 use crate::observer::{Control, Event};
 use crate::operator::Batch;
-use crate::readout::{Basis, BasisMoments, Readout, ReadoutRequest, ThroughLandmarks, compute_through};
+use crate::readout::{
+    Basis, BasisMoments, Readout, ReadoutRequest, ThroughLandmarks, compute_through, solve_within,
+};
 
 /// Points of a streamed block.
 const BLOCK: usize = 2048;
@@ -38,6 +40,10 @@ pub(super) struct Landmarks {
     pub(super) residual: f64,
     /// E κ(x, x) over the training points.
     trace: f64,
+    /// The combinations of basis functions that the last readout settled on, p × r.
+    trial: Option<Mat64>,
+    /// Whether pairs of points are too costly to evaluate all of them.
+    costly: bool,
 }
 
 /// A finished fit of networks.
@@ -54,8 +60,9 @@ pub(super) struct Finished {
 
 impl Landmarks {
     /// The landmarks' own solution as the result of the fit.
-    pub(super) fn into_fitted(self, rows: Vec<usize>, record: MethodRecord) -> Fitted {
+    pub(super) fn into_fitted(self, rows: Vec<usize>, mut record: MethodRecord) -> Fitted {
         let AllPoints { map, measured, points, .. } = self.solution;
+        (record.steps, record.readout) = (0, None);
         let kept = Some(super::nystrom_method::ENTRY.name);
         Fitted { measured, kept, ..Fitted::new(Box::new(map), rows, points, record) }
     }
@@ -95,7 +102,8 @@ impl Landmarks {
         let Some(Measured { map, image, trace, .. }) = &solution.measured else { return Ok(None) };
         let residual = rms_residual(&**map, &**image, &selection)?;
         let trace = *trace;
-        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual, trace }))
+        let costly = problem.kernel.as_ref().is_some_and(|kernel| kernel.is_costly());
+        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual, trace, trial: None, costly }))
     }
 
     /// m, the number of landmarks.
@@ -113,9 +121,10 @@ impl Landmarks {
         self.first = None;
     }
 
-    /// Whether landmarks are no worse than what a readout with this residual lacks anyway.
+    /// Whether landmarks are no worse than what a readout with this residual lacks anyway, or the kernel is too
+    /// costly for anything else.
     pub(super) fn do_for(&self, residual: f64) -> bool {
-        self.residual <= SUFFICIENT.max(0.5 * residual)
+        self.costly || self.residual <= SUFFICIENT.max(0.5 * residual)
     }
 
     /// The readout of `basis` over the training points.
@@ -123,7 +132,7 @@ impl Landmarks {
     /// # Errors
     /// [`Error::Interrupted`], and what kernel and networks report.
     pub(super) fn readout(
-        &self,
+        &mut self,
         problem: &Problem,
         basis: &Basis<'_>,
         request: &ReadoutRequest,
@@ -131,11 +140,17 @@ impl Landmarks {
     ) -> Result<Readout> {
         let moments = self.moments(problem, basis, run)?;
         let image = self.low_rank().whitened(&moments.mean_image())?;
-        self.through(basis, &moments, &image, request, None)
+        let held_out = basis.at(self.selection.x.view())?;
+        let probes = basis.at(self.probes.x.view())?;
+        let held_out = (&held_out, &self.features);
+        let ground = ThroughLandmarks { moments: &moments, image: &image, held_out, probes: &probes };
+        let (readout, trial) = compute_through(basis, &ground, request)?;
+        self.trial = Some(trial);
+        Ok(readout)
     }
 
     /// The fit with all points: the eigenfunctions of `readout` as the certificate measures them, and those
-    /// of a readout at the same truncation over the held-out points too.
+    /// in the span of the same trial functions over the held-out points too.
     ///
     /// # Errors
     /// As [`readout`](Landmarks::readout).
@@ -165,7 +180,7 @@ impl Landmarks {
         };
         let measured = Some(measured);
         let late = problem.refit_rows();
-        let Some(truncation) = readout.record.truncation.filter(|_| !late.is_empty()) else {
+        let Some(trial) = self.trial.as_ref().filter(|_| !late.is_empty()) else {
             return Ok(Finished { map, measured, points: train, beside });
         };
         for rows in late.chunks(BLOCK) {
@@ -174,33 +189,14 @@ impl Landmarks {
             moments.add(&basis.at(batch.x.view())?, &values)?;
         }
         let image = self.low_rank().whitened(&moments.mean_image())?;
-        let request = ReadoutRequest {
-            components: readout.eigenvalues.len(),
-            output_kind: crate::objective::OutputKind::Functions,
-            rank_limit: usize::MAX,
-        };
-        let last = self.through(basis, &moments, &image, &request, Some(truncation))?;
-        let map = map.with_weights(last.weights, last.eigenvalues)?;
+        let probes = basis.at(self.probes.x.view())?;
+        let (weights, eigenvalues) = solve_within(trial, &moments, &image, &probes, k)?;
+        let map = map.with_weights(weights, eigenvalues)?;
         Ok(Finished { map, measured, points: train + late.len(), beside })
     }
 
     fn low_rank(&self) -> &LowRank {
         &self.solution.low_rank
-    }
-
-    fn through(
-        &self,
-        basis: &Basis<'_>,
-        moments: &BasisMoments,
-        image: &Mat64,
-        request: &ReadoutRequest,
-        truncation: Option<f64>,
-    ) -> Result<Readout> {
-        let held_out = basis.at(self.selection.x.view())?;
-        let probes = basis.at(self.probes.x.view())?;
-        let held_out = (&held_out, &self.features);
-        let ground = ThroughLandmarks { moments, image, held_out, probes: &probes, truncation };
-        compute_through(basis, &ground, request)
     }
 
     /// The sums of `basis` over the training points.

@@ -52,8 +52,10 @@ pub(super) fn choose(
         if left.is_nan() || left <= ROUNDING * trace {
             break;
         }
-        if order.len() >= next_look {
-            let k = limit.components.unwrap_or(1);
+        let k = limit.components.unwrap_or(1);
+        // μ_k is at most what is captured over k.
+        let worth_looking = left <= ENOUGH * (trace - left) / k as f64;
+        if order.len() >= next_look && worth_looking {
             let leading = factor.slice(s![.., ..order.len()]);
             let moments = tr_matmul_f64(leading, leading)? / n as f64;
             let smallest = top_eigh(moments.view(), k)?.values.last().copied().unwrap_or(0.0);

@@ -18,6 +18,7 @@ use super::rows::segments;
 use crate::error::{Error, Result};
 
 mod backward;
+mod directions;
 mod forward;
 mod input;
 mod moments;
@@ -112,6 +113,8 @@ pub(super) struct Dense {
     parameters: Parameters,
     arch: Arch,
     lanes: usize,
+    /// The seed of first layers that are drawn anew by the data.
+    directions: Option<u64>,
 }
 
 impl Dense {
@@ -146,7 +149,8 @@ impl Dense {
             }
         }
         let arch = Arch::new();
-        Ok(Dense { shape, layers, parameters, arch, lanes: lanes(arch) })
+        let directions = (init == Init::Data && layers.len() > 1).then_some(seed);
+        Ok(Dense { shape, layers, parameters, arch, lanes: lanes(arch), directions })
     }
 
     /// The same network on the path for machines without vector instructions.

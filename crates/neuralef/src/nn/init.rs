@@ -29,6 +29,10 @@ pub(crate) enum Init {
     /// lengthscales √d/2 to 4√d, which serves both few inputs (where frequencies above 1 are
     /// needed) and many (where they only overfit).
     Normal,
+    /// As [`Init::Normal`], and before the first step the first layer's directions are drawn anew with the
+    /// covariance of the data, each scaled so that its image has the variance it would have: of many inputs
+    /// those along which the data vary count most.
+    Data,
 }
 
 impl Choice for Init {
@@ -38,6 +42,7 @@ impl Choice for Init {
         ("he", Init::He),
         ("glorot", Init::Glorot),
         ("normal", Init::Normal),
+        ("data", Init::Data),
     ];
 }
 
@@ -47,6 +52,7 @@ impl Init {
             (Init::Auto, Activation::Tanh | Activation::Erf) => Init::Glorot,
             (Init::Auto, Activation::SinCos) => Init::Normal,
             (Init::Auto, _) => Init::He,
+            (Init::Data, _) => Init::Normal,
             (law, _) => law,
         }
     }

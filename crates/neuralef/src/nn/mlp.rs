@@ -31,7 +31,7 @@ pub(super) const INIT: Parameter = Parameter::new(
     "init",
     Domain::choice::<Init>(),
     "auto",
-    "he, glorot or normal; auto goes by the activation",
+    "he, glorot, normal or data (normal with directions as the data vary); auto goes by the activation",
 );
 
 /// Registry entry.
@@ -61,8 +61,8 @@ pub(super) struct Perceptron {
 
 impl Perceptron {
     /// With sines and cosines.
-    pub(super) fn sin_cos(shared: bool, hidden: Vec<usize>) -> Self {
-        Perceptron { shared, hidden, activation: Activation::SinCos, init: Init::Auto }
+    pub(super) fn sin_cos(shared: bool, hidden: Vec<usize>, init: Init) -> Self {
+        Perceptron { shared, hidden, activation: Activation::SinCos, init }
     }
 
     fn read(args: &Args<'_>, shared: bool) -> Result<Self> {

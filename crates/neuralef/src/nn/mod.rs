@@ -2,7 +2,7 @@
 
 mod activation;
 mod architecture;
-mod auto;
+pub(crate) mod auto;
 mod capabilities;
 mod convolutional;
 mod dense;

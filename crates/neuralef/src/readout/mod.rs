@@ -32,7 +32,7 @@ mod selection;
 mod solve;
 
 pub(crate) use basis::{Basis, width};
-pub(crate) use moments::{BasisMoments, ThroughLandmarks, compute_through};
+pub(crate) use moments::{BasisMoments, ThroughLandmarks, compute_through, solve_within};
 pub use record::ReadoutRecord;
 pub(crate) use request::{ReadoutRequest, Sample};
 pub(crate) use solve::{Readout, compute};

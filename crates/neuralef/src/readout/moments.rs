@@ -104,8 +104,6 @@ pub(crate) struct ThroughLandmarks<'a> {
     pub(crate) held_out: (&'a Mat64, &'a Mat64),
     /// The basis at some points of the fit, which fix the signs.
     pub(crate) probes: &'a Mat64,
-    /// A truncation that is settled; without, the one with the smallest held-out residual is taken.
-    pub(crate) truncation: Option<f64>,
 }
 
 /// The readout of the basis' kind for the top k pairs: O(min(n, p)³ + m·p²), and O(r³) for each truncation tried.
@@ -116,18 +114,16 @@ pub(crate) fn compute_through(
     basis: &Basis<'_>,
     ground: &ThroughLandmarks<'_>,
     request: &ReadoutRequest,
-) -> Result<Readout> {
+) -> Result<(Readout, Mat64)> {
     let k = request.components;
     let (p, n) = (basis.width(), ground.moments.points);
     let (mut coefficients, mut truncations) = ground.moments.whitened(request.rank_limit)?;
-    match ground.truncation {
-        Some(truncation) => truncations.retain(|t| t.0 == truncation),
-        // Neighbours that hardly differ cost as much as others.
-        None => {
-            let most = coefficients.ncols();
-            truncations.dedup_by(|later, kept| 20 * (later.1 - kept.1) <= kept.1 && later.1 < most);
-        }
-    }
+    // Neighbours that hardly differ cost as much as others.
+    let whole = coefficients.ncols();
+    truncations.dedup_by(|later, kept| 20 * (later.1 - kept.1) <= kept.1 && later.1 < whole);
+    // Nor do few directions have k pairs to offer, where there are more.
+    let most = truncations.iter().map(|t| t.1).max().unwrap_or(0);
+    truncations.retain(|t| t.1 >= (2 * k).min(most));
     let most = truncations.iter().map(|t| t.1).max().unwrap_or(0);
     coefficients = coefficients.slice(s![.., ..most]).to_owned();
     let along = linalg::matmul_f64(ground.image.view(), coefficients.view())?;
@@ -174,11 +170,56 @@ pub(crate) fn compute_through(
             message: "no candidate".into(),
         })?;
     let leading = coefficients.slice(s![.., ..record.rank]);
-    let mut weights = linalg::matmul_f64(leading, vectors.view())?;
-    let psi = linalg::matmul_f64(ground.probes.view(), weights.view())?;
+    let weights = linalg::matmul_f64(leading, vectors.view())?;
+    let weights = with_signs(weights, ground.probes)?;
+    Ok((Readout { weights, combination, eigenvalues: values, record }, leading.to_owned()))
+}
+
+/// The rule Σψ³ ≥ 0 over `probes`, the basis at some points.
+fn with_signs(mut weights: Mat64, probes: &Mat64) -> Result<Mat64> {
+    let psi = linalg::matmul_f64(probes.view(), weights.view())?;
     let signs = linalg::canonical_signs(psi.view());
     weights.axis_iter_mut(Axis(1)).zip(signs).for_each(|(mut column, sign)| column *= sign);
-    Ok(Readout { weights, combination, eigenvalues: values, record })
+    Ok(weights)
+}
+
+/// Weights (p × k) and eigenvalues of the top k pairs within the span of `trial` (p × r), combinations of the
+/// basis that a readout has settled on, over the points of `moments`, which may be more than its:
+/// O(p·r·(r + m) + r³).
+///
+/// # Errors
+/// [`Error::Numerical`] when they are dependent on these points.
+pub(crate) fn solve_within(
+    trial: &Mat64,
+    moments: &BasisMoments,
+    image: &Mat64,
+    probes: &Mat64,
+    k: usize,
+) -> Result<(Mat64, Vec<f64>)> {
+    let n = moments.points.max(1);
+    let covariance = match &moments.second {
+        Second::Sum(sum) => {
+            let along = linalg::matmul_f64(sum.mean(n)?.view(), trial.view())?;
+            linalg::tr_matmul_f64(trial.view(), along.view())?
+        }
+        Second::Values(blocks) => {
+            let mut sum = GramSum::new(trial.ncols());
+            for h in blocks {
+                sum.add(linalg::matmul_f64(h.view(), trial.view())?.view())?;
+            }
+            sum.mean(n)?
+        }
+    };
+    let factor = linalg::cholesky_jittered(covariance.view())?;
+    let along = linalg::matmul_f64(image.view(), trial.view())?;
+    // L⁻¹QL⁻ᵀ for Q = (AW)ᵀAW: the squares of AWL⁻ᵀ.
+    let along = factor.solve_lower(along.t())?;
+    let mut form = GramSum::new(trial.ncols());
+    form.add(along.t())?;
+    let top = linalg::top_eigh(form.mean(1)?.view(), k)?;
+    let within = factor.solve_lower_transposed(top.vectors.view())?;
+    let weights = linalg::matmul_f64(trial.view(), within.view())?;
+    Ok((with_signs(weights, probes)?, top.values))
 }
 
 #[cfg(test)]

@@ -19,6 +19,10 @@ impl Enough {
     /// training set of fewer than ten thousand points; a slow start is no reason to stop.
     pub(crate) const ALONE: Self = Enough { residual: 0.01, rounds: 2 };
 
+    /// Where training was measured to gain nothing: wide untrained features with a Galerkin readout of a kernel
+    /// that can be evaluated.
+    pub(crate) const UNTRAINED: Self = Enough { residual: f64::INFINITY, rounds: 1 };
+
     /// Beside a solution with this residual, found without training.
     pub(crate) fn beside(residual: f64) -> Self {
         Enough { residual: Self::ALONE.residual.max(2.0 * residual), rounds: 1 }

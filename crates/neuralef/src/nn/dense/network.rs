@@ -78,6 +78,10 @@ impl Network for Dense {
     fn input_gradients(&self) -> Option<&dyn InputGradients> {
         Some(self)
     }
+
+    fn data_dependent_init(&mut self) -> Option<&mut dyn DataDependentInit> {
+        self.directions.is_some().then_some(self as &mut dyn DataDependentInit)
+    }
 }
 
 impl LayerFeatures for Dense {
