@@ -25,9 +25,9 @@ deny:
 doc *ARGS:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps {{ARGS}}
 
-# Micro-benchmarks of the hot paths.
+# Times of a training step's parts.
 bench *ARGS:
-    cargo bench -p neuralef {{ARGS}}
+    cargo run --release -p neuralef-experiments --example network_step -- {{ARGS}}
 
 # An example of the library: `just example laplace`.
 example NAME:

@@ -8,7 +8,9 @@ Every contender has the same float32 points, the same rbf kernel (its lengthscal
 Test points (2,000, or a quarter of a small set) are given to none of them.
 
 Contenders are named in the table CONTENDERS below, with the arguments that ours are constructed with:
-neuralef's estimators; scikit-learn's Nystroem with the eigenproblem of its features over all points;
+neuralef's estimators; scikit-learn's Nystroem with the eigenproblem of its features over all points, in
+double precision until there are eigenfunctions and, for comparison, in single precision throughout,
+which equal points among the landmarks spoil (a9a);
 the same by NumPy, with landmarks drawn uniformly or by accelerated randomly pivoted Cholesky; SciPy's
 eigsh on the whole Gram matrix; and scikit-learn's KernelPCA, which centres the kernel, so that its
 eigenfunctions are others and only its times and memory are shown. m is the number of landmarks:
@@ -49,7 +51,7 @@ SETS = ["digits", "a9a", "kin8nm", "mnist", "mixture"]
 # By name: how it is fitted (a key of FITS in contenders.py), and its arguments; for neuralef the class and
 # what it is constructed with. "wide" is added above WIDE components, "landmarks" names the
 # argument that takes a number of landmarks; contenders with it are shown for every m.
-LANDMARKS = "landmarks"
+LANDMARKS = "n_landmarks"
 WIDE = 10
 NETWORK = {"network": "shared_mlp(hidden=[512], activation=sin_cos)"}
 CONTENDERS = {
@@ -64,7 +66,7 @@ CONTENDERS = {
         "label": "neuralef.Nystroem, certificate",
         "fit": "neuralef",
         "estimator": "Nystroem",
-        "keywords": {"landmarks": "auto", "selection": "auto", "certificate": True},
+        "keywords": {LANDMARKS: "auto", "selection": "auto", "certificate": True},
     },
     "neuralef": {
         "label": "neuralef.NeuralEF",

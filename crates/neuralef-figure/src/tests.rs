@@ -360,8 +360,56 @@ fn clouds_and_heat_maps_show_every_number() {
     // All from the greatest entry of the first matrix on, 11, have its colour: 12, 15, …, 33.
     assert_eq!(distinct(&fills[17..25]), 1);
     assert_eq!(fills[17], fills[12]);
+    // The PNG has the colour of every element at its centre.
+    let document = Document::parse(&text).unwrap();
+    let image = Pixmap::load_png(out.path.join("heat-maps.png")).unwrap();
+    for rect in document.descendants().filter(|n| n.has_tag_name("rect")).skip(1) {
+        let [x, y, width, height] = ["x", "y", "width", "height"]
+            .map(|name| rect.attribute(name).unwrap().parse::<u32>().unwrap());
+        let pixel = |from, length| (from + length / 2) * page::PNG_SCALE / UNIT as u32;
+        let there = image.pixel(pixel(x, width), pixel(y, height)).unwrap();
+        let found = format!("#{:02X}{:02X}{:02X}", there.red(), there.green(), there.blue());
+        assert_eq!(Some(&*found), rect.attribute("fill"), "{x}, {y}");
+    }
     let error = heat_maps(&out.path.join("x.svg"), &HeatMaps { shape: (3, 3), ..figure });
     assert!(matches!(error.unwrap_err(), FigureError::Length { expected: 9, got: 12, .. }));
+}
+
+/// Left, top, right and bottom of what a title leaves on pixels of half a unit, begun at 100, 100.
+fn ink(text: &str) -> [f64; 4] {
+    let mut image = Pixmap::new(400, 200).unwrap();
+    let canvas = canvas::Canvas::Pixels(canvas::Pixels::new(image.as_mut(), (800, 400), 0.5));
+    let area = plotters::prelude::IntoDrawingArea::into_drawing_area(canvas);
+    area.draw_text(text, &style::text(style::TITLE), (100, 100)).unwrap();
+    drop(area);
+    let inked = |x: u32, y: u32| image.pixel(x, y).unwrap().alpha() > 127;
+    let columns: Vec<u32> = (0..400).filter(|x| (0..200).any(|y| inked(*x, y))).collect();
+    let rows: Vec<u32> = (0..200).filter(|y| (0..400).any(|x| inked(x, *y))).collect();
+    let last = |of: &[u32]| f64::from(of[of.len() - 1] + 1);
+    [f64::from(columns[0]), f64::from(rows[0]), last(&columns), last(&rows)]
+}
+
+#[test]
+fn glyphs_on_pixels_stand_where_the_svg_has_them() {
+    let face = ttf_parser::Face::parse(style::SEMIBOLD, 0).unwrap();
+    let em = style::TITLE.0 * f64::from(UNIT) / 2.0;
+    let unit = em / f64::from(face.units_per_em());
+    let [left, top, right, bottom] = ink("H");
+    // The SVG puts the foot of the letters 0.76 em below the point.
+    let (foot, height) = (50.0 + 0.76 * em, unit * f64::from(face.capital_height().unwrap()));
+    assert!((bottom - foot).abs() <= 1.0, "{bottom}, {foot}");
+    assert!((top - (foot - height)).abs() <= 1.0, "{top}, {foot}, {height}");
+    let h = face.glyph_bounding_box(face.glyph_index('H').unwrap()).unwrap();
+    assert!((left - (50.0 + unit * f64::from(h.x_min))).abs() <= 1.0, "{left}");
+    assert!((right - (50.0 + unit * f64::from(h.x_max))).abs() <= 1.0, "{right}");
+    // A space is one advance however many there are, as XML has it.
+    let advance =
+        |c| unit * f64::from(face.glyph_hor_advance(face.glyph_index(c).unwrap()).unwrap());
+    let [_, _, end, _] = ink(" H\n  H ");
+    assert!((end - right - advance('H') - advance(' ')).abs() <= 1.0, "{end}");
+    // Without kerning, A and V would stand at least as far apart as their boxes.
+    let width = |text: &str| ink(text)[2] - ink(text)[0];
+    assert!(width("AV") < width("A") + width("V") - 1.0);
 }
 
 fn line<'a>(x: &'a [f64], series: &'a [Series<'a>]) -> Body<'a> {

@@ -33,7 +33,6 @@ pub mod calibration;
 pub mod closed_form;
 pub mod compare;
 pub mod data;
-mod error;
 mod features;
 pub mod fit;
 pub mod kernel;
@@ -50,16 +49,17 @@ mod optimize;
 pub mod persist;
 pub mod probe;
 mod readout;
-mod rng;
 pub mod sample;
 pub mod score;
-mod simd;
 pub mod spec;
 #[cfg(test)]
 mod test_kernels;
 pub mod train;
 
+use neuralef_linalg::{error, rng, simd};
+
 pub use data::Dataset;
+#[doc(inline)]
 pub use error::{Error, Result};
 pub use features::FeatureMap;
 pub use fit::{Fit, FitSpec, Model, fit};

@@ -329,7 +329,12 @@ fn leading(images: Vec<Mat64>, k: usize) -> Vec<Mat64> {
 
 /// ‖T̂ψ − μψ‖/μ for each column; from two estimates of T̂ψ by the product of their deviations, 0 where that
 /// comes out negative.
-pub(crate) fn residuals(psi: &Mat64, images: &[Mat64], eigenvalues: &[f64], count: usize) -> Vec<f64> {
+pub(crate) fn residuals(
+    psi: &Mat64,
+    images: &[Mat64],
+    eigenvalues: &[f64],
+    count: usize,
+) -> Vec<f64> {
     let (Some(one), Some(other)) = (images.first(), images.last()) else { return Vec::new() };
     let columns = eigenvalues.iter().enumerate();
     let residual = |(j, mu): (usize, &f64)| {

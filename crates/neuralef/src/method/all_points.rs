@@ -59,10 +59,17 @@ impl AllPoints {
         let (train, late) = (&problem.split.train, problem.refit_rows());
         let k = problem.spec.n_components;
         let total = train.len() + late.len();
-        stream(problem, &low_rank, train, known.as_ref(), &mut moments, &mut |done, batch, values| {
-            run.observe(&Event::Progress { done, total })?;
-            visit(batch, values)
-        })?;
+        stream(
+            problem,
+            &low_rank,
+            train,
+            known.as_ref(),
+            &mut moments,
+            &mut |done, batch, values| {
+                run.observe(&Event::Progress { done, total })?;
+                visit(batch, values)
+            },
+        )?;
         let mut k = k;
         let mut measured = None;
         if apart || late.is_empty() {

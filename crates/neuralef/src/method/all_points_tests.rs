@@ -133,15 +133,14 @@ fn a_fit_uses_all_points_and_its_certificate_those_that_it_had_not_seen() {
     assert_eq!(certificate.eigenvalue_points, 1000);
     let problem = Problem::new(&data, None, &spec).unwrap();
     assert_eq!(problem.refit_rows().len(), 100);
-    let exact = FitSpec {
-        method: "kernel_pca".into(),
-        validation_fraction: 0.0,
-        ..spec.clone()
-    };
+    let exact = FitSpec { method: "kernel_pca".into(), validation_fraction: 0.0, ..spec.clone() };
     let exact = fit(&data, &exact).unwrap();
     let remainder = model.info().record.remainder.unwrap();
     for (j, (found, want)) in model.eigenvalues().iter().zip(exact.eigenvalues()).enumerate() {
-        assert!(found <= &(want + 1e-12) && *want <= found + remainder + 1e-12, "{j}: {found} {want}");
+        assert!(
+            found <= &(want + 1e-12) && *want <= found + remainder + 1e-12,
+            "{j}: {found} {want}"
+        );
         assert!((found / want - 1.0).abs() < 1e-3, "{j}: {found} {want}");
     }
     // Left out, nothing else changes.

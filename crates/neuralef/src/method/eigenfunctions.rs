@@ -114,8 +114,14 @@ impl Eigenfunctions {
         };
         let weights = archive.f64_matrix("readout.weights", (rows, k))?;
         let kind = spec.readout;
-        let map =
-            Eigenfunctions::new(network.into(), input_scaler, kind, weights, combination, eigenvalues)?;
+        let map = Eigenfunctions::new(
+            network.into(),
+            input_scaler,
+            kind,
+            weights,
+            combination,
+            eigenvalues,
+        )?;
         Ok(map.with_file(spec.network.file()?))
     }
 

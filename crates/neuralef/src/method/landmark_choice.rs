@@ -118,7 +118,8 @@ pub(super) fn low_rank(
 /// The points of the file `given`, as the kernel sees them.
 fn read(problem: &Problem, given: &str) -> Result<Batch> {
     if problem.kernel.as_ref().is_some_and(|kernel| kernel.by_index().is_some()) {
-        let expected = "nothing for precomputed kernel values, whose landmarks are among the points";
+        let expected =
+            "nothing for precomputed kernel values, whose landmarks are among the points";
         return Err(Error::parameter("given", expected, given));
     }
     let data = Dataset::open(given, problem.spec.seed)?;

@@ -194,7 +194,8 @@ impl<'a> NeuralEfFit<'a> {
             saved.restore(&mut training)?;
             (auto, best) = Self::saved_best(&saved, training.network.parameters())?;
         }
-        let landmarks = run.timed(|run| Landmarks::new(problem, &basis(problem, &training), run))?;
+        let landmarks =
+            run.timed(|run| Landmarks::new(problem, &basis(problem, &training), run))?;
         let ground = match landmarks {
             Some(landmarks) => Ground::Landmarks(Box::new(landmarks)),
             None => {
@@ -446,10 +447,7 @@ impl<'a> NeuralEfFit<'a> {
 }
 
 /// What readouts of the networks in training combine.
-fn basis<'b>(
-    problem: &Problem,
-    training: &'b TrainingLoop<EigenfunctionSignal<'_>>,
-) -> Basis<'b> {
+fn basis<'b>(problem: &Problem, training: &'b TrainingLoop<EigenfunctionSignal<'_>>) -> Basis<'b> {
     Basis {
         network: &*training.network,
         input_scaler: &training.signal.input_scaler,

@@ -90,9 +90,8 @@ impl Landmarks {
         let rank = found.0.rank();
         affordable(problem, basis.width(), rank)?;
         let mut first = BasisMoments::new(basis.width(), rank, problem.split.train.len());
-        let mut visit = |batch: &Batch, values: &Mat64| {
-            first.add(&basis.at(batch.x.view())?, values)
-        };
+        let mut visit =
+            |batch: &Batch, values: &Mat64| first.add(&basis.at(batch.x.view())?, values);
         let started = Instant::now();
         let solution = AllPoints::solve_with(problem, found, true, run, &mut visit)?;
         run.timings.nystrom_seconds += started.elapsed().as_secs_f64();
@@ -103,7 +102,17 @@ impl Landmarks {
         let residual = rms_residual(&**map, &**image, &selection)?;
         let trace = *trace;
         let costly = problem.kernel.as_ref().is_some_and(|kernel| kernel.is_costly());
-        Ok(Some(Landmarks { solution, features, selection, probes, first: Some(first), residual, trace, trial: None, costly }))
+        Ok(Some(Landmarks {
+            solution,
+            features,
+            selection,
+            probes,
+            first: Some(first),
+            residual,
+            trace,
+            trial: None,
+            costly,
+        }))
     }
 
     /// m, the number of landmarks.
@@ -143,7 +152,8 @@ impl Landmarks {
         let held_out = basis.at(self.selection.x.view())?;
         let probes = basis.at(self.probes.x.view())?;
         let held_out = (&held_out, &self.features);
-        let ground = ThroughLandmarks { moments: &moments, image: &image, held_out, probes: &probes };
+        let ground =
+            ThroughLandmarks { moments: &moments, image: &image, held_out, probes: &probes };
         let (readout, trial) = compute_through(basis, &ground, request)?;
         self.trial = Some(trial);
         Ok(readout)

@@ -74,7 +74,8 @@ pub(super) fn choose(
         residual -= &matmul_f64(own.view(), own.t())?;
         expect_finite_f64("kernel values between landmarks", residual.view())?;
         let bounds: Vec<f64> = proposed.iter().map(|&i| rest[i]).collect();
-        let (accepted, lower) = rejected(residual, &bounds, most - done, ROUNDING * trace / n as f64, &mut rng);
+        let (accepted, lower) =
+            rejected(residual, &bounds, most - done, ROUNDING * trace / n as f64, &mut rng);
         if accepted.is_empty() {
             // Only points whose rest is rounding were proposed.
             proposed.iter().for_each(|&i| rest[i] = 0.0);
@@ -180,9 +181,8 @@ fn rejected(
         columns.push(column);
     }
     let r = accepted.len();
-    let lower = Mat64::from_shape_fn((r, r), |(i, j)| {
-        if j <= i { columns[j][accepted[i]] } else { 0.0 }
-    });
+    let lower =
+        Mat64::from_shape_fn((r, r), |(i, j)| if j <= i { columns[j][accepted[i]] } else { 0.0 });
     (accepted, lower)
 }
 

@@ -20,7 +20,6 @@ mod onnx;
 mod optim;
 mod outputs;
 mod parameters;
-mod product;
 mod registry;
 mod rows;
 mod schedule;
@@ -32,6 +31,8 @@ mod tape;
 mod tests;
 mod trained;
 mod weights;
+
+use neuralef_linalg::product;
 
 pub(crate) use activation::LEAK;
 pub use architecture::Architecture;

@@ -53,8 +53,8 @@ impl DataDependentInit for Dense {
 
 #[cfg(test)]
 mod tests {
-    use crate::nn::NetworkSpec;
     use crate::matrix::Mat;
+    use crate::nn::NetworkSpec;
 
     #[test]
     fn directions_follow_the_data_and_keep_the_variance_of_their_images() {

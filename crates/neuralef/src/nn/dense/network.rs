@@ -3,7 +3,9 @@
 use super::Dense;
 use crate::error::{Error, Result};
 use crate::matrix::{Mat, MatRef, expect_columns};
-use crate::nn::capabilities::{InputGradients, LayerFeatures, LayerInfo, LayerSecondMoments};
+use crate::nn::capabilities::{
+    DataDependentInit, InputGradients, LayerFeatures, LayerInfo, LayerSecondMoments,
+};
 use crate::nn::network::Network;
 use crate::nn::parameters::Parameters;
 use crate::nn::rows::expect_single;

@@ -14,11 +14,11 @@ use crate::matrix::{Mat64, Mat64Ref};
 
 /// A + jitter·I = LLᵀ.
 #[derive(Debug, Clone)]
-pub(crate) struct Cholesky {
+pub struct Cholesky {
     /// L, n × n, zero above the diagonal.
-    pub(crate) lower: Mat64,
+    pub lower: Mat64,
     /// What was added to the diagonal: 0 unless the matrix needed it.
-    pub(crate) jitter: f64,
+    pub jitter: f64,
 }
 
 impl Cholesky {
@@ -26,7 +26,7 @@ impl Cholesky {
     ///
     /// # Errors
     /// As [`solve_lower`](Cholesky::solve_lower).
-    pub(crate) fn solve_lower(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
+    pub fn solve_lower(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
         self.triangular(b, false)
     }
 
@@ -34,7 +34,7 @@ impl Cholesky {
     ///
     /// # Errors
     /// As [`solve_lower`](Cholesky::solve_lower).
-    pub(crate) fn solve_lower_transposed(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
+    pub fn solve_lower_transposed(&self, b: Mat64Ref<'_>) -> Result<Mat64> {
         self.triangular(b, true)
     }
 
@@ -69,7 +69,7 @@ impl Cholesky {
 /// # Errors
 /// [`Error::Shape`], [`Error::NonFinite`], and [`Error::Numerical`] when even the largest jitter
 /// leaves the matrix indefinite.
-pub(crate) fn cholesky_jittered(a: Mat64Ref<'_>) -> Result<Cholesky> {
+pub fn cholesky_jittered(a: Mat64Ref<'_>) -> Result<Cholesky> {
     let n = expect_square("positive definite matrix", a)?;
     expect_finite_f64("positive definite matrix", a)?;
     if n == 0 {

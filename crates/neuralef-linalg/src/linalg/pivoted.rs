@@ -19,34 +19,35 @@ const ROWS: usize = 128;
 /// A[order, order] = LLᵀ for the leading `order.len()` pivots of A, and A − A[:, order](LLᵀ)⁻¹A[order, :]
 /// has no diagonal entry above the tolerance asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct PivotedCholesky {
+pub struct PivotedCholesky {
     /// Rows of A that are pivots, the largest first.
-    pub(crate) order: Vec<usize>,
+    pub order: Vec<usize>,
     /// L, r × r, row-major, zero above the diagonal, which does not grow.
     lower: Vec<f64>,
 }
 
 impl PivotedCholesky {
     /// From L, r × r, and the rows it belongs to.
-    pub(crate) fn from_parts(order: Vec<usize>, lower: &Mat64) -> Self {
+    pub fn from_parts(order: Vec<usize>, lower: &Mat64) -> Self {
         PivotedCholesky { order, lower: lower.iter().copied().collect() }
     }
 
     /// r, the number of pivots.
-    pub(crate) fn rank(&self) -> usize {
+    pub fn rank(&self) -> usize {
         self.order.len()
     }
 
     /// The smallest pivot, L_rr², beside the largest.
-    pub(crate) fn smallest_relative_pivot(&self) -> f64 {
+    pub fn smallest_relative_pivot(&self) -> f64 {
         let r = self.rank();
         let squares = (0..r).map(|i| self.lower[i * r + i].powi(2));
-        let (least, most) = squares.fold((f64::INFINITY, 0.0_f64), |(a, b), v| (a.min(v), b.max(v)));
+        let (least, most) =
+            squares.fold((f64::INFINITY, 0.0_f64), |(a, b), v| (a.min(v), b.max(v)));
         if most > 0.0 { least / most } else { 0.0 }
     }
 
     /// L, r × r.
-    pub(crate) fn lower(&self) -> Result<Mat64> {
+    pub fn lower(&self) -> Result<Mat64> {
         assemble(self.rank(), self.rank(), self.lower.clone())
     }
 
@@ -55,7 +56,7 @@ impl PivotedCholesky {
     ///
     /// # Errors
     /// [`Error::Shape`] unless B has r columns.
-    pub(crate) fn solve_rows(&self, b: Mat64) -> Result<Mat64> {
+    pub fn solve_rows(&self, b: Mat64) -> Result<Mat64> {
         self.rows_solved(b, false)
     }
 
@@ -63,7 +64,7 @@ impl PivotedCholesky {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn solve_rows_transposed(&self, b: Mat64) -> Result<Mat64> {
+    pub fn solve_rows_transposed(&self, b: Mat64) -> Result<Mat64> {
         self.rows_solved(b, true)
     }
 
@@ -98,7 +99,7 @@ impl PivotedCholesky {
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::NonFinite`], and [`Error::Numerical`] for a negative diagonal entry.
-pub(crate) fn pivoted_cholesky(a: Mat64Ref<'_>, tolerance: f64) -> Result<PivotedCholesky> {
+pub fn pivoted_cholesky(a: Mat64Ref<'_>, tolerance: f64) -> Result<PivotedCholesky> {
     let n = expect_square("positive semi-definite matrix", a)?;
     expect_finite_f64("positive semi-definite matrix", a)?;
     let what = || format!("pivoted Cholesky decomposition of a {n} × {n} matrix");

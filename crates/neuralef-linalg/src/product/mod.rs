@@ -21,14 +21,14 @@ mod multiply;
 #[cfg(test)]
 mod tests;
 
-pub(super) use accumulate::accumulate;
-pub(super) use multiply::{Start, multiply};
+pub use accumulate::accumulate;
+pub use multiply::{Start, multiply};
 
 /// Rows of the register tile. With two vectors of columns: 12 accumulators of the 16 registers AVX2 has.
 const TILE: usize = 6;
 
 /// Numbers in a vector of this machine.
-pub(super) fn lanes(arch: Arch) -> usize {
+pub fn lanes(arch: Arch) -> usize {
     struct Lanes;
     impl WithSimd for Lanes {
         type Output = usize;
@@ -41,14 +41,14 @@ pub(super) fn lanes(arch: Arch) -> usize {
 }
 
 /// Distance between the rows of a block of `columns`: rounded up to whole vectors, 1 for a single column.
-pub(super) fn stride(columns: usize, lanes: usize) -> usize {
+pub fn stride(columns: usize, lanes: usize) -> usize {
     if columns == 1 { 1 } else { columns.next_multiple_of(lanes) }
 }
 
 /// A weight matrix (inner × outer) repacked for [`multiply`]: panels of two vectors of columns
 /// (the last may be one vector), each with its rows contiguous, padded with zeros.
 #[derive(Debug, Default)]
-pub(super) struct Panels {
+pub struct Panels {
     inner: usize,
     /// Distance between the rows of the product.
     stride: usize,
@@ -58,14 +58,7 @@ pub(super) struct Panels {
 
 impl Panels {
     /// Packs `weight` (inner × outer, row-major) and its bias (nothing or `outer` numbers).
-    pub(super) fn pack(
-        &mut self,
-        lanes: usize,
-        weight: &[f32],
-        bias: &[f32],
-        inner: usize,
-        outer: usize,
-    ) {
+    pub fn pack(&mut self, lanes: usize, weight: &[f32], bias: &[f32], inner: usize, outer: usize) {
         self.reset(lanes, inner, outer);
         self.bias.extend_from_slice(bias);
         self.bias.resize(self.stride, 0.0);
@@ -81,13 +74,7 @@ impl Panels {
     }
 
     /// Packs the transpose of `weight` (outer × inner, row-major), without a bias.
-    pub(super) fn pack_transposed(
-        &mut self,
-        lanes: usize,
-        weight: &[f32],
-        inner: usize,
-        outer: usize,
-    ) {
+    pub fn pack_transposed(&mut self, lanes: usize, weight: &[f32], inner: usize, outer: usize) {
         self.reset(lanes, inner, outer);
         self.bias.resize(self.stride, 0.0);
         let mut rows = weight.chunks_exact(inner.max(1));
@@ -125,7 +112,25 @@ fn panels_mut(
 }
 
 /// The rows of A: each is `inner` numbers at the same places of a slice of its own.
-pub(super) trait Source: Copy {
+pub trait Source: Copy {
+    /// What [`multiply()`] is for this type.
+    fn multiply(
+        self,
+        arch: Arch,
+        weight: &Panels,
+        start: Start,
+        slope: Option<&[f32]>,
+        c: &mut [f32],
+    );
+    /// What [`accumulate()`] is for this type.
+    fn accumulate(
+        self,
+        arch: Arch,
+        dz: &[f32],
+        weight: &mut [f32],
+        bias: &mut [f32],
+        scratch: &mut Vec<f32>,
+    );
     /// Number of rows.
     fn count(&self) -> usize;
     /// The slice that the numbers of row `row` lie in, of the same length for all rows.
@@ -140,12 +145,41 @@ pub(super) trait Source: Copy {
     fn gathered<'b>(&'b self, buffer: &'b mut Vec<f32>) -> Rows<'b>;
 }
 
+/// The products of a type, compiled here instead of wherever they are called.
+macro_rules! products {
+    () => {
+        fn multiply(
+            self,
+            arch: Arch,
+            weight: &Panels,
+            start: Start,
+            slope: Option<&[f32]>,
+            c: &mut [f32],
+        ) {
+            arch.dispatch(multiply::Multiply { a: self, weight, start, slope, c });
+        }
+        fn accumulate(
+            self,
+            arch: Arch,
+            dz: &[f32],
+            weight: &mut [f32],
+            bias: &mut [f32],
+            scratch: &mut Vec<f32>,
+        ) {
+            arch.dispatch(accumulate::Accumulate { a: self, dz, weight, bias, scratch });
+        }
+    };
+}
+
 /// `count` rows of activations, `stride` numbers apart.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) count: usize,
+pub struct Rows<'a> {
+    /// The rows, one after the other.
+    pub data: &'a [f32],
+    /// From one row to the next.
+    pub stride: usize,
+    /// How many there are.
+    pub count: usize,
 }
 
 impl Rows<'_> {
@@ -157,6 +191,7 @@ impl Rows<'_> {
 }
 
 impl Source for Rows<'_> {
+    products!();
     #[inline(always)]
     fn count(&self) -> usize {
         self.count
@@ -187,14 +222,19 @@ impl Source for Rows<'_> {
 /// is `span` numbers long, and what the product reads of it lies at `places`. So no matrix of patches
 /// is written, and all windows of a tile share one check of bounds for each of their numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Windows<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) bases: &'a [usize],
-    pub(super) places: &'a [usize],
-    pub(super) span: usize,
+pub struct Windows<'a> {
+    /// The image.
+    pub data: &'a [f32],
+    /// Where the windows start.
+    pub bases: &'a [usize],
+    /// What is read of a window, from its start.
+    pub places: &'a [usize],
+    /// Numbers from the first to the last of a window.
+    pub span: usize,
 }
 
 impl Source for Windows<'_> {
+    products!();
     #[inline(always)]
     fn count(&self) -> usize {
         self.bases.len()

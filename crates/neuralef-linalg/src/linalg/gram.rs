@@ -14,7 +14,7 @@ const TILE: usize = 192;
 
 /// Σ AᵀA over blocks A (n × m) that come one after the other.
 #[derive(Debug, Clone)]
-pub(crate) struct GramSum {
+pub struct GramSum {
     m: usize,
     /// m × m, row-major, of which tiles on and left of the diagonal count.
     sum: Vec<f64>,
@@ -22,7 +22,7 @@ pub(crate) struct GramSum {
 
 impl GramSum {
     /// The empty sum for blocks of m columns.
-    pub(crate) fn new(m: usize) -> Self {
+    pub fn new(m: usize) -> Self {
         GramSum { m, sum: vec![0.0; m * m] }
     }
 
@@ -31,7 +31,7 @@ impl GramSum {
     ///
     /// # Errors
     /// [`Error::Shape`] unless A has m columns.
-    pub(crate) fn add(&mut self, a: Mat64Ref<'_>) -> Result<()> {
+    pub fn add(&mut self, a: Mat64Ref<'_>) -> Result<()> {
         let (n, m) = a.dim();
         if m != self.m {
             return Err(Error::shape("block of a sum of AᵀA", format!("n × {}", self.m), m));
@@ -58,7 +58,7 @@ impl GramSum {
     ///
     /// # Errors
     /// None; as matrices are made.
-    pub(crate) fn mean(&self, count: usize) -> Result<Mat64> {
+    pub fn mean(&self, count: usize) -> Result<Mat64> {
         let m = self.m;
         let mut out: Vec<f64> = self.sum.iter().map(|v| v / count as f64).collect();
         for i in 0..m {

@@ -7,17 +7,17 @@
 //! goes in, NaN comes out.
 
 /// Whether `a·b + c` rounds once (hardware with fused multiply-add) or twice.
-pub(crate) trait Fuse: Copy {
+pub trait Fuse: Copy {
     /// True when it rounds once.
     const FUSED: bool;
 }
 
 /// `a·b + c` in one rounding.
 #[derive(Clone, Copy)]
-pub(crate) struct Fused;
+pub struct Fused;
 /// `a·b + c` in two roundings: for processors where the fused form is emulated, slowly.
 #[derive(Clone, Copy)]
-pub(crate) struct Unfused;
+pub struct Unfused;
 
 impl Fuse for Fused {
     const FUSED: bool = true;
@@ -29,7 +29,7 @@ impl Fuse for Unfused {
 /// Work to be compiled for every instruction set. Mark `run` and all it calls
 /// `#[inline(always)]`, and loop with `for`: a closure may stay a function of its own, compiled
 /// for the least processor.
-pub(crate) trait Op {
+pub trait Op {
     /// What the work returns.
     type Output;
 
@@ -38,7 +38,7 @@ pub(crate) trait Op {
 }
 
 /// Runs `op` with the widest instruction set of this processor.
-pub(crate) fn dispatch<O: Op>(op: O) -> O::Output {
+pub fn dispatch<O: Op>(op: O) -> O::Output {
     struct Run<O>(O);
     impl<O: Op> pulp::WithSimd for Run<O> {
         type Output = O::Output;
@@ -52,7 +52,7 @@ pub(crate) fn dispatch<O: Op>(op: O) -> O::Output {
 }
 
 /// `f32` or `f64`, with what kernels are made of.
-pub(crate) trait Real:
+pub trait Real:
     Copy
     + PartialOrd
     + Send

@@ -6,10 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// The generator used throughout: portable, counter-based, the same bits on every machine.
-pub(crate) type Rng = ChaCha8Rng;
+pub type Rng = ChaCha8Rng;
 
 /// The stream of `component` number `counter` under `seed`.
-pub(crate) fn stream(seed: u64, component: &str, counter: u64) -> Rng {
+pub fn stream(seed: u64, component: &str, counter: u64) -> Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&fnv1a(component.as_bytes()).to_le_bytes());
@@ -18,7 +18,7 @@ pub(crate) fn stream(seed: u64, component: &str, counter: u64) -> Rng {
 }
 
 /// Fills `values` with standard normal numbers.
-pub(crate) fn fill_normal(rng: &mut Rng, values: &mut [f32]) {
+pub fn fill_normal(rng: &mut Rng, values: &mut [f32]) {
     values.iter_mut().for_each(|v| {
         let z: f64 = StandardNormal.sample(rng);
         *v = z as f32;
@@ -26,7 +26,7 @@ pub(crate) fn fill_normal(rng: &mut Rng, values: &mut [f32]) {
 }
 
 /// FNV-1a, 64 bit: a fixed hash of the component's name (std's hasher is not stable across builds).
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))

@@ -21,13 +21,13 @@ mod product;
 mod qr;
 mod whitening;
 
-pub(crate) use cholesky::{Cholesky, cholesky_jittered};
-pub(crate) use gram::GramSum;
-pub(crate) use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
-pub(crate) use pivoted::{PivotedCholesky, pivoted_cholesky};
-pub(crate) use product::{ROWS, matmul_f32, matmul_f64, matmul_long_f32, tr_matmul_f64};
-pub(crate) use qr::orthogonal_factor;
-pub(crate) use whitening::Whitening;
+pub use cholesky::{Cholesky, cholesky_jittered};
+pub use gram::GramSum;
+pub use partial::{PartialEigen, is_partial, partial_bytes, top_eigh, top_eigh_operator};
+pub use pivoted::{PivotedCholesky, pivoted_cholesky};
+pub use product::{ROWS, matmul_f32, matmul_f64, matmul_long_f32, tr_matmul_f64};
+pub use qr::orthogonal_factor;
+pub use whitening::Whitening;
 
 use product::Dense;
 
@@ -36,7 +36,7 @@ use product::Dense;
 ///
 /// # Errors
 /// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Numerical`].
-pub(crate) fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
+pub fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
     let n = expect_square("symmetric matrix", a)?;
     expect_finite_f64("symmetric matrix", a)?;
     if n == 0 {
@@ -76,7 +76,7 @@ pub(crate) fn eigh(a: Mat64Ref<'_>) -> Result<(Vec<f64>, Mat64)> {
 }
 
 /// Bytes that [`eigh`] of an n × n matrix takes beside it: a copy, the vectors twice, workspace.
-pub(crate) fn eigh_bytes(n: usize) -> u64 {
+pub fn eigh_bytes(n: usize) -> u64 {
     let request =
         self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
     let matrix = 8 * (n as u64).saturating_mul(n as u64);
@@ -88,7 +88,7 @@ pub(crate) fn eigh_bytes(n: usize) -> u64 {
 ///
 /// # Errors
 /// [`Error::NonFinite`], [`Error::Numerical`].
-pub(crate) fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
+pub fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
     let (m, n) = a.dim();
     expect_finite_f64("matrix", a)?;
     let r = m.min(n);
@@ -133,7 +133,7 @@ pub(crate) fn svd(a: Mat64Ref<'_>) -> Result<(Mat64, Vec<f64>, Mat64)> {
 ///
 /// # Errors
 /// As [`svd`].
-pub(crate) fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
+pub fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
     expect_finite_f64("matrix", a)?;
     let mut unit = a.to_owned();
     for mut column in unit.columns_mut() {
@@ -151,7 +151,7 @@ pub(crate) fn orthonormal_basis(a: Mat64Ref<'_>) -> Result<Mat64> {
 /// Signs (±1) that make the columns of ψ (n × k) canonical: Σψ³ ≥ 0; when that sum is zero to
 /// rounding (below 1e-8 of Σ|ψ|³, as for odd functions on symmetric data), the largest |value| is
 /// positive, the first of them when several are equally large (to 1e-8). O(n k).
-pub(crate) fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
+pub fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
     const TIE: f64 = 1e-8;
     psi.columns()
         .into_iter()
@@ -181,7 +181,7 @@ pub(crate) fn canonical_signs(psi: Mat64Ref<'_>) -> Vec<f64> {
 ///
 /// # Errors
 /// [`Error::NonFinite`].
-pub(crate) fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
+pub fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
     first_non_finite(a, |v| v.is_finite()).map_or(Ok(()), |(row, column)| {
         Err(Error::NonFinite { what: what.to_string(), row, column, value: a[(row, column)] })
     })
@@ -191,7 +191,7 @@ pub(crate) fn expect_finite_f32(what: &str, a: MatRef<'_>) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NonFinite`].
-pub(crate) fn expect_finite_f64(what: &str, a: Mat64Ref<'_>) -> Result<()> {
+pub fn expect_finite_f64(what: &str, a: Mat64Ref<'_>) -> Result<()> {
     first_non_finite(a, |v| v.is_finite()).map_or(Ok(()), |(row, column)| {
         let value = a[(row, column)] as f32;
         Err(Error::NonFinite { what: what.to_string(), row, column, value })
@@ -210,7 +210,7 @@ fn first_non_finite<T>(
 }
 
 /// √Σv², safe against overflow and underflow.
-pub(crate) fn norm2(values: impl Iterator<Item = f64> + Clone) -> f64 {
+pub fn norm2(values: impl Iterator<Item = f64> + Clone) -> f64 {
     let largest = values.clone().fold(0.0_f64, |m, v| m.max(v.abs()));
     if largest == 0.0 || !largest.is_finite() {
         return largest;

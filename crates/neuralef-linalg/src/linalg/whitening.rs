@@ -10,7 +10,7 @@ use crate::matrix::{Mat64, Mat64Ref};
 /// The eigendecomposition of a positive semi-definite C, kept so that several truncations (or
 /// several Q) cost one decomposition of C.
 #[derive(Debug, Clone)]
-pub(crate) struct Whitening {
+pub struct Whitening {
     values: Vec<f64>,
     vectors: Mat64,
 }
@@ -20,13 +20,13 @@ impl Whitening {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NonFinite`], [`Error::Numerical`].
-    pub(crate) fn new(c: Mat64Ref<'_>) -> Result<Self> {
+    pub fn new(c: Mat64Ref<'_>) -> Result<Self> {
         let (values, vectors) = eigh(c)?;
         Ok(Whitening { values, vectors })
     }
 
     /// Number of eigenvalues of C above `truncation`·λ_max(C), and never below p·ε·λ_max(C).
-    pub(crate) fn rank(&self, truncation: f64) -> usize {
+    pub fn rank(&self, truncation: f64) -> usize {
         let largest = self.values.first().copied().unwrap_or(0.0);
         let floor = truncation.max(self.values.len() as f64 * f64::EPSILON) * largest;
         self.values.iter().take_while(|v| **v > floor && **v > 0.0).count()
@@ -36,7 +36,7 @@ impl Whitening {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] unless 0 ≤ truncation < 1.
-    pub(crate) fn whitener(&self, truncation: f64) -> Result<Mat64> {
+    pub fn whitener(&self, truncation: f64) -> Result<Mat64> {
         if !(0.0..1.0).contains(&truncation) {
             return Err(Error::parameter("truncation", "a number from 0 to below 1", truncation));
         }

@@ -8,7 +8,7 @@ use super::{Panels, Source, TILE};
 
 /// What the sums of [`multiply`] start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::nn) enum Start {
+pub enum Start {
     /// The packed bias (zero if there was none).
     Bias,
     /// What is in the output already.
@@ -17,7 +17,7 @@ pub(in crate::nn) enum Start {
 
 /// C = start + A·W, times `slope` elementwise when given; `c` and `slope` have the packed matrix's
 /// stride.
-pub(in crate::nn) fn multiply(
+pub fn multiply(
     arch: Arch,
     a: impl Source,
     weight: &Panels,
@@ -25,15 +25,15 @@ pub(in crate::nn) fn multiply(
     slope: Option<&[f32]>,
     c: &mut [f32],
 ) {
-    arch.dispatch(Multiply { a, weight, start, slope, c });
+    a.multiply(arch, weight, start, slope, c);
 }
 
-struct Multiply<'a, A> {
-    a: A,
-    weight: &'a Panels,
-    start: Start,
-    slope: Option<&'a [f32]>,
-    c: &'a mut [f32],
+pub(super) struct Multiply<'a, A> {
+    pub(super) a: A,
+    pub(super) weight: &'a Panels,
+    pub(super) start: Start,
+    pub(super) slope: Option<&'a [f32]>,
+    pub(super) c: &'a mut [f32],
 }
 
 impl<A: Source> WithSimd for Multiply<'_, A> {

@@ -10,7 +10,7 @@ use super::{Rows, Source, TILE};
 ///
 /// `dz` has rows of [`stride`](super::stride)`(outer)`; `weight` is inner × outer and `bias` has `outer` numbers,
 /// both dense. `scratch` is working storage that calls may share.
-pub(in crate::nn) fn accumulate(
+pub fn accumulate(
     arch: Arch,
     a: impl Source,
     dz: &[f32],
@@ -18,7 +18,7 @@ pub(in crate::nn) fn accumulate(
     bias: &mut [f32],
     scratch: &mut Vec<f32>,
 ) {
-    arch.dispatch(Accumulate { a, dz, weight, bias, scratch });
+    a.accumulate(arch, dz, weight, bias, scratch);
 }
 
 /// From this many columns of dW on, [`accumulate`] copies A into strips of a tile: measured, below it
@@ -28,12 +28,12 @@ const STRIPS: usize = 48;
 /// more rows of dZ than fit into a first-level cache.
 const PANELS: [usize; 2] = [96, 24];
 
-struct Accumulate<'a, A> {
-    a: A,
-    dz: &'a [f32],
-    weight: &'a mut [f32],
-    bias: &'a mut [f32],
-    scratch: &'a mut Vec<f32>,
+pub(super) struct Accumulate<'a, A> {
+    pub(super) a: A,
+    pub(super) dz: &'a [f32],
+    pub(super) weight: &'a mut [f32],
+    pub(super) bias: &'a mut [f32],
+    pub(super) scratch: &'a mut Vec<f32>,
 }
 
 /// Columns `offset..` of rows `stride` apart, which are columns `column..` of dW.

@@ -25,7 +25,7 @@ const STEPS: usize = 1000;
 
 /// The leading eigenpairs of a symmetric operator.
 #[derive(Debug, Clone)]
-pub(crate) struct PartialEigen {
+pub struct PartialEigen {
     /// Eigenvalues, descending.
     pub values: Vec<f64>,
     /// Eigenvectors in columns, n × k, orthonormal.
@@ -42,7 +42,7 @@ pub(crate) struct PartialEigen {
 ///
 /// # Errors
 /// [`Error::Shape`] unless square, [`Error::NonFinite`], [`Error::Numerical`].
-pub(crate) fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
+pub fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
     let n = expect_square("symmetric matrix", a)?;
     expect_finite_f64("symmetric matrix", a)?;
     let k = k.min(n);
@@ -65,7 +65,7 @@ pub(crate) fn top_eigh(a: Mat64Ref<'_>, k: usize) -> Result<PartialEigen> {
 /// What `apply` reports; [`Error::Shape`] and [`Error::NonFinite`] for what it returns;
 /// [`Error::Numerical`] when the residuals stay above 1e-10·λ₁ (an operator that is not symmetric,
 /// or computed in single precision).
-pub(crate) fn top_eigh_operator(
+pub fn top_eigh_operator(
     n: usize,
     k: usize,
     apply: impl Fn(Mat64Ref<'_>) -> Result<Mat64>,
@@ -103,13 +103,13 @@ pub(crate) fn top_eigh_operator(
 
 /// True when k of n eigenpairs are found by iteration, without n × n workspace; false when the
 /// dense decomposition serves better.
-pub(crate) fn is_partial(n: usize, k: usize) -> bool {
+pub fn is_partial(n: usize, k: usize) -> bool {
     Plan::new(n, k.min(n)).is_some()
 }
 
 /// Bytes that [`top_eigh_operator`] takes when it iterates: the subspace with its image, and the
 /// blocks in hand.
-pub(crate) fn partial_bytes(n: usize, k: usize) -> u64 {
+pub fn partial_bytes(n: usize, k: usize) -> u64 {
     let columns = Plan::new(n, k.min(n)).map_or(0, |p| 2 * p.capacity + 8 * p.width);
     8 * (n as u64).saturating_mul(columns as u64)
 }
@@ -206,7 +206,7 @@ fn iterate(
     n: usize,
     k: usize,
     plan: &Plan,
-    apply: &impl Fn(Mat64Ref<'_>) -> Result<Mat64>,
+    apply: &dyn Fn(Mat64Ref<'_>) -> Result<Mat64>,
 ) -> Result<(Vec<f64>, Mat64)> {
     let target = 4.0 * f64::EPSILON * (n as f64).sqrt();
     let mut space = Subspace::new(n, plan.capacity);

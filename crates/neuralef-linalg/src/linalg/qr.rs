@@ -19,7 +19,7 @@ use crate::matrix::{Mat64, Mat64Ref};
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) unless square, and as [`eigh`](super::eigh).
-pub(crate) fn orthogonal_factor(a: Mat64Ref<'_>) -> Result<Mat64> {
+pub fn orthogonal_factor(a: Mat64Ref<'_>) -> Result<Mat64> {
     let n = expect_square("matrix", a)?;
     expect_finite_f64("matrix", a)?;
     if n == 0 {

@@ -13,7 +13,7 @@ use crate::matrix::{Mat, Mat64, Mat64Ref, MatRef};
 
 /// Rows of the left factor that go into one call of the GEMM. Shorter blocks are padded with zero
 /// rows, so that every row is computed by the same sequence of operations wherever it stands.
-pub(crate) const ROWS: usize = 128;
+pub const ROWS: usize = 128;
 /// Rows summed at a time in AᵀB.
 const DEPTH: usize = 1024;
 /// Columns summed at a time in [`matmul_long_f32`].
@@ -80,7 +80,7 @@ impl<'a, T: Copy> Dense<'a, T> {
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.
-pub(crate) fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
+pub fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
     product(a, b)
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.
-pub(crate) fn matmul_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
+pub fn matmul_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
     product(a, b)
 }
 
@@ -114,7 +114,7 @@ fn product<T: Element>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Result<Arr
 ///
 /// # Errors
 /// [`Error::Shape`] when the inner sizes differ.
-pub(crate) fn matmul_long_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
+pub fn matmul_long_f32(a: MatRef<'_>, b: MatRef<'_>) -> Result<Mat> {
     let ((m, n), p) = (a.dim(), b.nrows());
     if b.ncols() != n {
         let got = format!("{p} × {}", b.ncols());
@@ -178,7 +178,7 @@ fn product_block<T: Element>(
 ///
 /// # Errors
 /// [`Error::Shape`] when the numbers of rows differ.
-pub(crate) fn tr_matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
+pub fn tr_matmul_f64(a: Mat64Ref<'_>, b: Mat64Ref<'_>) -> Result<Mat64> {
     let ((n, p), q) = (a.dim(), b.ncols());
     if b.nrows() != n {
         let got = format!("{} × {}", b.nrows(), b.ncols());

@@ -182,7 +182,8 @@ pub struct InvalidValue {
 
 impl Error {
     /// The same with the value that is at fault, for [`Error::Parse`].
-    pub(crate) fn with_value(mut self, invalid: InvalidValue) -> Self {
+    #[doc(hidden)]
+    pub fn with_value(mut self, invalid: InvalidValue) -> Self {
         if let Error::Parse { value, .. } = &mut self {
             *value = Some(Box::new(invalid));
         }
@@ -190,7 +191,8 @@ impl Error {
     }
 
     /// The same with the parameter that the name is a value of, for [`Error::UnknownName`].
-    pub(crate) fn of_parameter(mut self, name: &'static str) -> Self {
+    #[doc(hidden)]
+    pub fn of_parameter(mut self, name: &'static str) -> Self {
         if let Error::UnknownName { parameter, .. } = &mut self {
             *parameter = Some(name);
         }
