@@ -213,7 +213,12 @@ fn a_gram_matrix_keeps_the_pairs_its_kernel_has() {
     });
     let path = folder.path().join("gram.npy");
     neuralef::data::write_npy(&path, gram.view()).unwrap();
-    let by_kernel = fit(&data, &spec("rbf(lengthscale=1)", 9, 0)).unwrap();
+    // A kernel is solved over the held-out points too, a Gram matrix without them.
+    let kernel = spec("rbf(lengthscale=1)", 9, 0);
+    let split = kernel.split(600);
+    let held_out = [&split.selection[..], &split.certificate[..]].concat();
+    let by_kernel = Fit::new(kernel).validation(data.subset(held_out).unwrap());
+    let by_kernel = by_kernel.run(&data.subset(split.train).unwrap()).unwrap().0;
     let spec = FitSpec { operator: Some(OperatorSpec::gram(path)), ..spec("rbf", 9, 0) };
     let by_gram = fit(&data, &spec).unwrap();
     assert_eq!(by_gram.n_components(), 9, "{:?}", by_gram.info().warnings);
@@ -228,7 +233,9 @@ fn the_certificate_of_few_landmarks_shows_their_error() {
     for selection in ["uniform", "kmeans"] {
         let rms = |landmarks: usize| {
             let mut spec = FitSpec::new("rbf(lengthscale=2)", 4).unwrap();
-            spec.method = format!("nystrom(landmarks={landmarks}, selection={selection})").into();
+            let method =
+                format!("landmarks={landmarks}, selection={selection}, eigenproblem=landmarks");
+            spec.method = format!("nystrom({method})").into();
             let model = fit(&data, &spec).unwrap();
             let square = |p: &neuralef::fit::PairCertificate| p.residual.powi(2);
             model.certificate().pairs.iter().map(square).sum::<f64>().sqrt()
@@ -246,7 +253,7 @@ fn the_population_residual_has_no_bias_of_squared_noise() {
     for seed in 0..20 {
         let data = Dataset::open("gaussian(n=6000, d=2)", seed).unwrap();
         let mut spec = FitSpec { seed, ..FitSpec::new("rbf(lengthscale=1)", 1).unwrap() };
-        spec.method = "nystrom(landmarks=20)".into();
+        spec.method = "nystrom(landmarks=20, eigenproblem=landmarks)".into();
         let pair = fit(&data, &spec).unwrap().certificate().pairs[0].clone();
         found += pair.population_residual_squared;
         variance += pair.population_residual_squared_error.powi(2);

@@ -20,7 +20,8 @@ fn both_solvers_are_nystrom_with_every_point_a_landmark() {
     let data = Dataset::open("gaussian(n=1100, d=3, seed=4)", 0).unwrap();
     let fresh = Dataset::open("gaussian(n=200, d=3, seed=5)", 0).unwrap();
     let kernel = "rbf(lengthscale=2)";
-    let nystrom = fit(&data, &spec(kernel, 8, "nystrom(landmarks=100000)")).unwrap();
+    let nystrom =
+        fit(&data, &spec(kernel, 8, "nystrom(landmarks=100000, eigenproblem=landmarks)")).unwrap();
     // Held-out points are no landmarks.
     assert_eq!(nystrom.info().record.landmarks, Some(990));
     for solver in ["auto", "dense", "matrix_free"] {

@@ -24,8 +24,11 @@ use crate::readout::{
 const BLOCK: usize = 2048;
 /// Points that fix signs.
 const PROBES: usize = 2048;
-/// Landmarks do for a readout where their own residual is below this, or below half of the readout's.
-const SUFFICIENT: f64 = 0.05;
+/// Landmarks do for a readout where their own residual is below this, or below half of the readout's;
+const SUFFICIENT: f64 = 1e-3;
+/// or below this, where pairs of points take more than so many times as long.
+const TOLERABLE: f64 = 0.05;
+const TIMES: u64 = 8;
 
 /// See the [module](self).
 pub(super) struct Landmarks {
@@ -42,7 +45,7 @@ pub(super) struct Landmarks {
     trace: f64,
     /// The combinations of basis functions that the last readout settled on, p × r.
     trial: Option<Mat64>,
-    /// Whether pairs of points are too costly to evaluate all of them.
+    /// Whether pairs of points take far longer.
     costly: bool,
 }
 
@@ -101,7 +104,11 @@ impl Landmarks {
         let Some(Measured { map, image, trace, .. }) = &solution.measured else { return Ok(None) };
         let residual = rms_residual(&**map, &**image, &selection)?;
         let trace = *trace;
-        let costly = problem.kernel.as_ref().is_some_and(|kernel| kernel.is_costly());
+        let (n, p, m) = (problem.split.train.len() as u64, basis.width() as u64, rank as u64);
+        let by_pairs =
+            n.min(spec.readout_points as u64).saturating_mul(problem.points.width() as u64 + p);
+        let costly = problem.kernel.as_ref().is_some_and(|kernel| kernel.is_costly())
+            || by_pairs > m.saturating_mul(m + p).saturating_mul(TIMES);
         Ok(Some(Landmarks {
             solution,
             features,
@@ -130,10 +137,11 @@ impl Landmarks {
         self.first = None;
     }
 
-    /// Whether landmarks are no worse than what a readout with this residual lacks anyway, or the kernel is too
-    /// costly for anything else.
+    /// Whether landmarks are no worse than what a readout with this residual lacks anyway, or near
+    /// that where pairs of points take far longer.
     pub(super) fn do_for(&self, residual: f64) -> bool {
-        self.costly || self.residual <= SUFFICIENT.max(0.5 * residual)
+        let tolerable = if self.costly { TOLERABLE } else { 0.0 };
+        self.residual <= SUFFICIENT.max(0.5 * residual).max(tolerable)
     }
 
     /// The readout of `basis` over the training points.
