@@ -18,7 +18,7 @@ use crate::matrix::{Mat64, Mat64Ref};
 /// A that are dependent on earlier ones to within a multiple of n·ε are passed over. O(n³).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) unless square, and as [`eigh`](super::eigh).
+/// [`Error::Shape`](crate::error::Error::Shape) unless square, and as [`eigh`](super::eigh).
 pub fn orthogonal_factor(a: Mat64Ref<'_>) -> Result<Mat64> {
     let n = expect_square("matrix", a)?;
     expect_finite_f64("matrix", a)?;
