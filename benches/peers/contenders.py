@@ -128,34 +128,33 @@ def fit_uniform(x, k, m, run):
     return Expansion(landmarks, root @ vectors, run["gamma"], values)
 
 
-def fit_rpcholesky(x, k, m, run, block=100):
+def fit_rpcholesky(x, k, m, run, dtype):
     """Landmarks by accelerated randomly pivoted Cholesky, whose factor has the features on all points."""
-    pivots, factor = rpcholesky(x, m, run["gamma"], np.random.default_rng(run["seed"]), block)
-    moments = (factor @ factor.T).astype(np.float64) / len(x)
-    values, vectors = leading(moments, k)
+    generator = np.random.default_rng(run["seed"])
+    pivots, factor = rpcholesky(x.astype(dtype), m, run["gamma"], generator)
+    values, vectors = leading((factor @ factor.T).astype(np.float64) / len(x), k)
     corner = np.tril(factor[:, pivots].T.astype(np.float64))
     weights = solve_triangular(corner, vectors, lower=True, trans=1)
     return Expansion(x[pivots], weights, run["gamma"], values)
 
 
-def rpcholesky(x, m, gamma, generator, block):
+def rpcholesky(x, m, gamma, generator, block=100):
     """Pivots and F (pivots × n) with FᵀF ≈ K (Chen et al. 2022; Epperly, Tropp & Webber 2024).
 
     Pivots are proposed by the residual's diagonal, a block at a time, and each is accepted with the
-    chance that those before it left it: the same distribution as one at a time.
+    chance that those before it left it: the same distribution as one at a time. Where the residual is
+    rounding there are no more pivots, be they fewer than m.
     """
-    factor, pivots = np.zeros((m, len(x)), np.float32), np.zeros(0, np.intp)
-    diagonal = np.ones(len(x))
-    # Below that, the residual is rounding.
-    while len(pivots) < m and diagonal.sum() > 1e-6 * len(x):
+    factor, pivots = np.zeros((m, len(x)), x.dtype), np.zeros(0, np.intp)
+    diagonal, rounding = np.ones(len(x)), 1e-4 if x.dtype == np.float32 else 1e-12
+    while len(pivots) < m and diagonal.mean() > rounding:
         known = factor[: len(pivots)]
         proposed = generator.choice(len(x), block, p=diagonal / diagonal.sum())
-        found = x[proposed]
-        residual = rbf(found, found, gamma) - known[:, proposed].T @ known[:, proposed]
-        residual = residual.astype(np.float64)
+        residual = rbf(x[proposed], x[proposed], gamma).astype(np.float64)
+        residual -= known[:, proposed].T @ known[:, proposed]
         accepted = accept(residual.copy(), generator)[: m - len(pivots)]
         chosen = proposed[accepted]
-        lower = cholesky(residual[np.ix_(accepted, accepted)], lower=True).astype(np.float32)
+        lower = cholesky(residual[np.ix_(accepted, accepted)], lower=True).astype(x.dtype)
         rows = rbf(x[chosen], x, gamma)
         rows -= known[:, chosen].T @ known
         rows = solve_triangular(lower, rows, lower=True, overwrite_b=True)

@@ -8,13 +8,12 @@ Every contender has the same float32 points, the same rbf kernel (its lengthscal
 Test points (2,000, or a quarter of a small set) are given to none of them.
 
 Contenders are named in the table CONTENDERS below, with the arguments that ours are constructed with:
-neuralef's estimators; scikit-learn's Nystroem with the eigenproblem of its features over all points, in
-double precision until there are eigenfunctions and, for comparison, in single precision throughout,
-which equal points among the landmarks spoil (a9a);
+neuralef's estimators; scikit-learn's Nystroem with the eigenproblem of its features over all points;
 the same by NumPy, with landmarks drawn uniformly or by accelerated randomly pivoted Cholesky; SciPy's
 eigsh on the whole Gram matrix; and scikit-learn's KernelPCA, which centres the kernel, so that its
-eigenfunctions are others and only its times and memory are shown. m is the number of landmarks:
-"ours" is what neuralef.Nystroem took by itself, or a number of at least k.
+eigenfunctions are others and only its times and memory are shown. Nystroem and pivoted Cholesky fit in
+double precision, and those named float32 in single, which equal or many landmarks spoil. m is the
+number of landmarks: "ours" is what neuralef.Nystroem took by itself, or a number of at least k.
 
 fit s: around `fit` from an array in memory, median of the runs; libraries are loaded before, and BLAS
     is warm.
@@ -95,7 +94,18 @@ CONTENDERS = {
         "landmarks": "m",
     },
     "numpy": {"label": "NumPy, uniform", "fit": "uniform", "landmarks": "m"},
-    "rpcholesky": {"label": "NumPy, RPCholesky", "fit": "rpcholesky", "landmarks": "m"},
+    "rpcholesky": {
+        "label": "NumPy, RPCholesky",
+        "fit": "rpcholesky",
+        "arguments": {"dtype": "float64"},
+        "landmarks": "m",
+    },
+    "rpcholesky-float32": {
+        "label": "NumPy, RPCholesky, float32",
+        "fit": "rpcholesky",
+        "arguments": {"dtype": "float32"},
+        "landmarks": "m",
+    },
     "exact": {"label": "SciPy eigsh, exact", "fit": "exact", "square": 16},
     "kpca-arpack": {
         "label": "KernelPCA, arpack",
@@ -190,7 +200,8 @@ class Bench:
         n, width, contender = self.known["n"], self.known["width"], CONTENDERS[name]
         bytes_wanted = contender.get("square", 0) * n**2 + 8 * n * width
         if contender["fit"] == "rpcholesky":
-            bytes_wanted += 4 * n * ((m or 0) + 300)
+            size = 8 if contender["arguments"]["dtype"] == "float64" else 4
+            bytes_wanted += size * n * ((m or 0) + 300)
         elif m:
             bytes_wanted += 32 * m**2
         reason = None
